@@ -1,0 +1,1 @@
+//! CoAP devices and clients.

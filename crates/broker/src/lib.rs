@@ -1,0 +1,1 @@
+//! Subscriptions, sessions, retained messages and access rules of the broker core, without I/O.

@@ -1,0 +1,1 @@
+//! The mapping language: parse with spans, compile at load, apply to readings.

@@ -1,0 +1,1 @@
+//! What may leave the building: deadband, minimum interval and change-only rules.

@@ -1,0 +1,1 @@
+//! Batching, encoders, delivery window and ledger of an uplink, without I/O.
