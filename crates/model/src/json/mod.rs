@@ -1,0 +1,10 @@
+//! Values and envelopes as JSON (RFC 8259).
+
+mod read;
+mod write;
+
+pub use read::{DEPTH_MAX, JsonError, parse_number, parse_value};
+pub use write::{bare_value, envelope, write_string, write_value};
+
+#[cfg(test)]
+mod tests;
