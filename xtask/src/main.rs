@@ -1,2 +1,60 @@
 //! Development commands of the project: `cargo xtask --help` lists them.
-fn main() {}
+
+mod package;
+mod places;
+mod process;
+mod setup;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+use crate::package::Trial;
+use crate::places::Places;
+use crate::test::Tier;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+Commands:
+  test [--all]              install what the tests need, then run what every change must pass;
+                            with --all also what a finished capability must pass
+  setup                     only install what the tests need
+  package [--try-install]   build the .deb of this machine's architecture and check it unpacked;
+                            with --try-install also install and purge it here, as root
+
+Environment:
+  CARGO_TARGET_DIR          where builds go; default: the cache folder, shared by all checkouts
+  XDG_CACHE_HOME            parent of the cache folder `tidegate`; default: ~/.cache
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["test"] => Places::find().and_then(|places| test::run(places, Tier::EveryChange)),
+        ["test", "--all"] => Places::find().and_then(|places| test::run(places, Tier::All)),
+        ["setup"] => Places::find().and_then(|places| setup::run(&places).map(drop)),
+        // What `setup` runs through sudo; not for people.
+        ["system-packages"] => setup::debian::install_missing(),
+        ["package"] => Places::find().and_then(|places| package::run(&places, Trial::Unpack)),
+        ["package", "--try-install"] => {
+            Places::find().and_then(|places| package::run(&places, Trial::Install))
+        }
+        [] | ["-h" | "--help" | "help"] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("error: unknown command `{}`\n\n{USAGE}", words.join(" "));
+            return ExitCode::from(64);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

