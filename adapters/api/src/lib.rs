@@ -1,1 +1,28 @@
 //! The contract between the gateway and its field protocol adapters.
+//!
+//! An adapter crate depends on this crate and on the model, never on the gateway. What it gets is an
+//! [`AdapterContext`]; what it gives are readings through an [`Intake`] and outcomes of commands.
+
+mod access;
+mod adapter;
+mod command_request;
+mod counters;
+mod each;
+mod error;
+mod health;
+mod intake;
+mod point;
+mod receipt;
+mod topic_space;
+
+pub use access::{Access, Authenticator, LoginRefusal};
+pub use adapter::{Adapter, AdapterContext};
+pub use command_request::{CommandReply, CommandRequest};
+pub use counters::{Counter, CounterSample, Counters};
+pub use each::{Each, EachError, expand};
+pub use error::AdapterError;
+pub use health::{Health, HealthSource};
+pub use intake::{Delivery, Intake, IntakeSink, PointReading, ReadingBatch};
+pub use point::{OpcUaPoint, PathPoint, PayloadFormat, Point, PointAddress, PointId, PointSet};
+pub use receipt::{Outcome, Receipt, ReceiptSender, Refusal};
+pub use topic_space::{LastMessage, Publication, TopicEvents, TopicSpace, TopicSpaceBackend};
