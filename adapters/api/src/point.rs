@@ -2,28 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tidegate_model::{AdapterName, Captures, NodePattern, PathPattern, Unit, ValueType};
-
-use crate::Each;
+use tidegate_model::{
+    AdapterName, Captures, Each, NodePattern, PathPattern, PayloadFormat, Unit, ValueType,
+};
 
 /// The number of a mapping entry within one [`PointSet`] generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PointId(pub u32);
-
-/// How the bytes of a request are read: `payload` of a mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PayloadFormat {
-    /// Plain text, by the JSON grammar for numbers and truth values.
-    Text,
-    /// JSON (RFC 8259).
-    Json,
-    /// CBOR (RFC 8949).
-    Cbor,
-    /// SenML in JSON or CBOR (RFC 8428).
-    Senml,
-    /// Bytes without meaning.
-    Raw,
-}
 
 /// A resource path of CoAP or HTTP that devices write to.
 #[derive(Clone, Debug, PartialEq)]

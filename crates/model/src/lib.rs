@@ -7,10 +7,12 @@ pub mod json;
 
 mod captures;
 mod command;
+mod each;
 mod message;
 mod names;
 mod node_pattern;
 mod path_pattern;
+mod payload_format;
 mod reading;
 mod status;
 mod text;
@@ -21,10 +23,12 @@ mod value_type;
 
 pub use captures::{CaptureName, CaptureNameError, Captures};
 pub use command::{Command, CommandId, CommandIdError, CommandKind, CommandOutcome, OutcomeKind};
+pub use each::{Each, EachError, expand};
 pub use message::{Message, Payload, Presentation, Properties, Qos};
 pub use names::{AdapterName, ClientId, NameError, Principal, Unit, UplinkName};
 pub use node_pattern::{Identifier, NodeAddress, NodePattern, NodePatternError};
 pub use path_pattern::{PathPattern, PathPatternError};
+pub use payload_format::PayloadFormat;
 pub use reading::{Clock, Origin, Reading};
 pub use status::{Quality, Status};
 pub use text::value_from_text;

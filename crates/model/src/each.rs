@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidegate_model::{Document, Value};
+
+use crate::{Document, Value};
 
 /// Which members of an object become readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,9 +90,8 @@ fn collect_leaves(prefix: &str, document: &Document, leaves: &mut Vec<(Arc<str>,
 
 #[cfg(test)]
 mod tests {
-    use tidegate_model::json::parse_value;
-
     use super::*;
+    use crate::json::parse_value;
 
     fn names(json: &str, each: Each) -> Result<Vec<String>, EachError> {
         let members = expand(&parse_value(json.as_bytes()).unwrap(), each)?;
