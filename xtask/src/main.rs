@@ -34,7 +34,10 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test"] => Places::find().and_then(|places| test::run(places, Tier::EveryChange)),
         ["test", "--all"] => Places::find().and_then(|places| test::run(places, Tier::All)),
-        ["setup"] => Places::find().and_then(|places| setup::run(&places).map(drop)),
+        ["setup"] => Places::find().and_then(|places| {
+            let _lock = places.lock()?;
+            setup::run(&places).map(drop)
+        }),
         // What `setup` runs through sudo; not for people.
         ["system-packages"] => setup::debian::install_missing(),
         ["package"] => Places::find().and_then(|places| package::run(&places, Trial::Unpack)),

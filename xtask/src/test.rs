@@ -31,6 +31,7 @@ const EVERY_CHANGE: &[Step<Bench>] = &[
     Step { name: "lints", action: lints },
     Step { name: "dependencies", action: dependencies },
     Step { name: "service unit", action: service_unit },
+    Step { name: "peers", action: peers },
     Step { name: "tests", action: |bench| bench.cargo(&["test", "--locked", "--workspace"]) },
 ];
 
@@ -99,6 +100,19 @@ fn service_unit(bench: &Bench) -> Result<Outcome> {
     let report = process::read(&mut command)?;
     println!("{}", report.lines().last().unwrap_or_default());
     Ok(Outcome::Passed)
+}
+
+/// The Python peers judge the gateway, so they are tested first.
+fn peers(bench: &Bench) -> Result<Outcome> {
+    let mut python = process::command(&bench.tools.python);
+    python.current_dir(&bench.places.root).env("PYTHONDONTWRITEBYTECODE", "1");
+    bench.run(python.args([
+        "-m",
+        "unittest",
+        "discover",
+        "--start-directory",
+        "tests/support/peers",
+    ]))
 }
 
 /// The first command of the README, by what its receiving side says (main.2, main.25).

@@ -1,0 +1,6 @@
+//! The real binary with real protocols on loopback: mosquitto, asyncua, aiocoap, libcoap, paho, curl.
+
+#[allow(dead_code, reason = "tests take from the harness what they need")]
+mod support;
+
+mod harness;

@@ -1,0 +1,14 @@
+//! What tests of the real binary share: processes that end with the test, peers, a broker, waiting.
+//!
+//! Every test has its own folder, ports and processes, so all may run side by side. Nothing here sleeps to
+//! let things happen: [`wait::until`] polls for what is expected and panics with its name when it does not come.
+
+pub(crate) mod gateway;
+pub(crate) mod mosquitto;
+pub(crate) mod peer;
+pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod programs;
+pub(crate) mod site;
+pub(crate) mod trace;
+pub(crate) mod wait;

@@ -1,0 +1,90 @@
+//! Programs that set-up has installed: where they are, and running one to its end.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What is not on an ordinary user's `PATH`; mosquitto is there.
+const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// Returns the path of an installed program.
+///
+/// # Panics
+///
+/// If it is not installed, naming the command that installs it.
+#[track_caller]
+pub(crate) fn find(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(SYSTEM_FOLDERS.map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("{program} is not installed: run `cargo xtask setup`"))
+}
+
+/// Returns the Python that has the peers' packages.
+///
+/// `TIDEGATE_PYTHON` names it under `cargo xtask test`; else it is where `cargo xtask setup` puts it.
+#[track_caller]
+pub(crate) fn python() -> PathBuf {
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache =
+        || absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    let python = absolute("TIDEGATE_PYTHON")
+        .or_else(|| cache().map(|cache| cache.join("tidegate/python/bin/python")))
+        .expect("TIDEGATE_PYTHON, XDG_CACHE_HOME or HOME is set");
+    assert!(python.is_file(), "{} is missing: run `cargo xtask setup`", python.display());
+    python
+}
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// Exit code; `None` if a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+/// Runs a program to its end.
+#[track_caller]
+pub(crate) fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Said {
+    let program = program.as_ref();
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+    Said {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs the gateway's own program to its end, such as `tidegate check -c FILE`.
+#[track_caller]
+pub(crate) fn tidegate(arguments: &[&str]) -> Said {
+    run(env!("CARGO_BIN_EXE_tidegate"), arguments)
+}
+
+/// Runs curl, quiet but for errors, and returns the HTTP status and the body.
+#[track_caller]
+pub(crate) fn curl(arguments: &[&str]) -> (u16, String) {
+    let quiet = ["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"];
+    let said = run(find("curl"), &[&quiet, arguments].concat());
+    assert_eq!(said.code, Some(0), "curl {arguments:?}: {}", said.stderr);
+    let (body, status) =
+        said.stdout.rsplit_once('\n').expect("curl writes the status on a line of its own");
+    (status.parse().expect("a status is a number"), body.to_owned())
+}
+
+/// Runs libcoap's client and returns what it printed: the payload, or the code of a refusal such as `4.04`.
+#[track_caller]
+pub(crate) fn coap_client(arguments: &[&str]) -> String {
+    let said = run(find("coap-client-notls"), &[&["-B", "20"], arguments].concat());
+    assert_eq!(said.code, Some(0), "coap-client {arguments:?}: {}", said.stderr);
+    // Which stream a refusal goes to depends on the version.
+    format!("{}{}", said.stdout, said.stderr).trim().to_owned()
+}

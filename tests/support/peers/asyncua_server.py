@@ -1,0 +1,174 @@
+"""An OPC UA server with presses in the namespace urn:example:press, as examples/press-hall expects it.
+
+Press.{n}.Temperature is a Double that the test sets with status and source time; Press.{n}.Setpoint is a Double that
+clients may write. With --types each press also has Count (Int64), Total (UInt64), Ratio (Float), Running (Boolean)
+and Name (String).
+"""
+
+import argparse
+import asyncio
+import logging
+from datetime import datetime, timezone
+
+from asyncua import Server, ua
+from asyncua.common.callback import CallbackType
+
+from lines import format_time, parse_time, serve
+
+NAMESPACE = "urn:example:press"
+ATTRIBUTES = [
+    ("Temperature", ua.VariantType.Double, 20.0),
+    ("Setpoint", ua.VariantType.Double, 0.0),
+]
+MORE_ATTRIBUTES = [
+    ("Count", ua.VariantType.Int64, 0),
+    ("Total", ua.VariantType.UInt64, 0),
+    ("Ratio", ua.VariantType.Float, 0.0),
+    ("Running", ua.VariantType.Boolean, False),
+    ("Name", ua.VariantType.String, ""),
+]
+
+
+class Hall:
+    """The server, its nodes and what clients wrote to them."""
+
+    def __init__(self, options):
+        self.options = options
+        self.attributes = ATTRIBUTES + (MORE_ATTRIBUTES if options.types else [])
+        self.server = Server()
+        self.nodes = {}
+        self.types = {}
+        self.writes = []
+        self.feeds = {}
+
+    async def start(self):
+        await self.server.init()
+        self.server.set_endpoint(f"opc.tcp://127.0.0.1:{self.options.port}/")
+        self.server.set_server_name("press hall")
+        self.server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        # Namespaces registered before ours move its index: clients must go by the URI.
+        for number in range(self.options.shift_namespace):
+            await self.server.register_namespace(f"urn:example:before:{number}")
+        self.index = await self.server.register_namespace(NAMESPACE)
+        for number in range(1, self.options.presses + 1):
+            await self.add_press(number)
+        self.server.subscribe_server_callback(CallbackType.PostWrite, self._note_writes)
+        await self.server.start()
+
+    async def add_press(self, n):
+        """Adds one press while clients are connected."""
+        press = await self.server.nodes.objects.add_object(
+            ua.NodeId(f"Press.{n}", self.index), ua.QualifiedName(f"Press.{n}", self.index)
+        )
+        for name, kind, value in self.attributes:
+            node_id = f"Press.{n}.{name}"
+            node = await press.add_variable(
+                ua.NodeId(node_id, self.index), ua.QualifiedName(name, self.index), value, varianttype=kind
+            )
+            if name == "Setpoint":
+                await node.set_writable()
+            self.nodes[node_id] = node
+            self.types[node_id] = kind
+
+    async def remove(self, node):
+        """Deletes a node; clients that watch it learn so by its status."""
+        await self.server.delete_nodes([self.nodes.pop(node)], recursive=True)
+
+    async def set(self, node, value=None, status=0, source_time=None):
+        """Sets value, status code and source time of a node; the time is now unless given."""
+        moment = parse_time(source_time) if source_time else datetime.now(timezone.utc)
+        kind = self.types[node]
+        if isinstance(value, str) and kind in (ua.VariantType.Double, ua.VariantType.Float):
+            value = float(value)  # "NaN" and "Infinity", which JSON cannot say
+        data = ua.DataValue(
+            ua.Variant(value, kind) if value is not None else ua.Variant(),
+            StatusCode=ua.StatusCode(status),
+            SourceTimestamp=moment,
+            ServerTimestamp=datetime.now(timezone.utc),
+        )
+        await self.server.write_attribute_value(self.nodes[node].nodeid, data)
+        return format_time(moment)
+
+    async def read(self, node):
+        """Returns what the node holds now."""
+        data = await self.nodes[node].read_data_value(raise_on_bad_status=False)
+        value = data.Value.Value
+        return {
+            "value": value if not isinstance(value, float) or value - value == 0 else str(value),
+            "type": data.Value.VariantType.name,
+            "status": data.StatusCode.value,
+            "source_time": format_time(data.SourceTimestamp),
+        }
+
+    async def set_writable(self, node, writable):
+        """Lets clients write the node, or refuses them."""
+        await self.nodes[node].set_writable(writable)
+
+    def take_writes(self):
+        """Returns what clients wrote since the last call: node, value, type and the status they got."""
+        writes, self.writes = self.writes, []
+        return writes
+
+    def feed(self, name, node, count, interval, first=1.0):
+        """Counts `first`, `first + 1`, ... on a node in the background, one value an interval."""
+
+        async def run():
+            for number in range(count):
+                await self.set(node, first + number)
+                await asyncio.sleep(interval)
+
+        if name in self.feeds and not self.feeds[name].done():
+            raise ValueError(f"the feed {name!r} is still running")
+        self.feeds[name] = asyncio.create_task(run())
+
+    async def feed_wait(self, name, timeout=30.0):
+        """Waits for the end of a feed."""
+        await asyncio.wait_for(self.feeds[name], timeout)
+
+    async def sessions(self):
+        """Returns how many clients are connected."""
+        return len(self.server.bserver.clients)
+
+    def _note_writes(self, event, _service):
+        if not event.is_external:
+            return
+        for write, status in zip(event.request_params.NodesToWrite, event.response_params):
+            variant = write.Value.Value
+            self.writes.append(
+                {
+                    "node": write.NodeId.Identifier,
+                    "value": variant.Value,
+                    "type": variant.VariantType.name,
+                    "status": status.value,
+                }
+            )
+
+
+async def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--presses", type=int, default=1)
+    parser.add_argument("--shift-namespace", type=int, default=0)
+    parser.add_argument("--types", action="store_true")
+    hall = Hall(parser.parse_args())
+    logging.basicConfig(level=logging.ERROR)
+    await hall.start()
+    try:
+        requests = {
+            "add_press": hall.add_press,
+            "remove": hall.remove,
+            "set": hall.set,
+            "read": hall.read,
+            "set_writable": hall.set_writable,
+            "writes": hall.take_writes,
+            "feed": hall.feed,
+            "feed_wait": hall.feed_wait,
+            "sessions": hall.sessions,
+        }
+        await serve(requests, port=hall.options.port, namespace_index=hall.index)
+    finally:
+        await hall.server.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,121 @@
+"""The peers judge the gateway, so they are judged first: hand-made batches, and a book with planted faults."""
+
+import struct
+import unittest
+import zlib
+from datetime import datetime, timezone
+
+import bson
+from bson.int64 import Int64
+
+from cloud import Book
+from envelope import OPTIONS, EnvelopeError, decode_batch, decode_single, inflate
+
+T0 = datetime(2026, 3, 1, 12, 0, 0, 123000, tzinfo=timezone.utc)
+T0_US = int(T0.timestamp() * 1000) * 1000
+
+
+def batch(streams, **more):
+    head = {"v": 1, "gw": "g", "up": "cloud", "ep": Int64(7), "seq": Int64(1), "t0": T0}
+    return bson.encode({**head, "s": streams, **more})
+
+
+def reading(number, value=1.0, name="a/b"):
+    stream = {"n": name, "i": Int64(number), "dt": [0], "x": [value]}
+    return decode_batch(batch([stream]))[0][0]
+
+
+class Decoding(unittest.TestCase):
+    def test_columns_keep_type_time_unit_and_status(self):
+        values = [21.5, float("nan"), Int64(2**53 + 1), 3, True, "x", None, b"\0\xff", {"a": 1}]
+        stream = {
+            "n": "hall1/boiler/temperature",
+            "u": "Cel",
+            "i": Int64(5),
+            "dt": list(range(0, 90, 10)),
+            "x": values,
+            "q": [{"at": 1, "status": Int64(0x80000000)}],
+        }
+        readings, gaps = decode_batch(batch([stream]))
+        self.assertEqual([row["i"] for row in readings], list(range(5, 14)))
+        self.assertEqual(
+            [row["type"] for row in readings],
+            ["double", "double", "int64", "int32", "boolean", "string", "null", "binary", "document"],
+        )
+        self.assertEqual(readings[2]["value"], 2**53 + 1)
+        self.assertEqual((readings[1]["value"], readings[1]["text"]), (None, "nan"))
+        self.assertEqual([row["status"] for row in readings[:3]], [0, 0x80000000, 0])
+        self.assertEqual(readings[3]["time_us"], T0_US + 30_000)
+        self.assertEqual({row["unit"] for row in readings}, {"Cel"})
+        self.assertEqual(gaps, [])
+
+    def test_microseconds_and_untrusted_clock(self):
+        stream = {"n": "a", "i": Int64(1), "dt": [Int64(1)], "x": [1]}
+        (row,), _ = decode_batch(batch([stream], tu=3, ct=False))
+        self.assertEqual((row["time_us"], row["clock_trusted"]), (T0_US + 1, False))
+
+    def test_packed_kinds(self):
+        times = bytes([0x00, 0x14, 0x14])  # 0, 10, 20
+        cases = [
+            # 215, then -2, then +300 (zigzag 430, 3, 600)
+            ({"k": 1, "e": 1, "x": bytes([0xAE, 0x03, 0x03, 0xD8, 0x04])}, [21.5, 21.3, 51.3], "double"),
+            ({"k": 2, "x": struct.pack("<3d", 0.1, -1.0, 1e300)}, [0.1, -1.0, 1e300], "double"),
+            ({"k": 3, "x": struct.pack("<3f", 0.5, -1.0, 2.0)}, [0.5, -1.0, 2.0], "double"),
+            ({"k": 4, "x": bytes([0x02, 0x01, 0x04])}, [1, 0, 2], "int64"),
+            ({"k": 5, "x": bytes([0b101])}, [True, False, True], "boolean"),
+            ({"k": 6, "x": ["a", "b", "c"]}, ["a", "b", "c"], "string"),
+        ]
+        for columns, values, kind in cases:
+            with self.subTest(kind=columns["k"]):
+                readings, _ = decode_batch(batch([{"n": "a", "i": Int64(1), "dt": times, **columns}]))
+                self.assertEqual([row["value"] for row in readings], values)
+                self.assertEqual({row["type"] for row in readings}, {kind})
+                self.assertEqual([row["time_us"] - T0_US for row in readings], [0, 10_000, 20_000])
+
+    def test_single_documents(self):
+        document = {"v": 2.5, "t": T0, "u": "bar", "ep": Int64(7), "i": Int64(3)}
+        row = decode_single(bson.decode(bson.encode(document), OPTIONS), "a/b")
+        self.assertEqual((row["n"], row["i"], row["value"], row["unit"]), ("a/b", 3, 2.5, "bar"))
+        self.assertEqual(row["time_us"], T0_US)
+        row = decode_single({**document, "t": "2026-03-01T12:00:00.123Z"}, "a/b")
+        self.assertEqual((row["time_us"], row["time_text"]), (None, "2026-03-01T12:00:00.123Z"))
+
+    def test_broken_batches_are_refused(self):
+        uneven = {"n": "a", "i": Int64(1), "dt": [0, 1], "x": [1.0]}
+        beside = {"n": "a", "i": Int64(1), "dt": [0], "x": [1.0], "q": [{"at": 1, "status": Int64(1)}]}
+        endless = {"n": "a", "i": Int64(1), "dt": b"\x80", "k": 4, "x": b"\x00"}
+        for stream in (uneven, beside, endless):
+            with self.assertRaises(EnvelopeError):
+                decode_batch(batch([stream]))
+        packed = zlib.compress(batch([]))
+        self.assertEqual(inflate(packed), batch([]))
+        for damaged in (packed + b"\0", packed[:-1]):
+            with self.assertRaises(EnvelopeError):
+                inflate(damaged)
+
+
+class Bookkeeping(unittest.TestCase):
+    def test_the_same_reading_twice_is_a_duplicate_only(self):
+        book = Book()
+        book.take(reading(1))
+        book.take({**reading(1), "replayed": True})
+        self.assertEqual((book.duplicates, book.conflicts, len(book.readings)), (1, [], 1))
+
+    def test_another_reading_under_a_known_number_is_a_conflict(self):
+        book = Book()
+        book.take(reading(1, 1.0))
+        book.take(reading(1, 2.0))
+        self.assertEqual(len(book.conflicts), 1)
+
+    def test_holes_are_found_and_gaps_excuse_them(self):
+        book = Book()
+        for number in (1, 2, 5, 9):
+            book.take(reading(number))
+        book.take_gap({"gw": "g", "up": "cloud", "ep": 7, "n": "a/b", "from": 3, "to": 4, "why": "dropped"})
+        (stream,) = book.streams()
+        self.assertEqual((stream["first"], stream["last"], stream["holes"]), (1, 9, [6, 7, 8]))
+        self.assertEqual(book.report()["holes"], 3)
+
+
+if __name__ == "__main__":
+    unittest.main()
