@@ -23,6 +23,9 @@ pub(crate) enum Trial {
 /// What the package says about itself.
 #[derive(Debug)]
 struct Release {
+    /// Version of the program.
+    program: String,
+    /// Version of the package: Debian's spelling of it, and the packaging's own number.
     version: String,
     architecture: String,
     /// Time of the commit, so that one commit gives one package, byte for byte.
@@ -57,7 +60,7 @@ fn build(places: &Places, release: &Release) -> Result<PathBuf> {
         fs::remove_dir_all(&tree).with_context(|| format!("cannot empty {}", tree.display()))?;
     }
     stage::fill(&tree, places, release)?;
-    let Release { version, architecture, epoch } = release;
+    let Release { version, architecture, epoch, .. } = release;
     let package = folder.join(format!("tidegate_{version}_{architecture}.deb"));
     let mut build = process::command("dpkg-deb");
     build.args(["--root-owner-group", "--build"]).arg(&tree).arg(&package);
@@ -68,18 +71,17 @@ fn build(places: &Places, release: &Release) -> Result<PathBuf> {
 impl Release {
     fn of(places: &Places) -> Result<Self> {
         let package_id = process::read(places.cargo().args(["pkgid", "--package", "tidegate"]))?;
-        let version = package_id
+        let (_, program) = package_id
             .trim()
             .rsplit_once(['#', '@'])
-            .context("Cargo names no version of tidegate")?
-            .1
-            // Debian sorts what follows `~` before the release itself.
-            .replace('-', "~");
+            .context("Cargo names no version of tidegate")?;
         let architecture = process::read(process::command("dpkg").arg("--print-architecture"))?;
         let mut git = process::command("git");
         git.current_dir(&places.root).args(["log", "-1", "--format=%ct"]);
         Ok(Self {
-            version,
+            program: program.to_owned(),
+            // Debian sorts what follows `~` before the release itself.
+            version: format!("{}-1", program.replace('-', "~")),
             architecture: architecture.trim().to_owned(),
             epoch: process::read(&mut git)?.trim().to_owned(),
         })

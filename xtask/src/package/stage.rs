@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::Release;
 use crate::places::Places;
@@ -29,6 +29,8 @@ const ITEMS: &[Item] = &[
     Item("xtask/debian/postrm", "DEBIAN/postrm", 0o755),
 ];
 
+const MAINTAINER: &str = "The Tidegate developers <tidegate@localhost>";
+
 /// Kept as the administrator left them when a newer package is installed.
 const CONFFILES: &str = "/etc/tidegate/tidegate.toml\n";
 
@@ -45,7 +47,9 @@ pub(super) fn fill(tree: &Path, places: &Places, release: &Release) -> Result<()
     }
     copy_folder(&places.root.join("mappings"), tree, "usr/share/tidegate/mappings")?;
     copy_folder(&places.root.join("examples"), tree, &format!("{DOCUMENTATION}/examples"))?;
-    write(tree, &format!("{DOCUMENTATION}/changelog.gz"), &changelog(places)?, 0o644)?;
+    let changes = gzip(places.root.join("CHANGELOG.md"))?;
+    write(tree, &format!("{DOCUMENTATION}/changelog.gz"), &changes, 0o644)?;
+    write_packaging_changes(tree, release)?;
     let libraries = third_party(places)?;
     write(tree, &format!("{DOCUMENTATION}/third-party.txt"), libraries.as_bytes(), 0o644)?;
     write(tree, "DEBIAN/conffiles", CONFFILES.as_bytes(), 0o644)?;
@@ -92,11 +96,30 @@ fn copy_folder(source: &Path, tree: &Path, destination: &str) -> Result<()> {
     Ok(())
 }
 
-fn changelog(places: &Places) -> Result<Vec<u8>> {
+/// Writes the changelog that Debian asks for beside the program's own, and refers to that.
+fn write_packaging_changes(tree: &Path, release: &Release) -> Result<()> {
+    let Release { version, epoch, .. } = release;
+    let mut date = process::command("date");
+    date.args(["--utc", "--rfc-email", "--date", &format!("@{epoch}")]);
+    let date = process::read(date.env("LC_ALL", "C"))?;
+    let text = format!(
+        "tidegate ({version}) stable; urgency=medium\n\n  * Changes are listed in changelog.gz.\n\n -- {MAINTAINER}  {date}"
+    );
+    let plain = tree.join(DOCUMENTATION).join("changelog.Debian");
+    fs::write(&plain, text).with_context(|| format!("cannot write {}", plain.display()))?;
+    let packed = gzip(plain.clone())?;
+    fs::remove_file(&plain).with_context(|| format!("cannot remove {}", plain.display()))?;
+    write(tree, &format!("{DOCUMENTATION}/changelog.Debian.gz"), &packed, 0o644)
+}
+
+fn gzip(file: PathBuf) -> Result<Vec<u8>> {
     let mut gzip = process::command("gzip");
-    gzip.args(["-9", "--no-name", "--stdout"]).arg(places.root.join("CHANGELOG.md"));
-    let output = gzip.output().context("cannot start gzip")?;
-    anyhow::ensure!(output.status.success(), "gzip failed: {}", output.status);
+    let output = gzip
+        .args(["-9", "--no-name", "--stdout"])
+        .arg(file)
+        .output()
+        .context("cannot start gzip")?;
+    ensure!(output.status.success(), "gzip failed: {}", output.status);
     Ok(output.stdout)
 }
 
@@ -125,9 +148,9 @@ fn control(release: &Release, program: &[u8], size_bytes: u64) -> String {
 Package: tidegate
 Version: {version}
 Architecture: {architecture}
-Maintainer: The Tidegate developers <tidegate@localhost>
+Maintainer: {MAINTAINER}
 Installed-Size: {}
-Depends: {libc}, libgcc-s1, init-system-helpers, systemd | systemd-standalone-sysusers, systemd | systemd-standalone-tmpfiles
+Depends: {libc}, libgcc-s1, systemd | systemd-standalone-sysusers, systemd | systemd-standalone-tmpfiles
 Section: net
 Priority: optional
 Description: edge gateway that bridges CoAP, OPC UA, HTTP and MQTT
@@ -176,12 +199,13 @@ mod tests {
     #[test]
     fn control_states_version_and_size() {
         let release = Release {
-            version: "0.1.0".to_owned(),
+            program: "0.1.0".to_owned(),
+            version: "0.1.0-1".to_owned(),
             architecture: "arm64".to_owned(),
             epoch: "0".to_owned(),
         };
         let control = control(&release, b"GLIBC_2.36\0", 1025);
-        for line in ["Version: 0.1.0", "Architecture: arm64", "Installed-Size: 2"] {
+        for line in ["Version: 0.1.0-1", "Architecture: arm64", "Installed-Size: 2"] {
             assert!(control.lines().any(|found| found == line), "{line} in {control}");
         }
         assert!(control.contains("libc6 (>= 2.36)"), "{control}");

@@ -21,10 +21,10 @@ pub(super) fn unpacked(places: &Places, package: &Path, release: &Release) -> Re
     process::read(process::command("dpkg-deb").arg("--extract").arg(package).arg(&tree))?;
     let program = tree.join("usr/bin/tidegate");
     let version = process::read(process::command(&program).arg("--version"))?;
-    let expected = release.version.replace('~', "-");
     ensure!(
-        version.split_whitespace().any(|word| word == expected),
-        "the packaged program calls itself {version:?}, not {expected}"
+        version.split_whitespace().any(|word| word == release.program),
+        "the packaged program calls itself {version:?}, not {}",
+        release.program
     );
     let mode = fs::metadata(tree.join(CONFIG))
         .context("the configuration is missing")?
