@@ -61,7 +61,10 @@ impl Places {
         if fs::read_to_string(&stamp).is_ok_and(|built| built == here) {
             return Ok(());
         }
-        process::run(self.cargo().args(["clean", "--quiet", "--workspace"]))?;
+        for profile in ["dev", "release", "dist"] {
+            let clean = ["clean", "--quiet", "--workspace", "--profile", profile];
+            process::run(self.cargo().args(clean))?;
+        }
         fs::write(&stamp, here.as_bytes())
             .with_context(|| format!("cannot write {}", stamp.display()))
     }
