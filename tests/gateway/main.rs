@@ -4,3 +4,6 @@
 mod support;
 
 mod harness;
+mod press_hall;
+mod service;
+mod syscalls;

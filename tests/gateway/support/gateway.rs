@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -28,6 +29,7 @@ pub(crate) struct Gateway {
     folder: TempDir,
     /// Put before the program, such as strace and its options.
     wrapper: Vec<String>,
+    environment: Vec<(String, String)>,
     /// Where the gateway tells the service manager how it is.
     notices: UnixDatagram,
     ready_after: Duration,
@@ -78,6 +80,7 @@ impl Gateway {
                 .expect("a socket can be bound"),
             folder,
             wrapper: Vec::new(),
+            environment: Vec::new(),
             process: None,
             ready_after: Duration::ZERO,
         };
@@ -97,6 +100,11 @@ impl Gateway {
         self.ready_after = start.elapsed();
     }
 
+    /// Sets an environment variable for the next start.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts the gateway without waiting for anything; for tests of a start that fails.
     #[track_caller]
     pub(crate) fn spawn(&mut self) {
@@ -107,6 +115,7 @@ impl Gateway {
         command.args(&words[1..]).arg("run").arg("-c").arg(self.config());
         command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
         command.env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Owned::start("tidegate", &mut command, Stdout::Remembered));
     }
 
@@ -151,11 +160,18 @@ impl Gateway {
         status
     }
 
+    /// Asks the gateway to stop and returns at once; [`wait_for_end`](Self::wait_for_end) follows.
+    #[track_caller]
+    pub(crate) fn ask_to_stop(&mut self) {
+        self.process.as_mut().expect("the gateway runs").signal(Signal::TERM);
+    }
+
     /// Waits for the gateway to end by itself and returns its exit code and last words.
     #[track_caller]
     pub(crate) fn wait_for_end(&mut self) -> (Option<i32>, Output) {
         let mut process = self.process.take().expect("the gateway runs");
         let status = wait::until("the gateway to end", || process.ended());
+        self.forget_notices();
         (status.code(), process.output().clone())
     }
 

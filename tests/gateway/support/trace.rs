@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use super::wait;
+
 /// One system call.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
@@ -11,7 +13,7 @@ pub(crate) struct Call {
     pub(crate) thread: u32,
     /// Name, such as `fdatasync`.
     pub(crate) name: String,
-    /// Everything between the parentheses; text as `\x68\x69`, descriptors as `7<path>`.
+    /// Everything between the parentheses; text is escaped.
     pub(crate) arguments: String,
     /// What it returned, as strace prints it: `0`, `12`, `-1 EAGAIN (…)`.
     pub(crate) result: String,
@@ -22,10 +24,35 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Returns the bytes that went through the call, all buffers joined.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let is_vectored = self.arguments.contains("iov_base=");
+        let mut quoted = self.arguments.split('"');
+        let mut before = quoted.next().unwrap_or_default();
+        let mut bytes = Vec::new();
+        while let (Some(text), Some(after)) = (quoted.next(), quoted.next()) {
+            // Addresses are quoted too; a call that is not vectored has one buffer, before its address.
+            let is_buffer =
+                if is_vectored { before.ends_with("iov_base=") } else { !before.ends_with('(') };
+            if is_buffer {
+                bytes.extend(unescape(text));
+            }
+            before = after;
+        }
+        bytes
+    }
+
     /// Returns whether the bytes that went through the call contain `needle`.
     pub(crate) fn carries(&self, needle: &[u8]) -> bool {
-        let hex: String = needle.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-        self.arguments.contains(&hex)
+        self.bytes().windows(needle.len()).any(|window| window == needle)
+    }
+
+    /// Returns what the call's first descriptor stands for: a path, or `socket:[…]`.
+    pub(crate) fn target(&self) -> String {
+        let name = self.arguments.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+        name.map_or_else(String::new, |(name, _)| {
+            String::from_utf8_lossy(&unescape(name)).into_owned()
+        })
     }
 
     /// Returns whether the call succeeded.
@@ -34,10 +61,40 @@ impl Call {
     }
 }
 
-/// Reads the trace that `strace -f -o FILE` has written so far; calls still under way are left out.
+/// Undoes strace's `-xx`.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() / 4);
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        match rest {
+            [b'\\', b'x', high, low, tail @ ..] => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or_default();
+                bytes.push(
+                    u8::try_from(digit(high) << 4 | digit(low)).expect("two digits make a byte"),
+                );
+                rest = tail;
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
+/// Reads the whole trace that `strace -f -o FILE` writes, once the process `id` has ended.
 #[track_caller]
-pub(crate) fn read(file: &Path) -> Vec<Call> {
-    parse(&fs::read_to_string(file).expect("strace writes its file"))
+pub(crate) fn read(file: &Path, id: u32) -> Vec<Call> {
+    // strace writes behind; this is the last line about a process.
+    let is_last = |line: &str| {
+        let about = line.strip_prefix(&id.to_string()).map(str::trim_start);
+        about.is_some_and(|rest| rest.starts_with("+++ "))
+    };
+    let text = wait::until("strace to finish", || {
+        fs::read_to_string(file).ok().filter(|text| text.lines().any(is_last))
+    });
+    parse(&text)
 }
 
 pub(crate) fn parse(text: &str) -> Vec<Call> {

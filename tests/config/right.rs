@@ -1,0 +1,276 @@
+//! Configurations that are right, and what they come to.
+
+use std::time::Duration;
+
+use tidegate::config::{
+    Compression, Config, Durability, Limits, LinkHost, MqttVersion, OpcUaLogin, OpcUaSecurity,
+    PayloadFormat, StoreConfig, WhenFull,
+};
+use tidegate_settings::ByteSize;
+
+use crate::harness::{Folder, PRESS_HALL, PRESS_HALL_MAPPING, PRESS_HALL_MAPPING_YAML};
+
+fn load(files: &[(&str, &str)]) -> Config {
+    let folder = Folder::with(files);
+    let loaded = folder.load(files[0].0);
+    assert!(loaded.config.is_some(), "{:#?}", folder.lines(&loaded));
+    loaded.config.unwrap()
+}
+
+#[test]
+fn the_example_is_right_as_written() {
+    let folder = Folder::with(&[
+        ("tidegate.toml", PRESS_HALL),
+        ("mappings/press-hall.toml", PRESS_HALL_MAPPING),
+    ]);
+    let loaded = folder.load("tidegate.toml");
+    assert_eq!(
+        folder.lines(&loaded),
+        [
+            r#"tidegate.toml:7:32 `"mappings/*.yaml"` hint: no file matches `mappings/*.yaml` | remove it, or put a mapping file there"#
+        ]
+    );
+    assert_eq!(loaded.mapping_files.len(), 1);
+    let config = loaded.config.unwrap();
+    assert_eq!(config.gateway.id.as_str(), "press-hall-1");
+    assert_eq!(config.gateway.data_dir, folder.file("data"));
+    assert_eq!(config.store, StoreConfig::default());
+    assert_eq!(config.limits, Limits::default());
+    for (listener, address) in [
+        (config.mqtt, "127.0.0.1:1883"),
+        (config.coap, "127.0.0.1:5683"),
+        (config.http, "127.0.0.1:8080"),
+    ] {
+        let listener = listener.unwrap();
+        assert_eq!(listener.listen, [address.parse().unwrap()]);
+        assert!(listener.anonymous);
+    }
+    let [server] = config.opcua.as_slice() else { panic!("there is one server") };
+    assert_eq!(server.name.as_str(), "plc7");
+    assert_eq!(server.endpoint.as_str(), "opc.tcp://127.0.0.1:4840");
+    assert_eq!(server.security, OpcUaSecurity::None);
+    assert_eq!(server.rebrowse, Duration::from_secs(60));
+    assert!(matches!(server.login, OpcUaLogin::Anonymous));
+    let [uplink] = config.uplinks.as_slice() else { panic!("there is one uplink") };
+    assert_eq!(uplink.name.as_str(), "cloud");
+    assert_eq!(uplink.url.to_string(), "mqtt://127.0.0.1:1884");
+    assert_eq!(uplink.topics[0].as_str(), "hall1/#");
+    assert_eq!(uplink.topic.fill("bson.z", "-"), "tidegate/press-hall-1/bson.z");
+    assert_eq!((uplink.format, uplink.compression), (PayloadFormat::Columns, Compression::Zlib));
+    assert_eq!(uplink.version, MqttVersion::V5);
+    assert_eq!(uplink.client_id, "press-hall-1-cloud");
+    assert_eq!((uplink.batch.readings, uplink.batch.age), (500, Duration::from_secs(1)));
+    assert_eq!(uplink.batch.bytes, ByteSize::kib(64));
+    assert_eq!(uplink.when_full, WhenFull::DropOldest);
+    let commands = uplink.commands.as_ref().unwrap();
+    assert_eq!(commands.filter.as_str(), "tidegate/press-hall-1/cmd/#");
+    assert_eq!(commands.prefix, "tidegate/press-hall-1/cmd/");
+    assert_eq!(commands.results.as_str(), "tidegate/press-hall-1/result");
+}
+
+#[test]
+fn the_example_may_have_its_mapping_in_yaml() {
+    let mapping = ("mappings/press-hall.yaml", PRESS_HALL_MAPPING_YAML);
+    let folder = Folder::with(&[("tidegate.toml", PRESS_HALL), mapping]);
+    let loaded = folder.load("tidegate.toml");
+    assert!(loaded.config.is_some(), "{:#?}", folder.lines(&loaded));
+    let toml = Folder::with(&[
+        ("tidegate.toml", PRESS_HALL),
+        ("mappings/press-hall.toml", PRESS_HALL_MAPPING),
+    ]);
+    let toml = toml.load("tidegate.toml");
+    assert_eq!(loaded.mapping_files[0].root, toml.mapping_files[0].root);
+}
+
+const EVERYTHING: &str = r##"
+[gateway]
+id = "gw"
+data-dir = "/var/lib/tidegate"
+
+[store]
+durability = "interval"
+interval = "50ms"
+max-bytes = "2GiB"
+reserve = "32MiB"
+
+[limits]
+memory-ceiling = "256MiB"
+[limits.net]
+max-connections = 2000
+max-connections-per-address = 20
+connect-deadline = "5s"
+[limits.mqtt]
+max-connect-bytes = "32KiB"
+max-packet-bytes = "2MiB"
+max-keepalive = "10m"
+receive-maximum = 128
+session-queue-messages = 100
+session-queue-bytes = "4MiB"
+max-topic-levels = 16
+max-topic-bytes = "1KiB"
+max-filters-per-session = 10
+max-user-properties = 8
+max-properties-bytes = "1KiB"
+retained-count = 1000
+retained-bytes = "8MiB"
+retained-per-principal = 100
+max-sessions = 500
+max-sessions-per-principal = 50
+max-session-expiry = "1d"
+[limits.coap]
+max-body = "64KiB"
+partial-uploads-total = 8
+partial-uploads-per-endpoint = 2
+observers-total = 100
+observers-per-endpoint = 4
+unverified-amplification = 2
+dedup-lifetime = "120s"
+dedup-entries = 1024
+[limits.opcua]
+max-message = "2MiB"
+max-chunks = 32
+max-reassembly = "8MiB"
+max-array = 1000
+max-string = "64KiB"
+max-depth = 16
+[limits.http]
+header-deadline = "5s"
+body-deadline = "10s"
+idle-deadline = "20s"
+max-header-bytes = "8KiB"
+max-header-count = 50
+max-body-bytes = "256KiB"
+[limits.json]
+max-depth = 8
+[limits.downlink]
+max-wire = "64KiB"
+max-inflated = "256KiB"
+max-ratio = 50
+max-depth = 8
+[limits.auth]
+failures = 3
+
+[mqtt]
+listen = ["192.0.2.1:1883", "[::1]:1883"]
+allow-plain = true
+
+[[opcua]]
+name = "plc7"
+endpoint = "opc.tcp://plc7.example:4840/UA"
+username = "gw"
+password = { env = "PLANTED" }
+rebrowse = "5m"
+
+[[principal]]
+name = "press-7"
+password = { file = "secrets/press-7.hash" }
+certificate = "CN=press-7"
+
+[[access]]
+principal = "press-*"
+publish = ["hall1/{principal}/#"]
+subscribe = ["hall1/{principal}/+/set"]
+command = []
+
+[[uplink]]
+name = "archive"
+url = "mqtt://localhost"
+version = "3.1.1"
+client-id = "gw-1"
+keep-alive = "30s"
+username = "gw"
+password = { credential = "cloud" }
+topics = ["hall1/#", "hall2/+/x"]
+topic = "up/{gateway}/{uplink}/{topic}"
+format = "json"
+commands = "down/{gateway}/#"
+results = "up/{gateway}/result"
+when-full = "refuse"
+max-bytes = "64MiB"
+
+[[uplink.rule]]
+name = "slow"
+topics = ["hall1/+/temperature"]
+deadband = 0.5
+min-interval = "10s"
+change-only = true
+"##;
+
+#[test]
+fn every_key_arrives() {
+    let config = load(&[
+        ("tidegate.toml", EVERYTHING),
+        ("secrets/press-7.hash", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA\n"),
+        ("credentials/cloud", "hunter3\n"),
+    ]);
+    assert_eq!(config.gateway.data_dir.to_str(), Some("/var/lib/tidegate"));
+    assert_eq!(config.store.durability, Durability::Interval(Duration::from_millis(50)));
+    assert_eq!(
+        (config.store.max_bytes, config.store.reserve),
+        (ByteSize::gib(2), ByteSize::mib(32))
+    );
+    let (limits, default) = (&config.limits, Limits::default());
+    assert_eq!(limits.memory_ceiling, ByteSize::mib(256));
+    assert_eq!((limits.net.max_connections, limits.net.max_connections_per_address), (2000, 20));
+    assert_eq!(
+        (limits.mqtt.max_packet_bytes, limits.mqtt.receive_maximum),
+        (ByteSize::mib(2), 128)
+    );
+    assert_eq!(limits.mqtt.max_session_expiry, Duration::from_secs(86_400));
+    assert_eq!((limits.coap.max_body, limits.coap.dedup_entries), (ByteSize::kib(64), 1024));
+    assert_eq!((limits.opcua.max_array, limits.opcua.max_depth), (1000, 16));
+    assert_eq!((limits.http.max_header_count, limits.json.max_depth), (50, 8));
+    assert_eq!((limits.downlink.max_ratio, limits.auth.failures), (50, 3));
+    // Each of the tables above sets every key to something else than its default.
+    let unlike = [
+        limits.net != default.net,
+        limits.mqtt != default.mqtt,
+        limits.coap != default.coap,
+        limits.opcua != default.opcua,
+        limits.http != default.http,
+        limits.json != default.json,
+        limits.downlink != default.downlink,
+        limits.auth != default.auth,
+    ];
+    assert_eq!(unlike, [true; 8]);
+
+    assert_eq!(config.mqtt.unwrap().listen.len(), 2);
+    assert!(config.coap.is_none() && config.http.is_none());
+    let OpcUaLogin::Password { username, password } = &config.opcua[0].login else {
+        panic!("there is a login")
+    };
+    assert_eq!((username.as_str(), password.expose()), ("gw", "hunter2"));
+    assert_eq!(config.opcua[0].security, OpcUaSecurity::SignAndEncrypt);
+    assert_eq!(config.principals[0].name.as_str(), "press-7");
+    let hash = config.principals[0].password_hash.as_ref().unwrap();
+    assert!(hash.expose().ends_with("$aGFzaA"), "the line end is no part of it");
+    assert_eq!(config.principals[0].certificate.as_deref(), Some("CN=press-7"));
+    let uplink = &config.uplinks[0];
+    assert_eq!((uplink.url.host(), uplink.url.port()), (&LinkHost::Name("localhost".into()), 1883));
+    assert_eq!((uplink.version, uplink.format), (MqttVersion::V3, PayloadFormat::Json));
+    assert_eq!((uplink.client_id.as_str(), uplink.keep_alive), ("gw-1", Duration::from_secs(30)));
+    assert_eq!(uplink.topic.fill("json", "hall1/x"), "up/gw/archive/hall1/x");
+    let login = uplink.login.as_ref().unwrap();
+    assert_eq!(
+        (login.username.as_str(), login.password.as_ref().unwrap().expose()),
+        ("gw", "hunter3")
+    );
+    assert_eq!((uplink.when_full, uplink.max_bytes), (WhenFull::Refuse, ByteSize::mib(64)));
+    let rule = &uplink.rules[0];
+    assert_eq!((rule.name.as_str(), rule.deadband, rule.change_only), ("slow", Some(0.5), true));
+    assert_eq!(rule.min_interval, Some(Duration::from_secs(10)));
+}
+
+#[test]
+fn a_configuration_in_yaml_says_the_same() {
+    let yaml = include_str!("press-hall.yaml");
+    let yaml = load(&[("tidegate.yaml", yaml), ("mappings/press-hall.toml", PRESS_HALL_MAPPING)]);
+    let toml =
+        load(&[("tidegate.toml", PRESS_HALL), ("mappings/press-hall.toml", PRESS_HALL_MAPPING)]);
+    let without_folder = |config: Config| {
+        let text = format!("{config:?}");
+        let (start, end) = (text.find("data_dir").unwrap(), text.find("store:").unwrap());
+        text[..start].to_owned() + &text[end..]
+    };
+    assert_eq!(without_folder(yaml), without_folder(toml));
+}
