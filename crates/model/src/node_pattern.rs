@@ -6,6 +6,8 @@ use thiserror::Error;
 
 use crate::{CaptureName, Captures};
 
+mod overlap;
+
 /// Why a text is not a node pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NodePatternError {
@@ -212,6 +214,25 @@ impl NodePattern {
         }
     }
 
+    /// Returns whether some node matches both patterns.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        if self.namespace != other.namespace {
+            return false;
+        }
+        match (&self.identifier, &other.identifier) {
+            (IdentifierPattern::Literal(ours), IdentifierPattern::Literal(theirs)) => {
+                ours == theirs
+            }
+            (IdentifierPattern::Text(ours), IdentifierPattern::Text(theirs)) => {
+                overlap::texts_overlap(ours, theirs)
+            }
+            (IdentifierPattern::Text(pieces), IdentifierPattern::Literal(literal))
+            | (IdentifierPattern::Literal(literal), IdentifierPattern::Text(pieces)) => {
+                matches!(literal, Identifier::Text(text) if pieces_match(pieces, text, &mut Vec::new()))
+            }
+        }
+    }
+
     /// Returns the node for which the captures stand: the inverse of [`matches`](Self::matches).
     ///
     /// `None` if there are fewer captures than the pattern has.
@@ -352,10 +373,8 @@ fn pieces_match<'t>(pieces: &[Piece], text: &'t str, found: &mut Vec<&'t str>) -
         found.push(text);
         return !text.is_empty() && limit == text.len();
     };
-    for (at, _) in text.match_indices(next.as_str()).take_while(|(at, _)| *at <= limit) {
-        if at == 0 {
-            continue;
-        }
+    let ends = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= limit);
+    for at in ends.filter(|at| *at > 0 && text[*at..].starts_with(next.as_str())) {
         found.push(&text[..at]);
         if pieces_match(rest, &text[at..], found) {
             return true;
@@ -382,7 +401,7 @@ mod tests {
     #[test]
     fn captures_end_at_the_next_literal() {
         #[rustfmt::skip]
-        let cases: [(&str, &str, Option<&[&str]>); 9] = [
+        let cases: [(&str, &str, Option<&[&str]>); 10] = [
             ("Press.{n}.Temp",  "Press.7.Temp",         Some(&["7"])),
             ("Press.{n}.Temp",  "Press..Temp",          None),
             ("Press.{n}.Temp",  "Press.7.a.Temp",       None),
@@ -391,6 +410,7 @@ mod tests {
             ("{a}-{b}",         "x-y",                  Some(&["x", "y"])),
             ("{a}-{b}",         "x-y.z",                None),
             ("Press.{n}",       "Press.7",              Some(&["7"])),
+            ("{a}xx",           "axxx",                 Some(&["ax"])),
             ("Press",           "Press",                Some(&[])),
         ];
         for (pattern, text, expected) in cases {
@@ -402,6 +422,32 @@ mod tests {
                 assert_eq!(pattern.fill(&captures), Some(node(text)));
             }
         }
+    }
+
+    #[test]
+    fn overlap_is_found() {
+        #[rustfmt::skip]
+        let cases = [
+            ("Press.{n}.T",     "Press.{m}.T",      true),
+            ("Press.{n}.T",     "Press.{m}.P",      false),
+            ("Press.{n}.T",     "{a}.7.T",          true),
+            ("Press.{n}",       "Press.{a*}.T",     false),
+            ("Press.{n*}",      "Press.{a}.T",      true),
+            ("{a}xx",           "x{b}x",            true),
+            ("{a}",             "a.b",              false),
+            ("a{n}",            "a1",               true),
+            ("a{n}",            "a",                false),
+            ("ab",              "ab",               true),
+            ("{a}b",            "a{b}",             true),
+        ];
+        for (ours, theirs, expected) in cases {
+            let pattern = |text| NodePattern::parse(&format!("nsu=urn:p;s={text}")).unwrap();
+            assert_eq!(pattern(ours).overlaps(&pattern(theirs)), expected, "{ours} and {theirs}");
+            assert_eq!(pattern(theirs).overlaps(&pattern(ours)), expected, "{theirs} and {ours}");
+        }
+        let number = NodePattern::parse("nsu=urn:p;i=7").unwrap();
+        assert!(!number.overlaps(&NodePattern::parse("nsu=urn:p;s={a}").unwrap()));
+        assert!(!number.overlaps(&NodePattern::parse("nsu=urn:q;i=7").unwrap()));
     }
 
     #[test]
