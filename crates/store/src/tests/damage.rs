@@ -1,0 +1,1 @@
+//! Bytes change after they were acknowledged.

@@ -1,0 +1,1 @@
+//! Writes and syncs fail, and the disk fills up.

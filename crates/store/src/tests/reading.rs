@@ -1,0 +1,1 @@
+//! Readers see what the model says.
