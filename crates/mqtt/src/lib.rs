@@ -1,1 +1,31 @@
 //! MQTT 3.1.1 and 5.0: packet codec and connection state machine, without I/O.
+//!
+//! [`Connection`] is the server's side of one connection. [`PublishFrame`] is a message encoded once for
+//! all who get it, [`Output`] collects the bytes for one peer. [`Packet`](packet::Packet) reads and
+//! writes single packets of either side.
+
+mod connection;
+mod error;
+mod frame;
+mod ids;
+mod limits;
+mod output;
+pub mod packet;
+mod property;
+mod reader;
+mod reason;
+mod text;
+mod varint;
+mod version;
+mod writer;
+
+pub use connection::{ClientPacket, CloseCause, Connection, PacketBatch, Sent};
+pub use error::{EncodeError, ProtocolError};
+pub use frame::{Outgoing, PublishFrame};
+pub use ids::{PacketId, SessionExpiry, SubscriptionId};
+pub use limits::{Limits, Settings};
+pub use output::Output;
+pub use property::Property;
+pub use reason::ReasonCode;
+pub use text::{Password, Text, TextError};
+pub use version::ProtocolVersion;

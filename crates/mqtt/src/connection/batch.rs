@@ -1,0 +1,81 @@
+//! What a client has sent, in order.
+
+use crate::packet::{Ack, Connect, Disconnect, Publish, Subscribe, Unsubscribe};
+
+/// A packet that the broker has to act on. PINGREQ is answered before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientPacket {
+    /// Always the first; answer with [`accept`](super::Connection::accept) or
+    /// [`reject`](super::Connection::reject).
+    Connect(Box<Connect>),
+    /// A message; its topic is known, its place in the receive window is taken.
+    Publish(Publish),
+    /// The client has taken a message of QoS 1.
+    PubAck(Ack),
+    /// The client has taken a message of QoS 2.
+    PubRec(Ack),
+    /// The client releases a message of QoS 2.
+    PubRel(Ack),
+    /// The client has released a message of QoS 2.
+    PubComp(Ack),
+    /// Answer with [`suback`](super::Connection::suback).
+    Subscribe(Subscribe),
+    /// Answer with [`unsuback`](super::Connection::unsuback).
+    Unsubscribe(Unsubscribe),
+    /// Always the last. Without it the will is due.
+    Disconnect(Disconnect),
+}
+
+/// Packets of one call, at most [`PACKETS_MAX`](Self::PACKETS_MAX).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PacketBatch {
+    packets: Vec<ClientPacket>,
+}
+
+impl PacketBatch {
+    /// Bounds the memory that a flood of tiny packets takes.
+    pub const PACKETS_MAX: usize = 128;
+
+    /// Returns whether there is no packet.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Returns how many packets there are.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Returns the packets in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, ClientPacket> {
+        self.packets.iter()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.packets.len() == Self::PACKETS_MAX
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, packet: ClientPacket) {
+        debug_assert!(!self.is_full());
+        self.packets.push(packet);
+    }
+}
+
+impl IntoIterator for PacketBatch {
+    type Item = ClientPacket;
+    type IntoIter = std::vec::IntoIter<ClientPacket>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.packets.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a PacketBatch {
+    type Item = &'a ClientPacket;
+    type IntoIter = std::slice::Iter<'a, ClientPacket>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.packets.iter()
+    }
+}

@@ -1,0 +1,445 @@
+//! Server side of one connection: what a client may send when, and how it is answered.
+
+mod batch;
+mod keep_alive;
+mod receive_window;
+mod replies;
+mod topic_aliases;
+
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use thiserror::Error;
+
+pub use batch::{ClientPacket, PacketBatch};
+pub use replies::Sent;
+
+use self::{keep_alive::KeepAlive, receive_window::ReceiveWindow, topic_aliases::TopicAliases};
+use crate::{
+    Output, ProtocolError, ProtocolVersion, ReasonCode, SessionExpiry, Settings,
+    packet::{
+        Connect, Disconnect, FixedHeader, Packet, PacketType, Publish, PublishPacket, connect,
+    },
+    property::Property,
+};
+
+/// Why a connection is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CloseCause {
+    /// The client has sent DISCONNECT.
+    #[error("client disconnected: {reason}")]
+    ByClient {
+        /// What it said.
+        reason: ReasonCode,
+    },
+    /// The server has closed or refused it.
+    #[error("server disconnected: {reason}")]
+    ByServer {
+        /// What it said, or would have said if the version had words for it.
+        reason: ReasonCode,
+    },
+    /// The client broke a rule or a limit.
+    #[error("client broke the protocol")]
+    Protocol {
+        /// Which one.
+        #[from]
+        source: ProtocolError,
+    },
+    /// The client was not accepted in time.
+    #[error("no CONNECT in time")]
+    ConnectTimeout,
+    /// A packet was begun and not finished in time.
+    #[error("packet not finished in time")]
+    PacketTimeout,
+    /// The client was silent for one and a half times the keep alive.
+    #[error("keep alive expired")]
+    KeepAliveTimeout,
+}
+
+/// Server side of one MQTT connection: no socket, no clock, no task.
+///
+/// Call a method for each thing that happens; bytes for the peer go into `output`, which is bounded and
+/// belongs to the driver. Wait until [`poll_timeout`](Self::poll_timeout) at the latest.
+#[derive(Debug)]
+pub struct Connection {
+    settings: Arc<Settings>,
+    state: State,
+    /// When the packet whose first bytes have arrived must be complete.
+    packet_deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum State {
+    ExpectConnect {
+        deadline: Instant,
+        /// The version in which the client would understand a refusal, once that is known.
+        speaks: Option<ProtocolVersion>,
+    },
+    ExpectVerdict {
+        deadline: Instant,
+        terms: Terms,
+    },
+    Connected(Session),
+    Closed(CloseCause),
+}
+
+/// What the client has said of itself and the connection must know.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    ear: Ear,
+    keep_alive_s: u16,
+    receive_maximum: NonZeroU16,
+    session_expiry: SessionExpiry,
+}
+
+/// What the client understands.
+#[derive(Clone, Copy, Debug)]
+struct Ear {
+    version: ProtocolVersion,
+    /// The largest packet that the client takes.
+    packet_bytes_max: usize,
+}
+
+impl Terms {
+    fn of(connect: &Connect) -> Self {
+        let packet_bytes_max = connect.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
+        Self {
+            ear: Ear { version: connect.version, packet_bytes_max: packet_bytes_max as usize },
+            keep_alive_s: connect.keep_alive_s,
+            receive_maximum: connect.receive_maximum,
+            session_expiry: connect.session_expiry,
+        }
+    }
+}
+
+/// The state of an accepted connection.
+#[derive(Debug)]
+struct Session {
+    terms: Terms,
+    keep_alive: KeepAlive,
+    window: ReceiveWindow,
+    aliases: TopicAliases,
+    /// The broker takes no packets for now.
+    is_paused: bool,
+    /// The next packet waits for a place in the window, which our own acknowledgement will free.
+    is_blocked: bool,
+}
+
+/// What `input` begins with.
+enum Next {
+    Packet(Packet),
+    Incomplete,
+    Blocked,
+}
+
+impl Connection {
+    /// Starts a connection that was accepted at `now`.
+    pub fn new(now: Instant, settings: Arc<Settings>) -> Self {
+        let deadline = now + settings.connect_timeout;
+        let state = State::ExpectConnect { deadline, speaks: None };
+        Self { settings, state, packet_deadline: None }
+    }
+
+    /// Takes complete packets out of `input` and returns them for the broker, in order.
+    ///
+    /// Call it whenever `input` is not empty and something has changed: bytes were read, the client was
+    /// accepted, an acknowledgement was given, `output` has got room again. It takes nothing while
+    /// [`wants_input`](Self::wants_input) is false or `output` has no room, and at most
+    /// [`PacketBatch::PACKETS_MAX`] packets: call again until the batch is empty.
+    ///
+    /// Payloads are split off `input` as [`Bytes`](bytes::Bytes), never copied; an incomplete packet
+    /// stays in it. A packet that breaks the protocol closes the connection: the reply that MQTT asks
+    /// for is put into `output`, and the packets before it are still returned.
+    pub fn handle_input(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        output: &mut Output,
+    ) -> PacketBatch {
+        let mut batch = PacketBatch::default();
+        while !batch.is_full() && output.has_room() && self.wants_input() {
+            let handled = match self.next_packet(input) {
+                Ok(Next::Packet(packet)) => {
+                    self.packet_deadline = None;
+                    self.handle_packet(now, packet, &mut batch, output)
+                }
+                Ok(Next::Incomplete) => {
+                    self.expect_rest(now, input);
+                    break;
+                }
+                Ok(Next::Blocked) => break,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = handled {
+                self.fail(error, output);
+            }
+        }
+        if self.is_closed() {
+            input.clear();
+        }
+        batch
+    }
+
+    /// Returns whether more bytes should be read. Not while the broker decides about CONNECT, while it
+    /// has [paused](Self::pause) the client, or while the client is ahead of its acknowledgements.
+    pub fn wants_input(&self) -> bool {
+        match &self.state {
+            State::ExpectConnect { .. } => true,
+            State::Connected(session) => !session.is_paused && !session.is_blocked,
+            State::ExpectVerdict { .. } | State::Closed(_) => false,
+        }
+    }
+
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout), if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::ExpectConnect { deadline, .. } | State::ExpectVerdict { deadline, .. } => {
+                Some(*deadline)
+            }
+            State::Connected(session) => {
+                let deadlines = [session.keep_alive.deadline(), self.packet_deadline];
+                deadlines.into_iter().flatten().min()
+            }
+            State::Closed(_) => None,
+        }
+    }
+
+    /// Acts on deadlines that have passed at `now`.
+    pub fn handle_timeout(&mut self, now: Instant, output: &mut Output) {
+        if self.poll_timeout().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let (reason, cause) = match &self.state {
+            State::Connected(session)
+                if session.keep_alive.deadline().is_some_and(|deadline| deadline <= now) =>
+            {
+                (ReasonCode::KeepAliveTimeout, CloseCause::KeepAliveTimeout)
+            }
+            State::Connected(_) => {
+                (ReasonCode::ImplementationSpecificError, CloseCause::PacketTimeout)
+            }
+            _ => (ReasonCode::ServerUnavailable, CloseCause::ConnectTimeout),
+        };
+        self.close_with(reason, cause, output);
+    }
+
+    /// Takes no more packets until [`resume`](Self::resume), and does not expect any: the keep alive
+    /// stands still.
+    pub fn pause(&mut self) {
+        if let State::Connected(session) = &mut self.state {
+            session.is_paused = true;
+            session.keep_alive.suspend();
+            self.packet_deadline = None;
+        }
+    }
+
+    /// Takes packets again.
+    pub fn resume(&mut self, now: Instant) {
+        if let State::Connected(session) = &mut self.state {
+            session.is_paused = false;
+            session.keep_alive.restart(now);
+        }
+    }
+
+    /// Returns the version that the client speaks, once it has said so and until it is gone.
+    pub fn version(&self) -> Option<ProtocolVersion> {
+        self.terms().map(|terms| terms.ear.version)
+    }
+
+    /// Returns how many messages with QoS 1 or 2 the client takes at once.
+    pub fn client_receive_maximum(&self) -> Option<NonZeroU16> {
+        self.terms().map(|terms| terms.receive_maximum)
+    }
+
+    /// Returns whether the client has been accepted and is still there.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected(_))
+    }
+
+    /// Returns whether nothing more will happen; what is in the output is still to be written.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed(_))
+    }
+
+    /// Returns why the connection is closed, if it is.
+    pub fn close_cause(&self) -> Option<&CloseCause> {
+        match &self.state {
+            State::Closed(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    fn terms(&self) -> Option<&Terms> {
+        match &self.state {
+            State::ExpectVerdict { terms, .. } => Some(terms),
+            State::Connected(session) => Some(&session.terms),
+            State::ExpectConnect { .. } | State::Closed(_) => None,
+        }
+    }
+
+    /// Begins to wait for the rest of a packet.
+    fn expect_rest(&mut self, now: Instant, input: &BytesMut) {
+        if !input.is_empty() {
+            self.packet_deadline.get_or_insert(now + self.settings.packet_timeout);
+        }
+        if let State::Connected(session) = &mut self.state {
+            session.keep_alive.resume(now);
+        }
+    }
+
+    /// Looks at the first bytes before anything is taken: what must not come is refused at once.
+    fn next_packet(&mut self, input: &mut BytesMut) -> Result<Next, ProtocolError> {
+        let Some(&first) = input.first() else {
+            return Ok(Next::Incomplete);
+        };
+        let packet = PacketType::from_first_byte(first)?;
+        let version = match &mut self.state {
+            State::ExpectConnect { speaks, .. } => {
+                if packet != PacketType::Connect {
+                    return Err(ProtocolError::ExpectedConnect { packet });
+                }
+                if let Some(header) = FixedHeader::peek(input)? {
+                    *speaks = connect::peek_version(&input[header.header_bytes..])?;
+                }
+                ProtocolVersion::V5
+            }
+            State::Connected(session) => {
+                session.expects(packet)?;
+                if packet == PacketType::Publish && session.must_wait(first) {
+                    session.is_blocked = true;
+                    session.keep_alive.suspend();
+                    return Ok(Next::Blocked);
+                }
+                session.terms.ear.version
+            }
+            State::ExpectVerdict { .. } | State::Closed(_) => return Ok(Next::Incomplete),
+        };
+        let packet = Packet::split_off(input, version, &self.settings.limits)?;
+        Ok(packet.map_or(Next::Incomplete, Next::Packet))
+    }
+
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        packet: Packet,
+        batch: &mut PacketBatch,
+        output: &mut Output,
+    ) -> Result<(), ProtocolError> {
+        match (&mut self.state, packet) {
+            (State::ExpectConnect { deadline, .. }, Packet::Connect(connect)) => {
+                if connect.authentication_method.is_some() {
+                    return Err(ProtocolError::ExtendedAuthentication);
+                }
+                self.state =
+                    State::ExpectVerdict { deadline: *deadline, terms: Terms::of(&connect) };
+                batch.push(ClientPacket::Connect(connect));
+            }
+            (State::Connected(session), Packet::PingReq) => {
+                session.keep_alive.restart(now);
+                output.tail().extend_from_slice(&PINGRESP);
+            }
+            (State::Connected(session), packet) => {
+                session.keep_alive.restart(now);
+                let packet = session.take(packet)?;
+                if let ClientPacket::Disconnect(disconnect) = &packet {
+                    self.state = State::Closed(CloseCause::ByClient { reason: disconnect.reason });
+                }
+                batch.push(packet);
+            }
+            (_, packet) => {
+                return Err(ProtocolError::NotForServers { packet: packet.packet_type() });
+            }
+        }
+        Ok(())
+    }
+}
+
+const PINGRESP: [u8; 2] = [PacketType::PingResp.first_byte(), 0];
+
+impl Session {
+    /// Checks that a client may send this type of packet now.
+    fn expects(&self, packet: PacketType) -> Result<(), ProtocolError> {
+        match packet {
+            // MQTT-3.1.0-2.
+            PacketType::Connect => Err(ProtocolError::SecondConnect),
+            PacketType::ConnAck
+            | PacketType::SubAck
+            | PacketType::UnsubAck
+            | PacketType::PingResp
+            // MQTT 5.0, section 4.12: only after an authentication method in CONNECT.
+            | PacketType::Auth => Err(ProtocolError::NotForServers { packet }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether a PUBLISH has to wait until we have acknowledged another.
+    ///
+    /// MQTT 3.1.1 has no words for a receive maximum, so its clients cannot be blamed. But a window full
+    /// of messages that only the client can release would never open again.
+    fn must_wait(&self, first_byte: u8) -> bool {
+        self.terms.ear.version == ProtocolVersion::V311
+            && first_byte & 0b0110 != 0
+            && self.window.is_full()
+            && self.window.frees_itself()
+    }
+
+    fn take(&mut self, packet: Packet) -> Result<ClientPacket, ProtocolError> {
+        Ok(match packet {
+            Packet::Publish(publish) => ClientPacket::Publish(self.take_publish(publish)?),
+            Packet::PubAck(ack) => ClientPacket::PubAck(ack),
+            Packet::PubRec(ack) => ClientPacket::PubRec(ack),
+            Packet::PubRel(ack) => {
+                self.window.released(ack.packet_id);
+                ClientPacket::PubRel(ack)
+            }
+            Packet::PubComp(ack) => ClientPacket::PubComp(ack),
+            Packet::Subscribe(subscribe) => ClientPacket::Subscribe(subscribe),
+            Packet::Unsubscribe(unsubscribe) => ClientPacket::Unsubscribe(unsubscribe),
+            Packet::Disconnect(disconnect) => {
+                self.check_disconnect(&disconnect)?;
+                ClientPacket::Disconnect(disconnect)
+            }
+            other => {
+                return Err(ProtocolError::NotForServers { packet: other.packet_type() });
+            }
+        })
+    }
+
+    #[inline]
+    fn take_publish(&mut self, publish: PublishPacket) -> Result<Publish, ProtocolError> {
+        if !publish.subscription_ids.is_empty() {
+            // MQTT-3.3.4-6.
+            let property = Property::SubscriptionIdentifier;
+            return Err(ProtocolError::ServerProperty { property });
+        }
+        let topic = self.aliases.resolve(publish.topic, publish.topic_alias)?;
+        if let Some(packet_id) = publish.delivery.packet_id() {
+            self.window.begin(packet_id)?;
+        }
+        Ok(Publish {
+            topic,
+            payload: publish.payload,
+            delivery: publish.delivery,
+            retain: publish.retain,
+            message_expiry_s: publish.message_expiry_s,
+            properties: publish.properties,
+        })
+    }
+
+    fn check_disconnect(&self, disconnect: &Disconnect) -> Result<(), ProtocolError> {
+        if disconnect.server_reference.is_some() {
+            return Err(ProtocolError::ServerProperty { property: Property::ServerReference });
+        }
+        // MQTT 5.0, section 3.14.2.2.2.
+        let prolongs = disconnect.session_expiry.is_some_and(|it| it != SessionExpiry::AT_CLOSE);
+        if prolongs && self.terms.session_expiry == SessionExpiry::AT_CLOSE {
+            return Err(ProtocolError::SessionExpiry);
+        }
+        Ok(())
+    }
+}

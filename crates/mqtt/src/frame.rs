@@ -1,0 +1,157 @@
+//! A message encoded once for all who get it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tidegate_model::{Properties, Topic};
+
+use crate::{
+    EncodeError, Output, ProtocolVersion, SubscriptionId,
+    packet::{Delivery, PacketType, message_properties, publish_flags},
+    property::Property,
+    varint,
+    writer::PropertyWriter,
+};
+
+/// What all subscribers of a message get alike, in either version and at any QoS.
+///
+/// Made once per message. Each delivery writes its few own bytes and refers to the payload, unless that
+/// is small enough to copy.
+#[derive(Clone, Debug)]
+pub struct PublishFrame {
+    topic: Topic,
+    payload: Bytes,
+    /// The properties of MQTT 5.0 that do not change between deliveries, encoded, without their length.
+    properties: Bytes,
+}
+
+/// What differs between the deliveries of one message.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// QoS, packet identifier, DUP.
+    pub delivery: Delivery,
+    /// Whether RETAIN is set.
+    pub retain: bool,
+    /// The identifiers of the subscriptions that match; MQTT 5.0 only.
+    pub subscription_ids: &'a [SubscriptionId],
+    /// What remains of the message's life, in seconds; MQTT 5.0 only.
+    pub message_expiry_s: Option<u32>,
+}
+
+impl Outgoing<'_> {
+    /// Returns a delivery with nothing special about it.
+    pub const fn new(delivery: Delivery) -> Self {
+        Self { delivery, retain: false, subscription_ids: &[], message_expiry_s: None }
+    }
+}
+
+impl PublishFrame {
+    /// Encodes what is shared. `expires` among the properties is not: see
+    /// [`Outgoing::message_expiry_s`].
+    ///
+    /// # Errors
+    ///
+    /// If a property has no place on the wire, see [`EncodeError`]. Messages that came over MQTT have no
+    /// such property.
+    pub fn new(
+        topic: Topic,
+        payload: Bytes,
+        properties: Option<&Properties>,
+    ) -> Result<Self, EncodeError> {
+        let properties = match properties {
+            None => Bytes::new(),
+            Some(properties) => {
+                let mut encoded = BytesMut::new();
+                message_properties::write(properties, &mut PropertyWriter::new(&mut encoded))?;
+                encoded.freeze()
+            }
+        };
+        Ok(Self { topic, payload, properties })
+    }
+
+    /// Returns the topic.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Returns the payload.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Returns how many bytes a delivery takes on the wire.
+    pub fn wire_bytes(&self, version: ProtocolVersion, outgoing: &Outgoing<'_>) -> usize {
+        let body = self.lengths(version, outgoing).body;
+        1 + varint::len(u32::try_from(body).unwrap_or(u32::MAX)) + body
+    }
+
+    #[inline]
+    fn lengths(&self, version: ProtocolVersion, outgoing: &Outgoing<'_>) -> Lengths {
+        let packet_id = if outgoing.delivery.packet_id().is_some() { 2 } else { 0 };
+        let plain = 2 + self.topic.as_str().len() + packet_id + self.payload.len();
+        if version == ProtocolVersion::V311 {
+            return Lengths { body: plain, properties: 0 };
+        }
+        let expiry = if outgoing.message_expiry_s.is_some() { 5 } else { 0 };
+        let ids: usize =
+            outgoing.subscription_ids.iter().map(|id| 1 + varint::len(id.as_u32())).sum();
+        let properties = self.properties.len() + expiry + ids;
+        let length = varint::len(u32::try_from(properties).unwrap_or(u32::MAX));
+        Lengths { body: plain + length + properties, properties }
+    }
+
+    /// Appends one delivery to `output`, unless it is larger than `bytes_max` or than any packet may be;
+    /// returns whether it did.
+    #[inline]
+    pub(crate) fn write(
+        &self,
+        version: ProtocolVersion,
+        outgoing: &Outgoing<'_>,
+        bytes_max: usize,
+        output: &mut Output,
+    ) -> bool {
+        let lengths = self.lengths(version, outgoing);
+        let Some(body) = u32::try_from(lengths.body).ok().filter(|&body| body <= varint::MAX)
+        else {
+            return false;
+        };
+        if 1 + varint::len(body) + lengths.body > bytes_max {
+            return false;
+        }
+        let tail = output.tail();
+        let head_bytes = 5 + lengths.body - self.payload.len();
+        tail.reserve(head_bytes);
+        let flags = publish_flags(outgoing.delivery, outgoing.retain);
+        tail.put_u8(PacketType::Publish.first_byte() | flags);
+        put_varint(tail, body);
+        tail.put_u16(self.topic.as_str().len() as u16);
+        tail.put_slice(self.topic.as_str().as_bytes());
+        if let Some(packet_id) = outgoing.delivery.packet_id() {
+            tail.put_u16(packet_id.as_u16());
+        }
+        if version == ProtocolVersion::V5 {
+            put_varint(tail, lengths.properties as u32);
+            let mut list = PropertyWriter::new(tail);
+            list.u32(Property::MessageExpiryInterval, outgoing.message_expiry_s);
+            for id in outgoing.subscription_ids {
+                list.varint(Property::SubscriptionIdentifier, id.as_u32());
+            }
+            output.put_shared(&self.properties);
+        }
+        output.put_shared(&self.payload);
+        true
+    }
+}
+
+/// Lengths of the variable parts of one delivery.
+#[derive(Clone, Copy, Debug)]
+struct Lengths {
+    /// All behind the fixed header.
+    body: usize,
+    /// The properties without their length.
+    properties: usize,
+}
+
+#[inline]
+fn put_varint(output: &mut BytesMut, number: u32) {
+    let (bytes, count) = varint::encode(number);
+    output.put_slice(&bytes[..count]);
+}
