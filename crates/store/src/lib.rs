@@ -22,6 +22,7 @@ mod journal;
 mod options;
 mod position;
 mod reader;
+pub mod record;
 mod recovery;
 mod scanner;
 mod small_file;
