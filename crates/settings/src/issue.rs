@@ -149,6 +149,12 @@ impl Issues {
         }
     }
 
+    /// Changes every problem.
+    #[must_use]
+    pub fn map(self, change: impl FnMut(Issue) -> Issue) -> Self {
+        Self { issues: self.issues.into_iter().map(change).collect(), ..self }
+    }
+
     /// Puts the problems in the order of the texts and of the places in them.
     pub fn sort(&mut self) {
         self.issues.sort_by_key(|issue| issue.at);

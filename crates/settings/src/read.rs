@@ -128,7 +128,11 @@ pub fn byte_size(node: &Node, issues: &mut Issues) -> Option<ByteSize> {
     const UNITS: &str = "write a whole number with `B`, `KiB`, `MiB` or `GiB`, such as \"64KiB\"";
     if let NodeValue::Integer(value) = node.value {
         let message = format!("expected a size, found the number {value} without a unit");
-        issues.error(node.span, message, format!("write \"{value}B\" if bytes are meant"));
+        let hint = match value {
+            1.. => format!("write \"{value}B\" if bytes are meant"),
+            _ => UNITS.to_owned(),
+        };
+        issues.error(node.span, message, hint);
         return None;
     }
     let text = string_like(node, "a size such as \"64KiB\"", issues)?;

@@ -36,11 +36,19 @@ impl<'a> TableReader<'a> {
                 .is_some_and(|items| items.iter().any(|item| item.as_table().is_some()));
             let hint = match (several, path.as_str()) {
                 (_, "") => "write keys with values".to_owned(),
+                (_, path) if node.value == NodeValue::Null => {
+                    issues.error(
+                        node.span,
+                        format!("`{path}` is empty"),
+                        "indent its keys below it, or remove it",
+                    );
+                    return None;
+                }
                 (true, path) => format!(
                     "there is only one `{path}`: write `[{path}]`, or in YAML no `- ` before it"
                 ),
                 (false, path) => {
-                    format!("write keys below `[{path}]`, or in YAML indented below `{path}:`")
+                    format!("write a table: keys below `[{path}]`, or `{{ key = value }}`")
                 }
             };
             wrong_type(node, "a table", hint, issues);

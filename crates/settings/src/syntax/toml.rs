@@ -27,8 +27,20 @@ fn report(source: SourceId, text: &str, errors: Vec<toml::de::Error>, issues: &m
     found.sort_by_key(|(at, _)| *at);
     found.dedup_by_key(|(at, _)| lines_around(text, *at).start);
     for (at, message) in found.into_iter().take(SYNTAX_ERRORS_MAX) {
-        push_broken(text, describe(text, at, &message), issues);
+        let issue = describe(text, at, &message);
+        let damaged = damaged_by(text, issue.at);
+        issues.push_damage(issue, damaged);
     }
+}
+
+/// Returns what cannot be trusted any more: the line, and below a broken header all that belongs to it.
+fn damaged_by(text: &str, at: Span) -> Span {
+    let mut lines = lines_around(text, at);
+    if text[lines.range()].starts_with('[') {
+        let next = text[lines.end..].find("\n[").map_or(text.len(), |next| lines.end + next);
+        lines.end = next;
+    }
+    lines
 }
 
 /// Says in the words of the file's author what the parser found.
@@ -41,7 +53,7 @@ fn describe(text: &str, at: Span, message: &str) -> Issue {
             .with_hint("remove one of the two; of a table that may repeat, write `[[name]]`");
     }
     let unquoted = message.starts_with("string values must be quoted")
-        || ["invalid float", "invalid integer", "invalid date", "invalid time"]
+        || ["invalid boolean", "invalid float", "invalid integer", "invalid date", "invalid time"]
             .iter()
             .any(|start| message.starts_with(start));
     if unquoted && !word.is_empty() {

@@ -123,13 +123,17 @@ impl<'t> Builder<'t> {
             self.issues.push_damage(issue, Span::new(at.source, at.start..self.text.len()));
             return Progress::Stopped;
         }
-        // A collection in block style has no sign of its own: its span is empty or the first `-`.
+        // A collection in block style has no sign of its own: its span is empty.
         let style = if self.text[at.start..].starts_with(['{', '[']) && at.end > at.start {
             TableStyle::Flow
         } else {
             TableStyle::Block
         };
-        self.open.push(Open { span: at, style, content });
+        let mut span = at;
+        if span.start == span.end && self.text[span.start..].starts_with('-') {
+            span.end += 1;
+        }
+        self.open.push(Open { span, style, content });
         Progress::Going
     }
 

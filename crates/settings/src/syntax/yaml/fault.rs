@@ -29,6 +29,8 @@ pub(super) fn describe(text: &str, at: Span, info: &str) -> Issue {
         )
     } else if info.contains("flow") || info.contains("did not find expected ',' or") {
         ("a bracket is not closed", "close every `[` with `]` and every `{` with `}`")
+    } else if info.contains("did not find expected node content") {
+        ("a value is missing here", "write a value, and close every `[` and `{`")
     } else if info.contains("unknown anchor") {
         ("aliases are not supported", "write the value out, or quote a text that begins with `*`")
     } else {
