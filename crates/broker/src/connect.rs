@@ -1,0 +1,361 @@
+//! Sessions and their connections: beginning, takeover, end, wills.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tidegate_model::{ClientId, Message, Principal, Qos, Timestamp};
+use tidegate_store::Transaction;
+
+use crate::{
+    core::{Broker, Superseded},
+    persist,
+    route::Subscriber,
+    session::{Attachment, ConnectionId, Expiry, Link, Session, SessionKey, Wake, Will},
+};
+
+/// What a client asks for when it connects.
+pub struct ConnectRequest {
+    /// Who it is.
+    pub principal: Principal,
+    /// Its client identifier; sessions belong to a principal and a client identifier together.
+    pub client_id: ClientId,
+    /// Whether an earlier session ends first.
+    pub clean_start: bool,
+    /// How long the session outlives the connection; capped by the limits.
+    pub expiry: Expiry,
+    /// What to publish when the connection ends without a word.
+    pub will: Option<Will>,
+    /// Most messages in flight that the client allows.
+    pub receive_maximum: u16,
+    /// Names the connection.
+    pub connection: ConnectionId,
+    /// Calls the connection when something is due.
+    pub wake: Arc<dyn Wake>,
+}
+
+/// A session with its connection.
+#[derive(Debug)]
+pub struct ConnectOutcome {
+    /// What the connection shows from now on.
+    pub attachment: Attachment,
+    /// Whether subscriptions, queue and state of an earlier session are there (promise D10).
+    pub session_present: bool,
+    /// How long the session will outlive the connection, after the cap.
+    pub expiry: Expiry,
+    /// Must be durable before the CONNACK (promises D9 and D11).
+    pub transaction: Option<Transaction>,
+    /// What a connection that had to give way leaves behind.
+    pub wills: Vec<(Principal, Message)>,
+}
+
+/// Longest client identifier that a session can be stored under, in bytes.
+const CLIENT_ID_BYTES_MAX: usize = 1_024;
+
+/// Why a client gets no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ConnectRefusal {
+    /// There are as many sessions as there may be, in all or of the principal.
+    #[error("the quota of sessions is used up")]
+    QuotaExceeded,
+    /// The client identifier is longer than 1 024 bytes.
+    #[error("the client identifier is longer than {CLIENT_ID_BYTES_MAX} bytes")]
+    ClientIdTooLong,
+    /// The will may not be published by the principal.
+    #[error("not authorized to publish the will")]
+    WillNotAuthorized,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// The client said good-bye; the will is forgotten.
+    Normal {
+        /// A new expiry, if the client named one.
+        expiry: Option<Expiry>,
+    },
+    /// Anything else; the will is published.
+    Abnormal,
+}
+
+/// What has come due with time.
+#[derive(Debug, Default)]
+pub struct Tick {
+    /// Wills to publish, by whom.
+    pub wills: Vec<(Principal, Message)>,
+    /// Goes to the journal.
+    pub transaction: Option<Transaction>,
+}
+
+/// A will that waits for its delay.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingWill {
+    pub(crate) due: Timestamp,
+    pub(crate) principal: Principal,
+    pub(crate) client_id: ClientId,
+    pub(crate) message: Message,
+}
+
+impl Broker {
+    /// Gives a connection its session: a new one, or the one it had.
+    ///
+    /// A connection that holds the session is woken and finds itself superseded.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectRefusal`]; nothing has changed.
+    pub fn connect(
+        &mut self,
+        request: ConnectRequest,
+        now: Timestamp,
+    ) -> Result<ConnectOutcome, ConnectRefusal> {
+        if request.client_id.as_str().len() > CLIENT_ID_BYTES_MAX {
+            return Err(ConnectRefusal::ClientIdTooLong);
+        }
+        let rights = self.rules.rights(&request.principal, Some(&request.client_id));
+        if request.will.as_ref().is_some_and(|will| !rights.may_publish(&will.message.topic)) {
+            return Err(ConnectRefusal::WillNotAuthorized);
+        }
+        let name = (request.principal.clone(), request.client_id.clone());
+        let existing = self.by_client.get(&name).copied();
+        if existing.is_none() {
+            self.check_quota(&request.principal)?;
+        }
+        let mut transaction = Transaction::new();
+        let mut wills = Vec::new();
+        if let Some(key) = existing {
+            wills.extend(self.unlink(key, now, &mut transaction));
+        }
+        self.wills.retain(|will| (&will.principal, &will.client_id) != (&name.0, &name.1));
+        let present =
+            existing.filter(|key| !request.clean_start && !self.sessions[key.0].is_expired(now));
+        if let Some(key) = existing.filter(|_| present.is_none()) {
+            self.forget(key, &mut transaction);
+        }
+        let key = present.unwrap_or_else(|| {
+            let key = SessionKey(self.sessions.insert(Session::new(
+                name.0.clone(),
+                name.1.clone(),
+                rights.clone(),
+            )));
+            self.by_client.insert(name, key);
+            key
+        });
+        let expiry = self.link(key, request, rights, &mut transaction);
+        let attachment = Attachment {
+            session: key,
+            connection: self.sessions[key.0].link.as_ref().expect("linked above").connection,
+        };
+        Ok(ConnectOutcome {
+            attachment,
+            session_present: present.is_some(),
+            expiry,
+            transaction: (!transaction.is_empty()).then_some(transaction),
+            wills,
+        })
+    }
+
+    fn check_quota(&self, principal: &Principal) -> Result<(), ConnectRefusal> {
+        if self.sessions.len() >= self.limits.sessions {
+            return Err(ConnectRefusal::QuotaExceeded);
+        }
+        // Counting is for the rare case: it starts only when the principal could be over its share.
+        let over = self.sessions.len() >= self.limits.sessions_per_principal
+            && self.sessions.iter().filter(|(_, session)| session.principal == *principal).count()
+                >= self.limits.sessions_per_principal;
+        if over { Err(ConnectRefusal::QuotaExceeded) } else { Ok(()) }
+    }
+
+    /// Puts a connection on a session and notes what must survive.
+    fn link(
+        &mut self,
+        key: SessionKey,
+        request: ConnectRequest,
+        rights: crate::access::Rights,
+        transaction: &mut Transaction,
+    ) -> Expiry {
+        let expiry = match request.expiry {
+            Expiry::After(after) if !after.is_zero() => {
+                Expiry::After(after.min(self.limits.session_expiry))
+            }
+            _ => Expiry::AtDisconnect,
+        };
+        let persistent = expiry != Expiry::AtDisconnect;
+        if persistent && self.sessions[key.0].taker.is_none() {
+            let taker = self.allocate_taker(transaction);
+            self.sessions[key.0].taker = Some(taker);
+        }
+        let receive_maximum = request.receive_maximum.clamp(1, self.limits.receive_maximum);
+        let session = &mut self.sessions[key.0];
+        session.link = Some(Link {
+            connection: request.connection,
+            wake: request.wake,
+            receive_maximum,
+            woken: false,
+        });
+        session.rights = rights;
+        session.expiry = expiry;
+        session.disconnected_at = None;
+        session.resend = session.inflight.len();
+        session.will = request.will;
+        if session.taker.is_some() {
+            persist::put_session(transaction, session);
+        }
+        if let Some(will) = &session.will
+            && (will.message.qos > Qos::AtMostOnce || will.message.retain)
+        {
+            persist::put_will(transaction, &session.principal, &session.client_id, will);
+        }
+        expiry
+    }
+
+    /// Ends a connection. Returns wills that are due at once; the transaction goes to the journal.
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection; there is nothing to do then.
+    pub fn disconnect(
+        &mut self,
+        attachment: Attachment,
+        how: Disconnect,
+        now: Timestamp,
+    ) -> Result<Tick, Superseded> {
+        let session = self.attached(attachment)?;
+        let mut transaction = Transaction::new();
+        if let Disconnect::Normal { expiry } = how {
+            if let Some(Expiry::After(after)) = expiry
+                && session.expiry != Expiry::AtDisconnect
+            {
+                session.expiry = Expiry::After(after);
+            }
+            if expiry == Some(Expiry::AtDisconnect) {
+                session.expiry = Expiry::AtDisconnect;
+            }
+            if session.will.take().is_some() {
+                persist::delete_will(&mut transaction, &session.principal, &session.client_id);
+            }
+        }
+        let cap = self.limits.session_expiry;
+        let session = &mut self.sessions[attachment.session.0];
+        if let Expiry::After(after) = session.expiry {
+            session.expiry = Expiry::After(after.min(cap));
+        }
+        let wills = self.unlink(attachment.session, now, &mut transaction);
+        if self.sessions[attachment.session.0].expiry == Expiry::AtDisconnect {
+            self.forget(attachment.session, &mut transaction);
+        }
+        Ok(Tick { wills, transaction: (!transaction.is_empty()).then_some(transaction) })
+    }
+
+    /// Takes the connection off a session. Its will is returned if it is due, else kept for later.
+    fn unlink(
+        &mut self,
+        key: SessionKey,
+        now: Timestamp,
+        transaction: &mut Transaction,
+    ) -> Vec<(Principal, Message)> {
+        let session = &mut self.sessions[key.0];
+        let Some(link) = session.link.take() else {
+            return Vec::new();
+        };
+        link.wake.wake();
+        session.disconnected_at = Some(now);
+        if session.taker.is_some() {
+            persist::put_session(transaction, session);
+        }
+        let Some(will) = session.will.take() else {
+            return Vec::new();
+        };
+        let delay = match session.expiry {
+            Expiry::AtDisconnect => std::time::Duration::ZERO,
+            Expiry::After(after) => will.delay.min(after),
+        };
+        if delay.is_zero() {
+            persist::delete_will(transaction, &session.principal, &session.client_id);
+            return vec![(session.principal.clone(), will.message)];
+        }
+        self.wills.push(PendingWill {
+            due: now.saturating_add(delay),
+            principal: session.principal.clone(),
+            client_id: session.client_id.clone(),
+            message: will.message,
+        });
+        Vec::new()
+    }
+
+    /// Ends a session for good.
+    fn forget(&mut self, key: SessionKey, transaction: &mut Transaction) {
+        let session = self.sessions.remove(key.0);
+        self.by_client.remove(&(session.principal.clone(), session.client_id.clone()));
+        for filter in session.subscriptions.keys() {
+            self.subscriptions.remove(filter, &Subscriber::Session(key));
+        }
+        if let Some(taker) = session.taker {
+            self.ordinals.remove(&taker);
+            persist::delete_session(transaction, taker, &session);
+        }
+    }
+
+    /// Ends sessions and publishes wills whose time has come. Call it about once a second.
+    pub fn tick(&mut self, now: Timestamp) -> Tick {
+        self.remove_gone_locals();
+        let mut transaction = Transaction::new();
+        let expired: Vec<SessionKey> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.is_expired(now))
+            .map(|(index, _)| SessionKey(index))
+            .collect();
+        for key in expired {
+            self.forget(key, &mut transaction);
+        }
+        let (due, later) =
+            std::mem::take(&mut self.wills).into_iter().partition(|will| will.due <= now);
+        self.wills = later;
+        let due: Vec<PendingWill> = due;
+        for will in &due {
+            persist::delete_will(&mut transaction, &will.principal, &will.client_id);
+        }
+        Tick {
+            wills: due.into_iter().map(|will| (will.principal, will.message)).collect(),
+            transaction: (!transaction.is_empty()).then_some(transaction),
+        }
+    }
+
+    /// Replaces the access rules; sessions feel it with their next message.
+    pub fn set_rules(&mut self, rules: crate::access::AccessRules) {
+        self.rules = rules;
+        for (_, session) in &mut self.sessions {
+            session.rights = self.rules.rights(&session.principal, Some(&session.client_id));
+        }
+    }
+
+    /// Returns as whom the session acts.
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn principal(&mut self, attachment: Attachment) -> Result<&Principal, Superseded> {
+        self.attached(attachment).map(|session| &session.principal)
+    }
+
+    /// Returns what the session's principal may do.
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn rights(&mut self, attachment: Attachment) -> Result<&crate::access::Rights, Superseded> {
+        self.attached(attachment).map(|session| &session.rights)
+    }
+}
+
+impl Attachment {
+    /// Returns the session.
+    pub fn session(self) -> SessionKey {
+        self.session
+    }
+
+    /// Returns the connection.
+    pub fn connection(self) -> ConnectionId {
+        self.connection
+    }
+}

@@ -1,0 +1,266 @@
+//! The state of the broker core and what it may grow to.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use slab::Slab;
+use thiserror::Error;
+use tidegate_model::{ClientId, Principal, Topic, TopicFilter};
+use tidegate_store::{Seq, TakerId, Transaction};
+
+use crate::{
+    access::AccessRules,
+    last_values::LastValues,
+    persist,
+    retained::Retained,
+    route::{LocalSubscriber, Subscriber, Target},
+    session::{Attachment, Session, SessionKey, SubscriptionOptions},
+    tree::SubscriptionTree,
+};
+
+/// What the core may grow to; the defaults are those of `docs/fault-catalogue.md`, section 2.
+#[derive(Clone, Debug)]
+pub struct BrokerLimits {
+    /// Most sessions.
+    pub sessions: usize,
+    /// Most sessions of one principal.
+    pub sessions_per_principal: usize,
+    /// Longest a session may outlive its connection.
+    pub session_expiry: Duration,
+    /// Most messages that wait for one session.
+    pub queue_messages: usize,
+    /// Most bytes that wait for one session.
+    pub queue_bytes: usize,
+    /// Most subscriptions of one session.
+    pub filters_per_session: usize,
+    /// Most retained messages.
+    pub retained_messages: usize,
+    /// Most bytes of retained messages.
+    pub retained_bytes: usize,
+    /// Most messages in flight to one client, whatever it allows.
+    pub receive_maximum: u16,
+    /// Most topics whose last message is kept for those who ask later.
+    pub last_values: usize,
+}
+
+impl Default for BrokerLimits {
+    fn default() -> Self {
+        Self {
+            sessions: 20_000,
+            sessions_per_principal: 1_000,
+            session_expiry: Duration::from_secs(7 * 24 * 3600),
+            queue_messages: 10_000,
+            queue_bytes: 16 << 20,
+            filters_per_session: 1_000,
+            retained_messages: 100_000,
+            retained_bytes: 64 << 20,
+            receive_maximum: 64,
+            last_values: 10_000,
+        }
+    }
+}
+
+/// What the core has counted since it started; each rises only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerCounters {
+    /// Messages taken in, whatever their source.
+    pub received: u64,
+    /// Messages handed to connections.
+    pub delivered: u64,
+    /// Deliveries dropped because the queue of the session was full.
+    pub dropped_queue_full: u64,
+    /// Deliveries dropped because the reader inside the gateway was full.
+    pub dropped_local_full: u64,
+    /// Deliveries dropped because the message expired.
+    pub expired: u64,
+    /// Deliveries withheld because the rights of the session do not cover the topic.
+    pub denied: u64,
+    /// Messages of quality of service 0 that no uplink took because storage was full or slow.
+    pub not_admitted: u64,
+}
+
+/// What the core holds at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerSummary {
+    /// Sessions, connected or not.
+    pub sessions: usize,
+    /// Sessions with a connection.
+    pub connected: usize,
+    /// Subscriptions of all sessions.
+    pub subscriptions: usize,
+    /// Messages that wait for sessions.
+    pub queued: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Bytes of retained messages.
+    pub retained_bytes: usize,
+}
+
+/// Another connection has taken the session, or the session has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the session belongs to another connection now")]
+pub struct Superseded;
+
+/// Where messages are taken for an uplink.
+#[derive(Clone)]
+pub struct UplinkRoute {
+    /// Its number in the journal.
+    pub taker: TakerId,
+    /// Whether it wants messages of a topic; without memory.
+    pub selects: Arc<dyn Fn(&Topic) -> bool + Send + Sync>,
+    /// Whether it would rather have messages refused than lose old ones, and is full now.
+    pub refuses: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for UplinkRoute {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("UplinkRoute").field(&self.taker).finish()
+    }
+}
+
+/// The broker core.
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) limits: BrokerLimits,
+    pub(crate) rules: AccessRules,
+    pub(crate) subscriptions: SubscriptionTree<Subscriber, SubscriptionOptions>,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) by_client: HashMap<(Principal, ClientId), SessionKey>,
+    pub(crate) locals: Slab<(TopicFilter, Arc<dyn LocalSubscriber>)>,
+    pub(crate) retained: Retained,
+    pub(crate) last_values: LastValues,
+    pub(crate) uplinks: Vec<UplinkRoute>,
+    pub(crate) uplink_names: BTreeMap<String, TakerId>,
+    pub(crate) last_seq: Seq,
+    /// How many records each taker has been given.
+    pub(crate) ordinals: HashMap<TakerId, u64>,
+    pub(crate) next_taker: u32,
+    pub(crate) wills: Vec<crate::connect::PendingWill>,
+    pub(crate) counters: BrokerCounters,
+    pub(crate) scratch: Vec<Target>,
+}
+
+impl Broker {
+    /// Makes an empty core.
+    pub fn new(limits: BrokerLimits, rules: AccessRules) -> Self {
+        Self {
+            retained: Retained::new(limits.retained_messages, limits.retained_bytes),
+            last_values: LastValues::new(limits.last_values),
+            limits,
+            rules,
+            subscriptions: SubscriptionTree::default(),
+            sessions: Slab::new(),
+            by_client: HashMap::new(),
+            locals: Slab::new(),
+            uplinks: Vec::new(),
+            uplink_names: BTreeMap::new(),
+            last_seq: Seq::ORIGIN,
+            ordinals: HashMap::new(),
+            next_taker: 1,
+            wills: Vec::new(),
+            counters: BrokerCounters::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Returns the access rules.
+    pub fn rules(&self) -> &AccessRules {
+        &self.rules
+    }
+
+    /// Returns what has been counted.
+    pub fn counters(&self) -> &BrokerCounters {
+        &self.counters
+    }
+
+    /// Returns what there is at the moment.
+    pub fn summary(&self) -> BrokerSummary {
+        BrokerSummary {
+            sessions: self.sessions.len(),
+            connected: self.sessions.iter().filter(|(_, session)| session.link.is_some()).count(),
+            subscriptions: self
+                .sessions
+                .iter()
+                .map(|(_, session)| session.subscriptions.len())
+                .sum(),
+            queued: self.sessions.iter().map(|(_, session)| session.queue.len()).sum(),
+            retained: self.retained.len(),
+            retained_bytes: self.retained.bytes(),
+        }
+    }
+
+    /// Returns how many records a taker has been given.
+    pub fn ordinal(&self, taker: TakerId) -> u64 {
+        self.ordinals.get(&taker).copied().unwrap_or(0)
+    }
+
+    /// Adds an uplink. Its `topics` are asked for every message from now on.
+    pub fn add_uplink(&mut self, uplink: UplinkRoute) {
+        self.uplinks.push(uplink);
+    }
+
+    /// Returns the number of the named uplink: the one it has had, or a new one.
+    pub fn uplink_taker(&mut self, name: &str, transaction: &mut Transaction) -> TakerId {
+        if let Some(taker) = self.uplink_names.get(name) {
+            return *taker;
+        }
+        let taker = self.allocate_taker(transaction);
+        persist::put_uplink(transaction, name, taker);
+        self.uplink_names.insert(name.into(), taker);
+        taker
+    }
+
+    /// Forgets the uplinks that are not among `kept`, with their records; returns their names.
+    pub fn retire_uplinks(&mut self, kept: &[&str], transaction: &mut Transaction) -> Vec<String> {
+        let gone: Vec<String> = self
+            .uplink_names
+            .keys()
+            .filter(|name| !kept.contains(&name.as_str()))
+            .cloned()
+            .collect();
+        for name in &gone {
+            let taker = self.uplink_names.remove(name).expect("listed above");
+            self.ordinals.remove(&taker);
+            persist::delete_uplink(transaction, name);
+            transaction.retire(taker).expect("a few bytes fit");
+        }
+        gone
+    }
+
+    /// Returns the number of the last record that was appended.
+    pub fn last_seq(&self) -> Seq {
+        self.last_seq
+    }
+
+    /// Gives a number that no taker of this journal has had; the transaction makes that durable.
+    pub fn allocate_taker(&mut self, transaction: &mut Transaction) -> TakerId {
+        let taker = TakerId::new(self.next_taker);
+        self.next_taker += 1;
+        transaction
+            .put(persist::NEXT_TAKER, &self.next_taker.to_be_bytes())
+            .expect("a few bytes fit");
+        taker
+    }
+
+    /// Returns the first record that some session still needs, if any.
+    pub fn first_needed(&self) -> Option<Seq> {
+        self.sessions
+            .iter()
+            .filter_map(|(_, session)| session.progress.first_needed())
+            .map(|needed| needed.seq)
+            .min()
+    }
+
+    pub(crate) fn attached(&mut self, attachment: Attachment) -> Result<&mut Session, Superseded> {
+        self.sessions
+            .get_mut(attachment.session.0)
+            .filter(|session| {
+                session.link.as_ref().is_some_and(|link| link.connection == attachment.connection)
+            })
+            .ok_or(Superseded)
+    }
+}

@@ -1,0 +1,266 @@
+//! What is due to a connected client, and its acknowledgements.
+
+use tidegate_model::{Qos, Timestamp};
+use tidegate_store::Transaction;
+
+use crate::{
+    core::{Broker, Superseded},
+    delivery::Delivery,
+    persist,
+    session::{Attachment, Inflight, SessionKey, Stage},
+};
+
+/// Something to send to a client.
+#[derive(Clone, Debug)]
+pub enum Due {
+    /// A PUBLISH.
+    Publish {
+        /// The message and how it is shown.
+        delivery: Delivery,
+        /// Its packet identifier, unless the quality of service is 0.
+        packet_id: Option<u16>,
+        /// Whether it may have been sent before.
+        dup: bool,
+    },
+    /// A PUBREL.
+    Release {
+        /// The packet identifier.
+        packet_id: u16,
+    },
+}
+
+/// What a packet identifier of an incoming PUBLISH with quality of service 2 means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InboundId {
+    /// A message that has not been seen.
+    New,
+    /// A repetition of one that was taken and not yet released.
+    Repeated,
+}
+
+impl Broker {
+    /// Takes up to `max` things that are due to a client, oldest first.
+    ///
+    /// If there is a transaction, what was taken may be sent only when it is durable (promise D7).
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn take_due(
+        &mut self,
+        attachment: Attachment,
+        now: Timestamp,
+        max: usize,
+        due: &mut Vec<Due>,
+    ) -> Result<Option<Transaction>, Superseded> {
+        let session = self.attached(attachment)?;
+        let taker = session.taker;
+        let link = session.link.as_mut().expect("an attached session has a link");
+        link.woken = false;
+        let window = usize::from(link.receive_maximum);
+        let mut transaction = Transaction::new();
+        let mut taken = 0;
+        let mut expired = 0;
+        while taken < max && session.resend > 0 {
+            let at = session.inflight.len() - session.resend;
+            session.resend -= 1;
+            taken += 1;
+            let Inflight { packet_id, stage, delivery } = &session.inflight[at];
+            due.push(match stage {
+                Stage::Sent => Due::Publish {
+                    delivery: delivery.clone(),
+                    packet_id: Some(*packet_id),
+                    dup: true,
+                },
+                Stage::Released => Due::Release { packet_id: *packet_id },
+            });
+        }
+        while taken < max {
+            let Some(next) = session.queue.front() else { break };
+            if next.qos > Qos::AtMostOnce && session.inflight.len() >= window {
+                break;
+            }
+            let delivery = session.pop().expect("looked at above");
+            if delivery.routed.message.is_expired(now) {
+                expired += 1;
+                delivery.position.into_iter().for_each(|position| session.progress.done(position));
+                continue;
+            }
+            taken += 1;
+            let packet_id = (delivery.qos > Qos::AtMostOnce).then(|| session.take_packet_id());
+            if let Some(packet_id) = packet_id {
+                if let (Qos::ExactlyOnce, Some(taker), Some(position)) =
+                    (delivery.qos, taker, delivery.position)
+                {
+                    persist::put_outbound(
+                        &mut transaction,
+                        taker,
+                        packet_id,
+                        position,
+                        Stage::Sent,
+                    );
+                }
+                session.inflight.push_back(Inflight {
+                    packet_id,
+                    stage: Stage::Sent,
+                    delivery: delivery.clone(),
+                });
+            }
+            due.push(Due::Publish { delivery, packet_id, dup: false });
+        }
+        self.counters.delivered += taken as u64;
+        self.counters.expired += expired;
+        Ok((!transaction.is_empty()).then_some(transaction))
+    }
+
+    /// Returns whether something is due that the window of the client allows.
+    pub fn has_due(&mut self, attachment: Attachment) -> bool {
+        self.attached(attachment).is_ok_and(|session| {
+            let window = session.link.as_ref().map_or(0, |link| usize::from(link.receive_maximum));
+            session.resend > 0
+                || session.queue.front().is_some_and(|next| {
+                    next.qos == Qos::AtMostOnce || session.inflight.len() < window
+                })
+        })
+    }
+
+    /// Takes a PUBACK, or a PUBREC that refuses: the message is done with.
+    ///
+    /// Returns whether the packet identifier was in flight.
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn acknowledged(
+        &mut self,
+        attachment: Attachment,
+        packet_id: u16,
+    ) -> Result<bool, Superseded> {
+        let session = self.attached(attachment)?;
+        let Some(at) = session.inflight.iter().position(|inflight| inflight.packet_id == packet_id)
+        else {
+            return Ok(false);
+        };
+        if at >= session.inflight.len() - session.resend {
+            session.resend -= 1;
+        }
+        let inflight = session.inflight.remove(at).expect("found above");
+        inflight.delivery.position.into_iter().for_each(|position| session.progress.done(position));
+        Ok(true)
+    }
+
+    /// Takes a PUBREC: the transaction, if there is one, must be durable before the PUBREL (promise D7).
+    ///
+    /// Returns `None` if the packet identifier is not in flight.
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn received(
+        &mut self,
+        attachment: Attachment,
+        packet_id: u16,
+    ) -> Result<Option<Option<Transaction>>, Superseded> {
+        let session = self.attached(attachment)?;
+        let taker = session.taker;
+        let Some(inflight) =
+            session.inflight.iter_mut().find(|inflight| inflight.packet_id == packet_id)
+        else {
+            return Ok(None);
+        };
+        inflight.stage = Stage::Released;
+        Ok(Some(taker.zip(inflight.delivery.position).map(|(taker, position)| {
+            let mut transaction = Transaction::new();
+            persist::put_outbound(&mut transaction, taker, packet_id, position, Stage::Released);
+            transaction
+        })))
+    }
+
+    /// Takes a PUBCOMP. Returns whether the packet identifier was in flight.
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn completed(
+        &mut self,
+        attachment: Attachment,
+        packet_id: u16,
+    ) -> Result<(bool, Option<Transaction>), Superseded> {
+        let known = self.acknowledged(attachment, packet_id)?;
+        let taker = self.attached(attachment)?.taker;
+        let transaction = taker.filter(|_| known).map(|taker| {
+            let mut transaction = Transaction::new();
+            persist::delete_outbound(&mut transaction, taker, packet_id);
+            transaction
+        });
+        Ok((known, transaction))
+    }
+
+    /// Returns what a session has taken since the last call, to be stored lazily (promise D6).
+    pub fn take_progress(&mut self, attachment: Attachment) -> Option<Transaction> {
+        let session = self.attached(attachment).ok()?;
+        let taker = session.taker.filter(|_| session.progress.dirty)?;
+        session.progress.dirty = false;
+        let mut transaction = Transaction::new();
+        persist::put_progress(&mut transaction, taker, &session.progress);
+        Some(transaction)
+    }
+
+    /// Looks an incoming packet identifier up; the transaction, if there is one, repeats what must be durable
+    /// before the PUBREC of a repetition (promise D3).
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn inbound_id(
+        &mut self,
+        attachment: Attachment,
+        packet_id: u16,
+    ) -> Result<(InboundId, Option<Transaction>), Superseded> {
+        let session = self.attached(attachment)?;
+        if !session.inbound_exactly_once.contains(&packet_id) {
+            return Ok((InboundId::New, None));
+        }
+        let transaction = session.taker.map(|taker| {
+            let mut transaction = Transaction::new();
+            persist::put_inbound(&mut transaction, taker, packet_id);
+            transaction
+        });
+        Ok((InboundId::Repeated, transaction))
+    }
+
+    /// Takes a PUBREL. Returns whether the packet identifier was known; the transaction, if there is one, must
+    /// be durable before the PUBCOMP (promise D4).
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn released(
+        &mut self,
+        attachment: Attachment,
+        packet_id: u16,
+    ) -> Result<(bool, Option<Transaction>), Superseded> {
+        let session = self.attached(attachment)?;
+        let known = session.inbound_exactly_once.remove(&packet_id);
+        let transaction = session.taker.filter(|_| known).map(|taker| {
+            let mut transaction = Transaction::new();
+            persist::delete_inbound(&mut transaction, taker, packet_id);
+            transaction
+        });
+        Ok((known, transaction))
+    }
+
+    pub(crate) fn remember_inbound(
+        &mut self,
+        key: SessionKey,
+        packet_id: u16,
+        transaction: &mut Transaction,
+    ) {
+        if let Some(session) = self.sessions.get_mut(key.0) {
+            session.inbound_exactly_once.insert(packet_id);
+            if let Some(taker) = session.taker {
+                persist::put_inbound(transaction, taker, packet_id);
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Messages on their way to a subscriber.
+
+use std::sync::Arc;
+
+use tidegate_model::{Message, Qos};
+use tidegate_mqtt::SubscriptionId;
+use tidegate_store::Position;
+
+/// A message with the encodings that its subscribers share.
+#[derive(Debug)]
+pub struct Routed {
+    /// The message.
+    pub message: Message,
+    /// Its encodings for the wire, each made when the first subscriber needs it.
+    pub frames: crate::frames::Frames,
+}
+
+impl Routed {
+    /// Takes a message.
+    pub fn new(message: Message) -> Arc<Self> {
+        Arc::new(Self { message, frames: crate::frames::Frames::default() })
+    }
+}
+
+/// One message for one subscriber.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message, shared by all its subscribers.
+    pub routed: Arc<Routed>,
+    /// The lower of the publisher's and the subscription's quality of service.
+    pub qos: Qos,
+    /// Whether the message is shown as retained (MQTT 5.0, section 3.3.1.3).
+    pub retain: bool,
+    /// The identifiers of the subscriptions that matched; empty for most.
+    pub subscription_ids: Vec<SubscriptionId>,
+    /// Where the message stands in the journal, if it waits there for a persistent session.
+    pub position: Option<Position>,
+}
+
+impl Delivery {
+    /// Returns about how much memory the delivery holds, in bytes.
+    pub(crate) fn size_estimate(&self) -> usize {
+        128 + self.routed.message.topic.as_str().len() + self.routed.message.payload.size_estimate()
+    }
+}

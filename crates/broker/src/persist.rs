@@ -1,0 +1,287 @@
+//! How sessions, subscriptions, wills and retained messages stand in the journal's state.
+//!
+//! Keys begin with `b` and a letter for their kind; takers are four bytes, big endian.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_model::{ClientId, Message, Principal, Qos, Timestamp, Topic, TopicFilter};
+use tidegate_mqtt::SubscriptionId;
+use tidegate_store::{
+    Position, Seq, TakerId, Transaction,
+    record::{self, MessageDecoder},
+};
+
+use crate::session::{Expiry, Progress, RetainHandling, Session, Stage, SubscriptionOptions, Will};
+
+pub(crate) const NEXT_TAKER: &[u8] = b"bn";
+pub(crate) const SESSION: u8 = b's';
+pub(crate) const SUBSCRIPTION: u8 = b'f';
+pub(crate) const INBOUND: u8 = b'q';
+pub(crate) const OUTBOUND: u8 = b'o';
+pub(crate) const PROGRESS: u8 = b'a';
+pub(crate) const WILL: u8 = b'w';
+pub(crate) const RETAINED: u8 = b'r';
+pub(crate) const UPLINK: u8 = b'u';
+
+/// Keys and values written here are within the limits of a transaction: the callers bound sizes and depth.
+const FITS: &str = "sizes are bounded by the caller";
+
+fn taker_key(kind: u8, taker: TakerId, rest: &[u8]) -> Vec<u8> {
+    let mut key = vec![b'b', kind];
+    key.extend_from_slice(&taker.get().to_be_bytes());
+    key.extend_from_slice(rest);
+    key
+}
+
+fn names_key(kind: u8, principal: &Principal, client_id: &ClientId) -> Vec<u8> {
+    let mut key = vec![b'b', kind];
+    let length =
+        u16::try_from(principal.as_str().len()).expect("a principal has at most 256 bytes");
+    key.extend_from_slice(&length.to_be_bytes());
+    key.extend_from_slice(principal.as_str().as_bytes());
+    key.extend_from_slice(client_id.as_str().as_bytes());
+    key
+}
+
+/// Splits a key of this module into its kind and the rest.
+pub(crate) fn split_key(key: &[u8]) -> Option<(u8, &[u8])> {
+    match key {
+        [b'b', kind, rest @ ..] => Some((*kind, rest)),
+        _ => None,
+    }
+}
+
+/// Splits the rest of a key that begins with a taker.
+pub(crate) fn split_taker(rest: &[u8]) -> Option<(TakerId, &[u8])> {
+    let (taker, rest) = rest.split_first_chunk::<4>()?;
+    Some((TakerId::new(u32::from_be_bytes(*taker)), rest))
+}
+
+pub(crate) fn put_session(transaction: &mut Transaction, session: &Session) {
+    let taker = session.taker.expect("only persistent sessions are stored");
+    let mut value = Vec::new();
+    let expiry = match session.expiry {
+        Expiry::AtDisconnect => 0,
+        Expiry::After(after) => after.as_secs().max(1),
+    };
+    value.extend_from_slice(&expiry.to_be_bytes());
+    let since = session.disconnected_at.map_or(i64::MIN, Timestamp::as_unix_micros);
+    value.extend_from_slice(&since.to_be_bytes());
+    let length =
+        u16::try_from(session.principal.as_str().len()).expect("a principal has at most 256 bytes");
+    value.extend_from_slice(&length.to_be_bytes());
+    value.extend_from_slice(session.principal.as_str().as_bytes());
+    value.extend_from_slice(session.client_id.as_str().as_bytes());
+    transaction.put(&taker_key(SESSION, taker, b""), &value).expect(FITS);
+}
+
+/// What [`put_session`] stores.
+pub(crate) struct StoredSession {
+    pub(crate) principal: Principal,
+    pub(crate) client_id: ClientId,
+    pub(crate) expiry: Expiry,
+    pub(crate) disconnected_at: Option<Timestamp>,
+}
+
+pub(crate) fn read_session(value: &[u8]) -> Option<StoredSession> {
+    let (expiry, rest) = value.split_first_chunk::<8>()?;
+    let (since, rest) = rest.split_first_chunk::<8>()?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let (principal, client_id) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    let since = i64::from_be_bytes(*since);
+    Some(StoredSession {
+        principal: Principal::new(std::str::from_utf8(principal).ok()?).ok()?,
+        client_id: ClientId::new(std::str::from_utf8(client_id).ok()?).ok()?,
+        expiry: match u64::from_be_bytes(*expiry) {
+            0 => Expiry::AtDisconnect,
+            seconds => Expiry::After(Duration::from_secs(seconds)),
+        },
+        disconnected_at: (since != i64::MIN).then(|| Timestamp::from_unix_micros(since)),
+    })
+}
+
+/// Forgets a session with all that belongs to it.
+pub(crate) fn delete_session(transaction: &mut Transaction, taker: TakerId, session: &Session) {
+    for filter in session.subscriptions.keys() {
+        delete_subscription(transaction, taker, filter);
+    }
+    for packet_id in &session.inbound_exactly_once {
+        delete_inbound(transaction, taker, *packet_id);
+    }
+    for inflight in
+        session.inflight.iter().filter(|inflight| inflight.delivery.qos == Qos::ExactlyOnce)
+    {
+        delete_outbound(transaction, taker, inflight.packet_id);
+    }
+    transaction.delete(&taker_key(PROGRESS, taker, b"")).expect(FITS);
+    transaction.delete(&taker_key(SESSION, taker, b"")).expect(FITS);
+    transaction.retire(taker).expect(FITS);
+}
+
+pub(crate) fn put_subscription(
+    transaction: &mut Transaction,
+    taker: TakerId,
+    filter: &TopicFilter,
+    options: &SubscriptionOptions,
+) {
+    let handling = match options.retain_handling {
+        RetainHandling::Send => 0,
+        RetainHandling::SendIfNew => 1,
+        RetainHandling::DoNotSend => 2,
+    };
+    let flags = options.qos.bits()
+        | u8::from(options.no_local) << 2
+        | u8::from(options.retain_as_published) << 3
+        | handling << 4;
+    let mut value = vec![flags];
+    if let Some(identifier) = options.identifier {
+        value.extend_from_slice(&identifier.as_u32().to_be_bytes());
+    }
+    transaction
+        .put(&taker_key(SUBSCRIPTION, taker, filter.as_str().as_bytes()), &value)
+        .expect(FITS);
+}
+
+pub(crate) fn read_subscription(
+    rest: &[u8],
+    value: &[u8],
+) -> Option<(TopicFilter, SubscriptionOptions)> {
+    let filter = TopicFilter::new(std::str::from_utf8(rest).ok()?).ok()?;
+    let (&flags, identifier) = value.split_first()?;
+    let options = SubscriptionOptions {
+        qos: Qos::from_bits(flags & 3)?,
+        no_local: flags & 4 != 0,
+        retain_as_published: flags & 8 != 0,
+        retain_handling: match flags >> 4 {
+            0 => RetainHandling::Send,
+            1 => RetainHandling::SendIfNew,
+            _ => RetainHandling::DoNotSend,
+        },
+        identifier: identifier
+            .try_into()
+            .ok()
+            .map(u32::from_be_bytes)
+            .and_then(SubscriptionId::new),
+    };
+    Some((filter, options))
+}
+
+pub(crate) fn delete_subscription(
+    transaction: &mut Transaction,
+    taker: TakerId,
+    filter: &TopicFilter,
+) {
+    transaction.delete(&taker_key(SUBSCRIPTION, taker, filter.as_str().as_bytes())).expect(FITS);
+}
+
+pub(crate) fn put_inbound(transaction: &mut Transaction, taker: TakerId, packet_id: u16) {
+    transaction.put(&taker_key(INBOUND, taker, &packet_id.to_be_bytes()), b"").expect(FITS);
+}
+
+pub(crate) fn delete_inbound(transaction: &mut Transaction, taker: TakerId, packet_id: u16) {
+    transaction.delete(&taker_key(INBOUND, taker, &packet_id.to_be_bytes())).expect(FITS);
+}
+
+pub(crate) fn put_outbound(
+    transaction: &mut Transaction,
+    taker: TakerId,
+    packet_id: u16,
+    position: Position,
+    stage: Stage,
+) {
+    let mut value = position.ordinal.to_be_bytes().to_vec();
+    value.push(u8::from(stage == Stage::Released));
+    transaction.put(&taker_key(OUTBOUND, taker, &packet_id.to_be_bytes()), &value).expect(FITS);
+}
+
+pub(crate) fn read_outbound(value: &[u8]) -> Option<(u64, Stage)> {
+    let (ordinal, stage) = value.split_first_chunk::<8>()?;
+    let stage = if stage == [1] { Stage::Released } else { Stage::Sent };
+    Some((u64::from_be_bytes(*ordinal), stage))
+}
+
+pub(crate) fn delete_outbound(transaction: &mut Transaction, taker: TakerId, packet_id: u16) {
+    transaction.delete(&taker_key(OUTBOUND, taker, &packet_id.to_be_bytes())).expect(FITS);
+}
+
+pub(crate) fn put_progress(transaction: &mut Transaction, taker: TakerId, progress: &Progress) {
+    let mut value = progress.cursor.seq.get().to_be_bytes().to_vec();
+    value.extend_from_slice(&progress.cursor.ordinal.to_be_bytes());
+    for ordinal in progress.done_beyond() {
+        value.extend_from_slice(&ordinal.to_be_bytes());
+    }
+    transaction.put(&taker_key(PROGRESS, taker, b""), &value).expect(FITS);
+}
+
+pub(crate) fn read_progress(value: &[u8]) -> Option<(Position, Vec<u64>)> {
+    let (seq, rest) = value.split_first_chunk::<8>()?;
+    let (ordinal, rest) = rest.split_first_chunk::<8>()?;
+    let position =
+        Position { seq: Seq::new(u64::from_be_bytes(*seq)), ordinal: u64::from_be_bytes(*ordinal) };
+    let beyond =
+        rest.as_chunks::<8>().0.iter().map(|ordinal| u64::from_be_bytes(*ordinal)).collect();
+    Some((position, beyond))
+}
+
+pub(crate) fn put_will(
+    transaction: &mut Transaction,
+    principal: &Principal,
+    client_id: &ClientId,
+    will: &Will,
+) {
+    let mut value = will.delay.as_secs().to_be_bytes().to_vec();
+    record::encode_message(&will.message, &mut value).expect(FITS);
+    transaction.put(&names_key(WILL, principal, client_id), &value).expect(FITS);
+}
+
+pub(crate) fn read_will(rest: &[u8], value: &[u8]) -> Option<(Principal, ClientId, Will)> {
+    let (length, names) = rest.split_first_chunk::<2>()?;
+    let (principal, client_id) = names.split_at_checked(u16::from_be_bytes(*length).into())?;
+    let (delay, message) = value.split_first_chunk::<8>()?;
+    Some((
+        Principal::new(std::str::from_utf8(principal).ok()?).ok()?,
+        ClientId::new(std::str::from_utf8(client_id).ok()?).ok()?,
+        Will {
+            delay: Duration::from_secs(u64::from_be_bytes(*delay)),
+            message: MessageDecoder::new().decode(&Bytes::copy_from_slice(message)).ok()?,
+        },
+    ))
+}
+
+pub(crate) fn delete_will(
+    transaction: &mut Transaction,
+    principal: &Principal,
+    client_id: &ClientId,
+) {
+    transaction.delete(&names_key(WILL, principal, client_id)).expect(FITS);
+}
+
+pub(crate) fn put_retained(transaction: &mut Transaction, message: &Message) {
+    let key = retained_key(&message.topic);
+    if message.payload.is_empty() {
+        transaction.delete(&key).expect(FITS);
+        return;
+    }
+    let mut value = Vec::with_capacity(128);
+    record::encode_message(message, &mut value).expect(FITS);
+    transaction.put(&key, &value).expect(FITS);
+}
+
+pub(crate) fn put_uplink(transaction: &mut Transaction, name: &str, taker: TakerId) {
+    transaction.put(&uplink_key(name), &taker.get().to_be_bytes()).expect(FITS);
+}
+
+pub(crate) fn delete_uplink(transaction: &mut Transaction, name: &str) {
+    transaction.delete(&uplink_key(name)).expect(FITS);
+}
+
+fn uplink_key(name: &str) -> Vec<u8> {
+    [&[b'b', UPLINK], name.as_bytes()].concat()
+}
+
+fn retained_key(topic: &Topic) -> Vec<u8> {
+    let mut key = vec![b'b', RETAINED];
+    key.extend_from_slice(topic.as_str().as_bytes());
+    key
+}

@@ -1,0 +1,127 @@
+//! The last retained message of each topic.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use tidegate_model::{Message, Topic, TopicFilter};
+
+use crate::delivery::Routed;
+
+/// Retained messages in order of topic, bounded by count and bytes.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    messages: BTreeMap<Topic, Arc<Routed>>,
+    bytes: usize,
+    count_max: usize,
+    bytes_max: usize,
+}
+
+impl Retained {
+    pub(crate) fn new(count_max: usize, bytes_max: usize) -> Self {
+        Self { messages: BTreeMap::new(), bytes: 0, count_max, bytes_max }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn get(&self, topic: &Topic) -> Option<&Arc<Routed>> {
+        self.messages.get(topic)
+    }
+
+    /// Returns whether `message` may take its slot; emptying one is always possible.
+    pub(crate) fn has_room_for(&self, message: &Message) -> bool {
+        if message.payload.is_empty() {
+            return true;
+        }
+        let old = self.messages.get(&message.topic).map(|old| size(&old.message));
+        self.messages.len() + usize::from(old.is_none()) <= self.count_max
+            && self.bytes.saturating_sub(old.unwrap_or(0)) + size(message) <= self.bytes_max
+    }
+
+    /// Puts a message into its slot; one without payload empties it.
+    pub(crate) fn set(&mut self, routed: Arc<Routed>) {
+        self.remove(&routed.message.topic.clone());
+        if !routed.message.payload.is_empty() {
+            self.bytes += size(&routed.message);
+            self.messages.insert(routed.message.topic.clone(), routed);
+        }
+    }
+
+    /// Empties a slot.
+    pub(crate) fn remove(&mut self, topic: &Topic) {
+        if let Some(old) = self.messages.remove(topic) {
+            // A typed reading grows when its JSON is made, so the sum is kept from below.
+            self.bytes = self.bytes.saturating_sub(size(&old.message));
+        }
+    }
+
+    /// Returns the messages that match, in order of topic; `after` starts behind a topic.
+    ///
+    /// Walks only the part of the table that shares the filter's literal beginning.
+    pub(crate) fn matching<'r>(
+        &'r self,
+        filter: &'r TopicFilter,
+        after: Option<&Topic>,
+    ) -> impl Iterator<Item = &'r Arc<Routed>> {
+        matching(&self.messages, filter, after)
+    }
+}
+
+/// Returns the entries of a table by topic that match a filter, in order, behind `after`.
+pub(crate) fn matching<'r, V>(
+    table: &'r BTreeMap<Topic, V>,
+    filter: &'r TopicFilter,
+    after: Option<&Topic>,
+) -> impl Iterator<Item = &'r V> {
+    let text = filter.as_str();
+    let literal = &text[..text.find(['+', '#']).unwrap_or(text.len())];
+    // `a/#` matches `a` too, which stands before `a/`.
+    let prefix = literal.strip_suffix('/').unwrap_or(literal);
+    let start = match after {
+        Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str()),
+        _ => Bound::Included(prefix),
+    };
+    table
+        .range::<str, _>((start, Bound::Unbounded))
+        .take_while(move |(topic, _)| topic.as_str().starts_with(prefix))
+        .filter(move |(topic, _)| filter.matches(topic))
+        .map(|(_, value)| value)
+}
+
+fn size(message: &Message) -> usize {
+    128 + 2 * message.topic.as_str().len() + message.payload.size_estimate()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_walked_from_the_literal_beginning() {
+        let table: BTreeMap<Topic, u32> = ["a", "a/b", "a/b/c", "ab", "b", "$SYS/x"]
+            .iter()
+            .zip(0..)
+            .map(|(text, n)| (Topic::new(text).unwrap(), n))
+            .collect();
+        #[rustfmt::skip]
+        let cases: [(&str, Option<&str>, &[u32]); 7] = [
+            ("a/#",     None,           &[0, 1, 2]),
+            ("a/b",     None,           &[1]),
+            ("a/+/c",   None,           &[2]),
+            ("#",       None,           &[0, 1, 2, 3, 4]),
+            ("#",       Some("a/b"),    &[2, 3, 4]),
+            ("$SYS/#",  None,           &[5]),
+            ("a/#",     Some("$x"),     &[0, 1, 2]),
+        ];
+        for (filter, after, expected) in cases {
+            let filter = TopicFilter::new(filter).unwrap();
+            let after = after.map(|text| Topic::new(text).unwrap());
+            let found: Vec<u32> = matching(&table, &filter, after.as_ref()).copied().collect();
+            assert_eq!(found, expected, "{filter}");
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! From a published message to those who take it.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use thiserror::Error;
+use tidegate_model::{Message, Qos, Topic, TopicFilter, Value};
+use tidegate_mqtt::SubscriptionId;
+use tidegate_store::{
+    BODY_BYTES_MAX, Position, TRANSACTION_BYTES_MAX, TakerId, Transaction, record,
+};
+
+use crate::{
+    core::Broker,
+    delivery::{Delivery, Routed},
+    persist,
+    session::{Session, SessionKey, SubscriptionOptions},
+};
+
+/// Whether the message holds values inside each other, of which the journal takes a bounded depth.
+fn is_nested(message: &Message) -> bool {
+    message
+        .payload
+        .as_reading()
+        .is_some_and(|reading| matches!(reading.value, Value::Array(_) | Value::Document(_)))
+}
+
+/// Most bytes that surround the payload of a record: properties, names, times.
+const RECORD_OVERHEAD: usize = 64 << 10;
+/// Largest message that fits into a record with its properties.
+const MESSAGE_BYTES_MAX: usize = BODY_BYTES_MAX - RECORD_OVERHEAD;
+/// Most bytes that one taker adds to a record.
+const TAKER_BYTES: usize = 15;
+
+/// Whether the journal takes what must be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It does.
+    Open,
+    /// It is full; what need not be durable still passes.
+    Closed,
+}
+
+/// Who published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A part of the gateway, or a client of another protocol.
+    Gateway,
+    /// A session; subscriptions with *no local* pass its messages by.
+    Session(SessionKey),
+    /// A session that publishes with quality of service 2 under a packet identifier, which is remembered.
+    ExactlyOnce(SessionKey, u16),
+}
+
+/// Why messages were not routed. Nothing of them was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RouteRefusal {
+    /// The journal or an uplink that refuses is full.
+    #[error("storage is full")]
+    StorageFull,
+    /// There are too many retained messages, or too many bytes of them.
+    #[error("the quota of retained messages is used up")]
+    RetainedQuota,
+    /// A message is larger than the journal takes, or deeper.
+    #[error("the message is too large")]
+    TooLarge,
+}
+
+/// What is to be done about routed messages.
+#[derive(Debug, Default)]
+pub struct Routing {
+    /// Goes to the journal at once, before anything else is asked of the core.
+    pub transaction: Option<Transaction>,
+    /// Whether an acknowledgement has to wait until the transaction is durable.
+    pub awaited: bool,
+    /// Whether anyone took any of the messages.
+    pub matched: bool,
+}
+
+/// A reader of messages inside the gateway.
+pub trait LocalSubscriber: Send + Sync {
+    /// Takes a message or says that it is full. Must not block and must not call the broker.
+    fn deliver(&self, routed: &Arc<Routed>) -> bool;
+
+    /// Returns whether nobody reads any more; such a reader is removed with the next tick.
+    fn is_gone(&self) -> bool;
+}
+
+impl fmt::Debug for dyn LocalSubscriber {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("LocalSubscriber")
+    }
+}
+
+/// Who holds a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subscriber {
+    Session(SessionKey),
+    Local(usize),
+}
+
+/// One subscriber of one message, all its matching subscriptions taken together.
+#[derive(Debug)]
+pub(crate) struct Target {
+    message: usize,
+    subscriber: Subscriber,
+    qos: Qos,
+    retain_as_published: bool,
+    subscription_ids: Vec<SubscriptionId>,
+}
+
+impl Broker {
+    /// Routes messages that belong together: all of them or none, in one transaction.
+    ///
+    /// Deliveries to connected clients are due at once; `Routing::awaited` tells whether the publisher must
+    /// wait for the transaction before it is acknowledged. The rights of the publisher are checked by the
+    /// caller, those of each subscriber here.
+    ///
+    /// # Errors
+    ///
+    /// [`RouteRefusal`]; nothing was kept.
+    pub fn route(
+        &mut self,
+        messages: Vec<Message>,
+        source: Source,
+        admission: Admission,
+    ) -> Result<Routing, RouteRefusal> {
+        let mut targets = std::mem::take(&mut self.scratch);
+        targets.clear();
+        for (index, message) in messages.iter().enumerate() {
+            self.collect_targets(index, message, source, &mut targets);
+        }
+        let result = self.check(&messages, &targets, admission);
+        let routing = result.map(|()| self.hand_out_all(messages, &targets, source, admission));
+        self.scratch = targets;
+        routing
+    }
+
+    fn hand_out_all(
+        &mut self,
+        messages: Vec<Message>,
+        targets: &[Target],
+        source: Source,
+        admission: Admission,
+    ) -> Routing {
+        let mut routing = Routing::default();
+        let mut transaction = Transaction::new();
+        self.counters.received += messages.len() as u64;
+        let mut rest = targets;
+        for (index, message) in messages.into_iter().enumerate() {
+            let count = rest.iter().take_while(|target| target.message == index).count();
+            let (own, others) = rest.split_at(count);
+            rest = others;
+            self.hand_out(&Routed::new(message), own, admission, &mut transaction, &mut routing);
+        }
+        if let Source::ExactlyOnce(key, packet_id) = source {
+            self.remember_inbound(key, packet_id, &mut transaction);
+            routing.awaited |= !transaction.is_empty();
+        }
+        routing.transaction = (!transaction.is_empty()).then_some(transaction);
+        routing
+    }
+
+    fn collect_targets(
+        &mut self,
+        index: usize,
+        message: &Message,
+        source: Source,
+        targets: &mut Vec<Target>,
+    ) {
+        let publisher = match source {
+            Source::Gateway => None,
+            Source::Session(key) | Source::ExactlyOnce(key, _) => Some(Subscriber::Session(key)),
+        };
+        let first = targets.len();
+        self.subscriptions.matches(&message.topic, |&subscriber, options: &SubscriptionOptions| {
+            if options.no_local && publisher == Some(subscriber) {
+                return;
+            }
+            let qos = options.qos.min(message.qos);
+            match targets[first..].iter_mut().find(|target| target.subscriber == subscriber) {
+                Some(target) => {
+                    target.qos = target.qos.max(qos);
+                    target.retain_as_published |= options.retain_as_published;
+                    target.subscription_ids.extend(options.identifier);
+                }
+                None => targets.push(Target {
+                    message: index,
+                    subscriber,
+                    qos,
+                    retain_as_published: options.retain_as_published,
+                    subscription_ids: options.identifier.into_iter().collect(),
+                }),
+            }
+        });
+    }
+
+    /// Refuses before anything has changed; what passes here cannot fail later.
+    fn check(
+        &self,
+        messages: &[Message],
+        targets: &[Target],
+        admission: Admission,
+    ) -> Result<(), RouteRefusal> {
+        let mut bytes = 0;
+        for message in messages {
+            let size = message.payload.size_estimate() + message.topic.as_str().len();
+            if size > MESSAGE_BYTES_MAX {
+                return Err(RouteRefusal::TooLarge);
+            }
+            if is_nested(message) && record::encode_message(message, &mut Vec::new()).is_err() {
+                return Err(RouteRefusal::TooLarge);
+            }
+            bytes += (size + RECORD_OVERHEAD) * if message.retain { 2 } else { 1 };
+        }
+        bytes += targets.len() * TAKER_BYTES;
+        if bytes > TRANSACTION_BYTES_MAX {
+            return Err(RouteRefusal::TooLarge);
+        }
+        for (index, message) in messages.iter().enumerate() {
+            if message.retain && !self.retained.has_room_for(message) {
+                return Err(RouteRefusal::RetainedQuota);
+            }
+            if message.qos == Qos::AtMostOnce {
+                continue;
+            }
+            let mut uplinks =
+                self.uplinks.iter().filter(|uplink| (uplink.selects)(&message.topic)).peekable();
+            let stored = || {
+                message.retain
+                    || targets
+                        .iter()
+                        .any(|target| target.message == index && self.is_stored(target))
+            };
+            if admission == Admission::Closed && (uplinks.peek().is_some() || stored()) {
+                return Err(RouteRefusal::StorageFull);
+            }
+            if uplinks.any(|uplink| (uplink.refuses)()) {
+                return Err(RouteRefusal::StorageFull);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_stored(&self, target: &Target) -> bool {
+        match target.subscriber {
+            Subscriber::Session(key) => {
+                target.qos > Qos::AtMostOnce && self.sessions[key.0].taker.is_some()
+            }
+            Subscriber::Local(_) => false,
+        }
+    }
+
+    /// Gives one message to all that take it, and appends it for those that need it durable.
+    fn hand_out(
+        &mut self,
+        routed: &Arc<Routed>,
+        targets: &[Target],
+        admission: Admission,
+        transaction: &mut Transaction,
+        routing: &mut Routing,
+    ) {
+        let message = &routed.message;
+        let confirmed = message.qos > Qos::AtMostOnce;
+        let mut takers = self.uplink_takers(message, admission);
+        routing.matched |= !takers.is_empty() || !targets.is_empty();
+        let seq = self.last_seq.next();
+        let mut deliveries = Vec::with_capacity(targets.len());
+        for target in targets {
+            if !self.takes(routed, target) {
+                continue;
+            }
+            let taker = match target.subscriber {
+                Subscriber::Session(key) if self.is_stored(target) => self.sessions[key.0].taker,
+                _ => None,
+            };
+            let position = taker.map(|taker| {
+                let ordinal = self.next_ordinal(taker);
+                takers.push((taker, ordinal));
+                Position { seq, ordinal }
+            });
+            deliveries.push((target, position));
+        }
+        if !takers.is_empty() {
+            let mut body = Vec::with_capacity(128);
+            record::encode_message(message, &mut body).expect("depth was checked");
+            transaction.append(seq, &takers, &body).expect("sizes were checked");
+            self.last_seq = seq;
+            routing.awaited |= confirmed;
+        }
+        if message.retain && (confirmed || admission == Admission::Open) {
+            persist::put_retained(transaction, message);
+            routing.awaited |= confirmed;
+        }
+        self.keep(routed);
+        for (target, position) in deliveries {
+            self.push_to(target, routed, position);
+        }
+    }
+
+    /// Numbers the record for each uplink that wants it.
+    fn uplink_takers(&mut self, message: &Message, admission: Admission) -> Vec<(TakerId, u64)> {
+        let wanted: Vec<TakerId> = self
+            .uplinks
+            .iter()
+            .filter(|uplink| (uplink.selects)(&message.topic))
+            .filter(|uplink| message.qos > Qos::AtMostOnce || !(uplink.refuses)())
+            .map(|uplink| uplink.taker)
+            .collect();
+        if admission == Admission::Closed {
+            // Confirmed messages were refused before; what comes here promised nothing.
+            self.counters.not_admitted += u64::from(!wanted.is_empty());
+            return Vec::new();
+        }
+        wanted.into_iter().map(|taker| (taker, self.next_ordinal(taker))).collect()
+    }
+
+    fn next_ordinal(&mut self, taker: TakerId) -> u64 {
+        let ordinal = self.ordinals.entry(taker).or_insert(0);
+        *ordinal += 1;
+        *ordinal
+    }
+
+    /// Whether a subscriber gets the message; what it does not get is counted.
+    fn takes(&mut self, routed: &Routed, target: &Target) -> bool {
+        let Subscriber::Session(key) = target.subscriber else {
+            return true;
+        };
+        let session = &self.sessions[key.0];
+        if !session.rights.may_receive(&routed.message.topic) {
+            self.counters.denied += 1;
+            return false;
+        }
+        if target.qos == Qos::AtMostOnce && session.link.is_none() {
+            return false;
+        }
+        let full = session.queue.len() >= self.limits.queue_messages
+            || session.queue_bytes >= self.limits.queue_bytes;
+        self.counters.dropped_queue_full += u64::from(full);
+        !full
+    }
+
+    fn push_to(&mut self, target: &Target, routed: &Arc<Routed>, position: Option<Position>) {
+        match target.subscriber {
+            Subscriber::Local(key) => {
+                if !self.locals[key].1.deliver(routed) {
+                    self.counters.dropped_local_full += 1;
+                }
+            }
+            Subscriber::Session(key) => {
+                let session: &mut Session = &mut self.sessions[key.0];
+                if let Some(position) = position {
+                    session.progress.expect(position);
+                }
+                session.push(Delivery {
+                    routed: Arc::clone(routed),
+                    qos: target.qos,
+                    retain: routed.message.retain && target.retain_as_published,
+                    subscription_ids: target.subscription_ids.clone(),
+                    position,
+                });
+            }
+        }
+    }
+
+    /// Keeps the message for those who ask later.
+    fn keep(&mut self, routed: &Arc<Routed>) {
+        if routed.message.retain {
+            self.retained.set(Arc::clone(routed));
+        }
+        self.last_values.set(routed);
+    }
+
+    /// Subscribes a reader inside the gateway, until it says that it is gone.
+    pub fn add_local(
+        &mut self,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        reader: Arc<dyn LocalSubscriber>,
+    ) {
+        let key = self.locals.insert((filter.clone(), reader));
+        self.subscriptions.insert(filter, Subscriber::Local(key), options);
+    }
+
+    /// Removes the readers inside the gateway that nobody reads from any more.
+    pub(crate) fn remove_gone_locals(&mut self) {
+        let gone: Vec<usize> = self
+            .locals
+            .iter()
+            .filter(|(_, (_, reader))| reader.is_gone())
+            .map(|(key, _)| key)
+            .collect();
+        for key in gone {
+            let (filter, _) = self.locals.remove(key);
+            self.subscriptions.remove(&filter, &Subscriber::Local(key));
+        }
+    }
+
+    /// Returns the last message of a topic, if it is still known.
+    pub fn last(&self, topic: &Topic) -> Option<&Arc<Routed>> {
+        self.last_values.get(topic).or_else(|| self.retained.get(topic))
+    }
+
+    /// Returns the last messages of at most `limit` topics that match, in order of topic, behind `after`.
+    pub fn list(
+        &self,
+        filter: &TopicFilter,
+        after: Option<&Topic>,
+        limit: usize,
+    ) -> Vec<Arc<Routed>> {
+        let mut found: BTreeMap<&Topic, &Arc<Routed>> = self
+            .retained
+            .matching(filter, after)
+            .take(limit)
+            .map(|routed| (&routed.message.topic, routed))
+            .collect();
+        found.extend(
+            self.last_values
+                .matching(filter, after)
+                .take(limit)
+                .map(|routed| (&routed.message.topic, routed)),
+        );
+        found.into_values().take(limit).cloned().collect()
+    }
+
+    /// Returns whether anybody who may receive it is subscribed to a topic.
+    pub fn has_subscriber(&self, topic: &Topic) -> bool {
+        let mut found = false;
+        self.subscriptions.matches(topic, |subscriber, _| {
+            found |= match subscriber {
+                Subscriber::Session(key) => self.sessions[key.0].rights.may_receive(topic),
+                Subscriber::Local(_) => false,
+            };
+        });
+        found
+    }
+}

@@ -1,0 +1,272 @@
+//! One client's state, with or without a connection.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use tidegate_model::{ClientId, Message, Principal, Qos, Timestamp, TopicFilter};
+use tidegate_mqtt::SubscriptionId;
+use tidegate_store::{Position, TakerId};
+
+use crate::{access::Rights, delivery::Delivery};
+
+/// How a session asks its connection to come for deliveries, or to go.
+pub trait Wake: Send + Sync {
+    /// Says that something is due. Must not block and must not call the broker.
+    fn wake(&self);
+}
+
+/// Names one connection; never given twice while the gateway runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Names a session while it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey(pub(crate) usize);
+
+/// What a connection shows when it acts for its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    pub(crate) session: SessionKey,
+    pub(crate) connection: ConnectionId,
+}
+
+/// How long a session outlives its connection (MQTT 5.0, section 3.1.2.11.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It ends with the connection.
+    AtDisconnect,
+    /// It ends that long after the connection.
+    After(Duration),
+}
+
+/// What a subscription asks for (MQTT 5.0, section 3.8.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionOptions {
+    /// Highest quality of service.
+    pub qos: Qos,
+    /// Whether the client's own messages are left out.
+    pub no_local: bool,
+    /// Whether live messages keep their retain flag.
+    pub retain_as_published: bool,
+    /// Which retained messages are sent at subscribe time.
+    pub retain_handling: RetainHandling,
+    /// The identifier that deliveries carry.
+    pub identifier: Option<SubscriptionId>,
+}
+
+/// Which retained messages a new subscription gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetainHandling {
+    /// All that match.
+    #[default]
+    Send,
+    /// All that match if the subscription is new.
+    SendIfNew,
+    /// None.
+    DoNotSend,
+}
+
+/// What is published when a connection ends without a word (MQTT 5.0, section 3.1.2.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Will {
+    /// The message.
+    pub message: Message,
+    /// How long after the connection; the session's end comes first if it is earlier.
+    pub delay: Duration,
+}
+
+/// Where an outgoing message of quality of service 1 or 2 stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Sent; waits for PUBACK or PUBREC.
+    Sent,
+    /// Quality of service 2: PUBREC came; waits for PUBCOMP.
+    Released,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Inflight {
+    pub(crate) packet_id: u16,
+    pub(crate) stage: Stage,
+    pub(crate) delivery: Delivery,
+}
+
+pub(crate) struct Link {
+    pub(crate) connection: ConnectionId,
+    pub(crate) wake: Arc<dyn Wake>,
+    pub(crate) receive_maximum: u16,
+    /// Whether the connection was woken and has not come yet.
+    pub(crate) woken: bool,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Link").field(&self.connection).finish()
+    }
+}
+
+/// One client's state.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) principal: Principal,
+    pub(crate) client_id: ClientId,
+    pub(crate) rights: Rights,
+    /// Set while the session is persistent.
+    pub(crate) taker: Option<TakerId>,
+    pub(crate) expiry: Expiry,
+    pub(crate) link: Option<Link>,
+    pub(crate) disconnected_at: Option<Timestamp>,
+    pub(crate) subscriptions: BTreeMap<TopicFilter, SubscriptionOptions>,
+    pub(crate) queue: VecDeque<Delivery>,
+    pub(crate) queue_bytes: usize,
+    pub(crate) inflight: VecDeque<Inflight>,
+    /// Deliveries of a resumed session that are sent again before anything new, oldest first.
+    pub(crate) resend: usize,
+    next_packet_id: u16,
+    pub(crate) inbound_exactly_once: BTreeSet<u16>,
+    pub(crate) will: Option<Will>,
+    pub(crate) progress: Progress,
+}
+
+impl Session {
+    pub(crate) fn new(principal: Principal, client_id: ClientId, rights: Rights) -> Self {
+        Self {
+            principal,
+            client_id,
+            rights,
+            taker: None,
+            expiry: Expiry::AtDisconnect,
+            link: None,
+            disconnected_at: None,
+            subscriptions: BTreeMap::new(),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            inflight: VecDeque::new(),
+            resend: 0,
+            next_packet_id: 1,
+            inbound_exactly_once: BTreeSet::new(),
+            will: None,
+            progress: Progress::default(),
+        }
+    }
+
+    /// Returns a packet identifier that no message in flight has.
+    pub(crate) fn take_packet_id(&mut self) -> u16 {
+        loop {
+            let packet_id = self.next_packet_id;
+            self.next_packet_id = packet_id.checked_add(1).unwrap_or(1);
+            if !self.inflight.iter().any(|inflight| inflight.packet_id == packet_id) {
+                return packet_id;
+            }
+        }
+    }
+
+    pub(crate) fn push(&mut self, delivery: Delivery) {
+        self.queue_bytes += delivery.size_estimate();
+        self.queue.push_back(delivery);
+        if let Some(link) = &mut self.link
+            && !link.woken
+        {
+            link.woken = true;
+            link.wake.wake();
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Delivery> {
+        let delivery = self.queue.pop_front()?;
+        // The size of a typed reading grows when its JSON is made, so the sum is kept from below.
+        self.queue_bytes = self.queue_bytes.saturating_sub(delivery.size_estimate());
+        if self.queue.is_empty() {
+            self.queue_bytes = 0;
+        }
+        Some(delivery)
+    }
+
+    /// Whether the whole session is to be forgotten at `now`.
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        match (self.expiry, self.disconnected_at) {
+            (Expiry::After(after), Some(since)) => {
+                self.link.is_none() && since.saturating_add(after) <= now
+            }
+            (Expiry::AtDisconnect, _) => self.link.is_none(),
+            (Expiry::After(_), None) => false,
+        }
+    }
+}
+
+/// How far a persistent session has taken its records: all up to a position, and some beyond it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) cursor: Position,
+    /// Records beyond the cursor, in order, and whether each is done.
+    pending: VecDeque<(Position, bool)>,
+    pub(crate) dirty: bool,
+}
+
+impl Progress {
+    /// Resumes at a stored cursor.
+    pub(crate) fn at(cursor: Position) -> Self {
+        Self { cursor, pending: VecDeque::new(), dirty: false }
+    }
+
+    /// Notes a record that the session is to take.
+    pub(crate) fn expect(&mut self, position: Position) {
+        debug_assert!(self.pending.back().is_none_or(|(last, _)| *last < position));
+        self.pending.push_back((position, false));
+    }
+
+    /// Notes that a record is done with.
+    pub(crate) fn done(&mut self, position: Position) {
+        if let Ok(at) = self.pending.binary_search_by_key(&position, |(position, _)| *position) {
+            self.pending[at].1 = true;
+        }
+        while let Some((position, true)) = self.pending.front().copied() {
+            self.cursor = position;
+            self.pending.pop_front();
+            self.dirty = true;
+        }
+        self.dirty |= !self.pending.is_empty();
+    }
+
+    /// Returns the records beyond the cursor that are done, by ordinal.
+    pub(crate) fn done_beyond(&self) -> impl Iterator<Item = u64> {
+        self.pending.iter().filter(|(_, done)| *done).map(|(position, _)| position.ordinal)
+    }
+
+    /// Returns the first record that is still needed, if any.
+    pub(crate) fn first_needed(&self) -> Option<Position> {
+        self.pending.front().map(|(position, _)| *position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_store::Seq;
+
+    use super::*;
+
+    fn position(number: u64) -> Position {
+        Position { seq: Seq::new(number * 10), ordinal: number }
+    }
+
+    #[test]
+    fn the_cursor_moves_over_a_prefix_only() {
+        let mut progress = Progress::default();
+        (1..=4).for_each(|number| progress.expect(position(number)));
+        progress.done(position(2));
+        assert_eq!(
+            (progress.cursor, progress.done_beyond().collect::<Vec<_>>()),
+            (Position::START, vec![2])
+        );
+        progress.done(position(1));
+        assert_eq!(progress.cursor, position(2));
+        assert_eq!(progress.first_needed(), Some(position(3)));
+        progress.done(position(4));
+        progress.done(position(3));
+        assert_eq!((progress.cursor, progress.first_needed()), (position(4), None));
+    }
+}

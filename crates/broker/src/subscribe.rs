@@ -1,0 +1,176 @@
+//! Subscribing and unsubscribing.
+
+use std::sync::Arc;
+
+use tidegate_model::{Qos, Timestamp, TopicFilter};
+use tidegate_store::{Position, TakerId, Transaction, record};
+
+use crate::{
+    core::{Broker, Superseded},
+    delivery::{Delivery, Routed},
+    persist,
+    route::Subscriber,
+    session::{Attachment, RetainHandling, SessionKey, SubscriptionOptions},
+};
+
+/// What became of one filter of a SUBSCRIBE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscribeResult {
+    /// Subscribed, with this quality of service at most.
+    Granted(Qos),
+    /// The rights do not cover the filter.
+    NotAuthorized,
+    /// The session has as many subscriptions as it may have.
+    QuotaExceeded,
+    /// Shared subscriptions are not available.
+    SharedNotSupported,
+}
+
+impl Broker {
+    /// Subscribes a session to filters and queues the retained messages they ask for.
+    ///
+    /// The transaction, if there is one, must be durable before the SUBACK (promise D8).
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn subscribe(
+        &mut self,
+        attachment: Attachment,
+        filters: &[(TopicFilter, SubscriptionOptions)],
+        now: Timestamp,
+    ) -> Result<(Vec<SubscribeResult>, Option<Transaction>), Superseded> {
+        self.attached(attachment)?;
+        let mut transaction = Transaction::new();
+        let results = filters
+            .iter()
+            .map(|(filter, options)| {
+                self.subscribe_one(attachment.session, filter, *options, now, &mut transaction)
+            })
+            .collect();
+        Ok((results, (!transaction.is_empty()).then_some(transaction)))
+    }
+
+    fn subscribe_one(
+        &mut self,
+        key: SessionKey,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        now: Timestamp,
+        transaction: &mut Transaction,
+    ) -> SubscribeResult {
+        if filter.as_str().starts_with("$share/") {
+            return SubscribeResult::SharedNotSupported;
+        }
+        let session = &mut self.sessions[key.0];
+        if !session.rights.may_subscribe(filter) {
+            return SubscribeResult::NotAuthorized;
+        }
+        let is_new = !session.subscriptions.contains_key(filter);
+        if is_new && session.subscriptions.len() >= self.limits.filters_per_session {
+            return SubscribeResult::QuotaExceeded;
+        }
+        session.subscriptions.insert(filter.clone(), options);
+        let taker = session.taker;
+        if let Some(taker) = taker {
+            persist::put_subscription(transaction, taker, filter, &options);
+        }
+        self.subscriptions.insert(filter, Subscriber::Session(key), options);
+        let wants_retained = match options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        if wants_retained {
+            self.queue_retained(key, filter, options, taker, now, transaction);
+        }
+        SubscribeResult::Granted(options.qos)
+    }
+
+    fn queue_retained(
+        &mut self,
+        key: SessionKey,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        taker: Option<TakerId>,
+        now: Timestamp,
+        transaction: &mut Transaction,
+    ) {
+        let retained: Vec<Arc<Routed>> = self.retained.matching(filter, None).cloned().collect();
+        for routed in retained {
+            let session = &self.sessions[key.0];
+            let room = session.queue.len() < self.limits.queue_messages
+                && session.queue_bytes < self.limits.queue_bytes;
+            if !session.rights.may_receive(&routed.message.topic) || routed.message.is_expired(now)
+            {
+                continue;
+            }
+            if !room {
+                self.counters.dropped_queue_full += 1;
+                continue;
+            }
+            let qos = options.qos.min(routed.message.qos);
+            let stored_for = taker.filter(|_| qos > Qos::AtMostOnce);
+            let position =
+                stored_for.and_then(|taker| self.append_retained(taker, &routed, transaction));
+            let session = &mut self.sessions[key.0];
+            if let Some(position) = position {
+                session.progress.expect(position);
+            }
+            session.push(Delivery {
+                routed,
+                qos,
+                retain: true,
+                subscription_ids: options.identifier.into_iter().collect(),
+                position,
+            });
+        }
+    }
+
+    /// Appends a retained message for one session; `None` once the transaction is as large as it may be.
+    fn append_retained(
+        &mut self,
+        taker: TakerId,
+        routed: &Routed,
+        transaction: &mut Transaction,
+    ) -> Option<Position> {
+        let mut body = Vec::with_capacity(128);
+        record::encode_message(&routed.message, &mut body).ok()?;
+        let position = Position { seq: self.last_seq.next(), ordinal: self.ordinal(taker) + 1 };
+        transaction.append(position.seq, &[(taker, position.ordinal)], &body).ok()?;
+        self.last_seq = position.seq;
+        self.ordinals.insert(taker, position.ordinal);
+        Some(position)
+    }
+
+    /// Ends subscriptions. Returns for each filter whether there was one.
+    ///
+    /// The transaction, if there is one, must be durable before the UNSUBACK (promise D8).
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn unsubscribe(
+        &mut self,
+        attachment: Attachment,
+        filters: &[TopicFilter],
+    ) -> Result<(Vec<bool>, Option<Transaction>), Superseded> {
+        self.attached(attachment)?;
+        let session = &mut self.sessions[attachment.session.0];
+        let mut transaction = Transaction::new();
+        let results = filters
+            .iter()
+            .map(|filter| {
+                let existed = session.subscriptions.remove(filter).is_some();
+                if existed {
+                    self.subscriptions.remove(filter, &Subscriber::Session(attachment.session));
+                    if let Some(taker) = session.taker {
+                        persist::delete_subscription(&mut transaction, taker, filter);
+                    }
+                }
+                existed
+            })
+            .collect();
+        Ok((results, (!transaction.is_empty()).then_some(transaction)))
+    }
+}
