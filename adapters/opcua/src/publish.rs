@@ -1,0 +1,388 @@
+//! The publish loop of one connection (OPC 10000-4, section 5.14.5).
+//!
+//! The library's own loop acknowledges a message before anyone has stored it, never asks for a missed one
+//! and stays silent after a reconnect; so requests are kept outstanding here.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use opcua::{
+    client::{
+        Session, UARequest as _,
+        services::{Publish, Republish},
+    },
+    types::{
+        DataChangeNotification, MonitoredItemNotification, NotificationMessage, PublishResponse,
+        StatusChangeNotification, StatusCode, SubscriptionAcknowledgement,
+    },
+};
+use tidegate_adapter_api::{Delivery, Intake, ReadingBatch};
+use tidegate_model::{AdapterName, Origin};
+use tokio::time::{sleep, sleep_until};
+use tracing::warn;
+
+use crate::{
+    command::now,
+    delivery::{Deliveries, MessageKey},
+    sequence::Arrival,
+    services::ServiceError,
+    shared::Shared,
+    table::SubscriptionId,
+};
+
+/// Requests outstanding at most, however many subscriptions there are.
+const REQUESTS_MAX: usize = 16;
+/// How long a request may wait for a message: several keep-alives of the slowest subscription. That the
+/// connection is alive is watched elsewhere.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(600);
+/// Failures in a row, other than those with a meaning of their own.
+const FAILURES_MAX: u32 = 5;
+/// The pause after such a failure.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// Acknowledgements in one request.
+const ACKNOWLEDGEMENTS_MAX: usize = 500;
+
+/// What became of one request.
+type Answer = (Vec<MessageKey>, Result<PublishResponse, ServiceError>);
+
+/// Asks for messages and passes them on; one for each connection.
+pub(crate) struct Publisher<'a> {
+    name: &'a AdapterName,
+    session: &'a Arc<Session>,
+    shared: &'a Shared,
+    intake: &'a Intake,
+    deliveries: &'a mut Deliveries,
+    outstanding: FuturesUnordered<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+    /// What the server holds at most; learned from its refusals.
+    requests_max: usize,
+    failures: u32,
+}
+
+impl<'a> Publisher<'a> {
+    pub(crate) fn new(
+        name: &'a AdapterName,
+        session: &'a Arc<Session>,
+        shared: &'a Shared,
+        intake: &'a Intake,
+        deliveries: &'a mut Deliveries,
+    ) -> Self {
+        Self {
+            name,
+            session,
+            shared,
+            intake,
+            deliveries,
+            outstanding: FuturesUnordered::new(),
+            requests_max: REQUESTS_MAX,
+            failures: 0,
+        }
+    }
+
+    /// Runs until the session is of no more use; returns why.
+    pub(crate) async fn run(mut self) -> ServiceError {
+        let mut was_asking = false;
+        loop {
+            let asking = self.ask();
+            if asking && !was_asking {
+                // While nothing was asked, nothing could be heard.
+                self.shared.table().listen_from(Instant::now());
+            }
+            was_asking = asking;
+            let silent_at = self.shared.table().silent_at().filter(|_| asking);
+            let silence = async {
+                match silent_at {
+                    Some(at) => sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let answer = tokio::select! {
+                Some(answer) = self.outstanding.next() => answer,
+                () = self.deliveries.advance(self.intake) => continue,
+                () = self.shared.subscribed.notified() => continue,
+                () = silence => {
+                    self.give_up_silent().await;
+                    continue;
+                }
+            };
+            if let Err(error) = self.take(answer).await {
+                return error;
+            }
+        }
+    }
+
+    /// Sends requests up to the number that should be outstanding; returns whether any is.
+    fn ask(&mut self) -> bool {
+        let subscriptions = self.shared.table().subscription_ids();
+        let wanted = match subscriptions.len() {
+            0 => 0,
+            count => (count + 1).min(self.requests_max),
+        };
+        while self.deliveries.has_room() && self.outstanding.len() < wanted {
+            let mut acknowledgements = self.deliveries.take_acknowledgements();
+            // Of subscriptions that are gone the server knows no messages.
+            acknowledgements.retain(|(subscription, _)| subscriptions.contains(subscription));
+            if acknowledgements.len() > ACKNOWLEDGEMENTS_MAX {
+                for message in acknowledgements.split_off(ACKNOWLEDGEMENTS_MAX) {
+                    self.deliveries.acknowledge(message);
+                }
+            }
+            let session = Arc::clone(self.session);
+            self.outstanding.push(Box::pin(publish(session, acknowledgements)));
+        }
+        !self.outstanding.is_empty() && self.deliveries.has_room()
+    }
+
+    async fn take(&mut self, (acknowledgements, answer): Answer) -> Result<(), ServiceError> {
+        let error = match answer {
+            Ok(response) => {
+                self.failures = 0;
+                return self.take_response(response).await;
+            }
+            Err(error) => error,
+        };
+        for message in acknowledgements {
+            self.deliveries.acknowledge(message);
+        }
+        match error.0 {
+            StatusCode::BadTimeout => {}
+            StatusCode::BadTooManyPublishRequests => {
+                self.requests_max = self.outstanding.len().max(1)
+            }
+            StatusCode::BadNoSubscription => {
+                warn!(adapter = %self.name, "Server has no subscription any more, making them anew");
+                self.shared.table().clear();
+                self.shared.items_wanted.notify_one();
+            }
+            StatusCode::BadSessionIdInvalid
+            | StatusCode::BadSessionClosed
+            | StatusCode::BadSecureChannelIdInvalid
+            | StatusCode::BadSecureChannelClosed
+            | StatusCode::BadConnectionClosed
+            | StatusCode::BadNotConnected => return Err(error),
+            _ => {
+                self.failures += 1;
+                if self.failures >= FAILURES_MAX {
+                    return Err(error);
+                }
+                sleep(FAILURE_PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_response(&mut self, response: PublishResponse) -> Result<(), ServiceError> {
+        let (subscription, message) = (response.subscription_id, response.notification_message);
+        let arrival = {
+            let mut table = self.shared.table();
+            // A message of a subscription that was given up: its items are monitored elsewhere.
+            let Some(known) = table.subscription_mut(subscription) else { return Ok(()) };
+            known.heard = Instant::now();
+            known.sequence.classify(message.sequence_number)
+        };
+        let has_content = message.notification_data.as_ref().is_some_and(|data| !data.is_empty());
+        match arrival {
+            Arrival::Next if has_content => self.pass_on(subscription, message).await,
+            Arrival::Next => {}
+            // Between the store and the acknowledgement the server may send it again.
+            Arrival::Repeated if has_content => {
+                let message = (subscription, message.sequence_number);
+                if !self.deliveries.is_open(message) {
+                    self.deliveries.acknowledge(message);
+                }
+            }
+            Arrival::Repeated => {}
+            Arrival::Gap { given_up, missing } => {
+                let lost = self.fetch(subscription, missing).await? + u64::from(given_up);
+                if has_content {
+                    self.pass_on(subscription, message).await;
+                }
+                if lost > 0 && has_content {
+                    self.lost(subscription, lost).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for missed messages again, in order; returns how many the server no longer has.
+    async fn fetch(
+        &mut self,
+        subscription: SubscriptionId,
+        missing: Vec<u32>,
+    ) -> Result<u64, ServiceError> {
+        let mut lost = 0;
+        for number in missing {
+            match republish(self.session, subscription, number).await {
+                Ok(message) if message.sequence_number == number => {
+                    self.shared.counted.messages_republished.increment();
+                    self.pass_on(subscription, message).await;
+                }
+                Ok(_) => lost += 1,
+                Err(error) if is_about_message(error) => lost += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(lost)
+    }
+
+    /// What was lost cannot be had; the new subscription begins with the present values.
+    async fn lost(&mut self, subscription: SubscriptionId, messages: u64) {
+        self.shared.counted.messages_lost.add(messages);
+        warn!(adapter = %self.name, messages, "Messages of the server were lost, subscribing anew");
+        self.shared.rebuild(self.session, subscription).await;
+    }
+
+    /// Hands on a message with content; it is the next of its subscription now.
+    async fn pass_on(&mut self, subscription: SubscriptionId, message: NotificationMessage) {
+        let number = message.sequence_number;
+        let (values, closed) = content(message);
+        let overflowed = values.iter().filter(|value| value.value.status().overflow()).count();
+        self.shared.counted.values_overflowed.add(overflowed as u64);
+        let namespaces = self.shared.namespaces();
+        let origin = Origin { adapter: self.intake.adapter().clone() };
+        {
+            let mut table = self.shared.table();
+            if let Some(known) = table.subscription_mut(subscription) {
+                known.sequence.pass(number);
+            }
+            let readings = table.readings(values, &namespaces, now(), &origin);
+            let generation = table.generation();
+            let batch = ReadingBatch {
+                readings,
+                generation,
+                principal: None,
+                delivery: Delivery::Confirmed,
+            };
+            self.deliveries.push((subscription, number), batch);
+        }
+        if let Some(status) = closed {
+            warn!(adapter = %self.name, %status, "Server closed a subscription, making it anew");
+            self.shared.rebuild(self.session, subscription).await;
+        }
+    }
+
+    /// Fetches what was sent while there was no connection, for subscriptions that live on.
+    pub(crate) async fn catch_up(&mut self) -> Result<(), ServiceError> {
+        let subscriptions = self.shared.table().subscription_ids();
+        for subscription in subscriptions {
+            while let Some(expected) = self.expected(subscription) {
+                match republish(self.session, subscription, expected).await {
+                    Ok(message) if message.sequence_number == expected => {
+                        self.shared.counted.messages_republished.increment();
+                        self.pass_on(subscription, message).await;
+                    }
+                    Ok(_) => break,
+                    Err(error) if is_about_message(error) => break,
+                    Err(ServiceError(StatusCode::BadSubscriptionIdInvalid)) => {
+                        self.shared.rebuild(self.session, subscription).await;
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+                while !self.deliveries.has_room() {
+                    self.deliveries.advance(self.intake).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn expected(&self, subscription: SubscriptionId) -> Option<u32> {
+        self.shared.table().subscription_mut(subscription).map(|known| known.sequence.expected())
+    }
+
+    async fn give_up_silent(&mut self) {
+        let silent = self.shared.table().silent(Instant::now());
+        for subscription in silent {
+            warn!(adapter = %self.name, subscription, "Subscription is silent, making it anew");
+            self.shared.rebuild(self.session, subscription).await;
+        }
+    }
+}
+
+/// Whether the server no longer has the message, or never keeps any.
+fn is_about_message(error: ServiceError) -> bool {
+    [
+        StatusCode::BadMessageNotAvailable,
+        StatusCode::BadServiceUnsupported,
+        StatusCode::BadNotImplemented,
+    ]
+    .contains(&error.0)
+}
+
+/// Takes the values out of a message, and the status with which the server closed the subscription.
+fn content(message: NotificationMessage) -> (Vec<MonitoredItemNotification>, Option<StatusCode>) {
+    let (mut values, mut closed) = (Vec::new(), None);
+    for data in message.notification_data.unwrap_or_default() {
+        if data.inner_is::<DataChangeNotification>() {
+            let change = data.into_inner_as::<DataChangeNotification>();
+            values.extend(
+                change.into_iter().flat_map(|change| change.monitored_items.unwrap_or_default()),
+            );
+        } else if let Some(change) = data.inner_as::<StatusChangeNotification>() {
+            closed = Some(change.status);
+        }
+    }
+    (values, closed)
+}
+
+async fn publish(session: Arc<Session>, messages: Vec<MessageKey>) -> Answer {
+    let acknowledgements = messages
+        .iter()
+        .map(|(subscription_id, sequence_number)| SubscriptionAcknowledgement {
+            subscription_id: *subscription_id,
+            sequence_number: *sequence_number,
+        })
+        .collect();
+    let answer = Publish::new(&session)
+        .acks(acknowledgements)
+        .timeout(PUBLISH_TIMEOUT)
+        .send(session.channel())
+        .await;
+    (messages, answer.map_err(ServiceError::from))
+}
+
+async fn republish(
+    session: &Session,
+    subscription: SubscriptionId,
+    number: u32,
+) -> Result<NotificationMessage, ServiceError> {
+    let response = Republish::new(subscription, number, session).send(session.channel()).await?;
+    Ok(response.notification_message)
+}
+
+#[cfg(test)]
+mod tests {
+    use opcua::types::{DataValue, DateTime, DiagnosticInfo, ExtensionObject};
+
+    use super::*;
+
+    #[test]
+    fn values_and_the_end_of_a_subscription_are_told_apart() {
+        let value =
+            MonitoredItemNotification { client_handle: 5, value: DataValue::new_now(1_i32) };
+        let change =
+            DataChangeNotification { monitored_items: Some(vec![value]), diagnostic_infos: None };
+        let end = StatusChangeNotification {
+            status: StatusCode::BadTimeout,
+            diagnostic_info: DiagnosticInfo::null(),
+        };
+        let message = NotificationMessage {
+            sequence_number: 1,
+            publish_time: DateTime::now(),
+            notification_data: Some(vec![
+                ExtensionObject::from_message(change),
+                ExtensionObject::from_message(end),
+                ExtensionObject::null(),
+            ]),
+        };
+        let (values, closed) = content(message);
+        assert_eq!(values.iter().map(|value| value.client_handle).collect::<Vec<_>>(), [5]);
+        assert_eq!(closed, Some(StatusCode::BadTimeout));
+        assert_eq!(content(NotificationMessage::default()).1, None);
+    }
+}
