@@ -191,6 +191,12 @@ impl<F: FileSystem> Journal<F> {
         self.durable_seq
     }
 
+    /// Returns the last record that was written, durable or not.
+    #[must_use]
+    pub fn last_seq(&self) -> Seq {
+        self.last_seq
+    }
+
     /// Returns the value of a key, as of the last [`write`](Self::write).
     #[must_use]
     pub fn value(&self, key: &[u8]) -> Option<&Bytes> {

@@ -1,0 +1,1 @@
+//! The writer thread over simulated storage and over real files.

@@ -1,0 +1,431 @@
+//! The thread that writes the journal.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tidegate_store::{CommitError, Counters, FileSystem, Journal, Recovery, Released, Seq};
+use tracing::{error, info, warn};
+
+use super::directory::DataDirectory;
+use super::files::JournalFiles;
+use super::handle::{Pressure, Shared, StoreHandle};
+use super::queue::{Completion, NotStored, Submission};
+use super::space::{Admission, Budget, Reserve};
+use super::status::{StoreStatus, WriterStatus};
+use super::sync_times::SyncTimes;
+use crate::config::{Durability, StoreConfig};
+
+/// One group commit takes at most this much, so that the first of many do not wait for the last.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// What was written and not synced stays in memory; with this much it is synced in any mode.
+const UNSYNCED_BYTES_MAX: usize = 8 << 20;
+/// How often free space is looked at.
+const SPACE_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the writer sleeps when nothing is to be done.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long to wait before a full disk is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+/// How often a full disk is tried when the gateway stops.
+const STOPPING_TRIES: u32 = 20;
+
+/// The running store: the thread, and the handle to it.
+#[derive(Debug)]
+pub struct Store<F: FileSystem = JournalFiles> {
+    handle: StoreHandle<F>,
+    thread: JoinHandle<Result<Counters, Arc<CommitError>>>,
+    observer: Observer,
+    // Unlocked only after the thread has ended.
+    directory: Option<DataDirectory>,
+}
+
+/// What is needed for a status.
+#[derive(Clone, Debug)]
+struct Observer {
+    config: StoreConfig,
+    writer: Arc<Mutex<WriterStatus>>,
+    sync_times: Arc<SyncTimes>,
+    quarantined_bytes: u64,
+    damages: u64,
+}
+
+/// Starts the thread that owns the journal.
+///
+/// # Errors
+///
+/// The system has no thread to give.
+pub fn spawn(
+    name: &str,
+    directory: DataDirectory,
+    journal: Journal<JournalFiles>,
+    recovery: &Recovery,
+    config: &StoreConfig,
+) -> io::Result<Store> {
+    let sync_times = directory.journal_files().sync_times();
+    let reserve = directory.reserve();
+    let files = directory.journal_files();
+    let mut store = spawn_over(name, files, journal, recovery, config, Some(reserve), sync_times)?;
+    store.directory = Some(directory);
+    Ok(store)
+}
+
+/// Starts the thread over any file system.
+pub(super) fn spawn_over<F: FileSystem>(
+    name: &str,
+    files: F,
+    journal: Journal<F>,
+    recovery: &Recovery,
+    config: &StoreConfig,
+    reserve: Option<Arc<Reserve>>,
+    sync_times: Arc<SyncTimes>,
+) -> io::Result<Store<F>> {
+    let shared = Arc::new(Shared::new(journal.durable_seq()));
+    let handle = StoreHandle::new(Arc::clone(&shared), journal.catalog().clone());
+    let status =
+        WriterStatus { counters: journal.counters(), free_bytes: 0, alive_at: Instant::now() };
+    let status = Arc::new(Mutex::new(status));
+    let mut writer = Writer {
+        budget: Budget::new(config, super::segment_bytes(config)),
+        durability: config.durability,
+        files,
+        journal,
+        shared,
+        reserve,
+        status: Arc::clone(&status),
+        released: Seq::ORIGIN,
+        unsynced_since: None,
+        space_checked: None,
+    };
+    // Before anybody asks.
+    writer.check_space();
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || writer.run())?;
+    let observer = Observer {
+        config: config.clone(),
+        writer: status,
+        sync_times,
+        quarantined_bytes: recovery.quarantined_bytes,
+        damages: (recovery.damages.len() + recovery.unsettled.len()) as u64,
+    };
+    Ok(Store { handle, thread, observer, directory: None })
+}
+
+impl<F: FileSystem> Store<F> {
+    /// Returns a handle.
+    pub fn handle(&self) -> StoreHandle<F> {
+        self.handle.clone()
+    }
+
+    /// Returns a function that tells the status; it may be kept after the store has stopped.
+    pub fn status(&self) -> impl Fn() -> StoreStatus + Send + Sync + Clone + use<F> {
+        let (handle, observer) = (self.handle.clone(), self.observer.clone());
+        move || observer.status(&handle)
+    }
+
+    /// Returns a function that tells whether the writer makes progress, for the watchdog: it has
+    /// gone around its loop, or waited for the disk, for no longer than `limit`.
+    pub fn is_alive(&self) -> impl Fn(Duration) -> bool + Send + Sync + Clone + use<F> {
+        let writer = Arc::clone(&self.observer.writer);
+        move |limit| writer.lock().alive_at.elapsed() <= limit
+    }
+
+    /// Makes everything durable that was submitted, and ends the thread. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// What the storage reported, if not everything became durable.
+    pub fn stop(self) -> Result<Counters, Arc<CommitError>> {
+        self.handle.stop();
+        let result = self.thread.join().unwrap_or_else(|_panic| Err(Arc::new(panicked())));
+        drop(self.directory);
+        result
+    }
+}
+
+impl Observer {
+    fn status<F: FileSystem>(&self, handle: &StoreHandle<F>) -> StoreStatus {
+        let WriterStatus { counters, free_bytes, .. } = *self.writer.lock();
+        let syncs = self.sync_times.summary();
+        let segments = handle.catalog().segments();
+        StoreStatus {
+            durability: self.config.durability,
+            admission: handle.admission(),
+            counters,
+            segments: segments.len() as u64,
+            journal_bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            free_bytes,
+            reserve_bytes: self.config.reserve.get(),
+            waiting_bytes: handle.waiting_bytes() as u64,
+            oldest_unsynced: handle.shared().oldest_unsynced(),
+            sync_last: syncs.last,
+            sync_p50: syncs.median,
+            sync_p99: syncs.p99,
+            sync_pending: syncs.pending,
+            quarantined_bytes: self.quarantined_bytes,
+            damages: self.damages,
+        }
+    }
+}
+
+fn panicked() -> CommitError {
+    CommitError::Fatal(io::Error::other("the writer of the journal panicked"))
+}
+
+/// The owner of the journal.
+struct Writer<F: FileSystem> {
+    files: F,
+    journal: Journal<F>,
+    shared: Arc<Shared>,
+    durability: Durability,
+    budget: Budget,
+    reserve: Option<Arc<Reserve>>,
+    status: Arc<Mutex<WriterStatus>>,
+    /// What was last asked to be released.
+    released: Seq,
+    /// When the oldest transaction was written that is not synced, in the weaker modes.
+    unsynced_since: Option<Instant>,
+    space_checked: Option<Instant>,
+}
+
+/// Why the writer gives up.
+enum Stop {
+    Failed(CommitError),
+    /// The disk is full and the gateway stops.
+    Full(CommitError),
+}
+
+impl<F: FileSystem> Writer<F> {
+    fn run(mut self) -> Result<Counters, Arc<CommitError>> {
+        let on_panic = FailOnPanic(Arc::clone(&self.shared));
+        let result = self.run_until_stopped();
+        refuse(&self.shared, self.shared.close());
+        std::mem::forget(on_panic);
+        match result {
+            Ok(()) => self.journal.close().map_err(Arc::new),
+            Err(Stop::Full(error)) => {
+                error!(%error, "Not everything is on disk");
+                Err(Arc::new(error))
+            }
+            Err(Stop::Failed(error)) => {
+                error!(%error, "The storage failed");
+                let error = Arc::new(error);
+                self.shared.fail(Arc::clone(&error));
+                Err(error)
+            }
+        }
+    }
+
+    fn run_until_stopped(&mut self) -> Result<(), Stop> {
+        loop {
+            self.status.lock().alive_at = Instant::now();
+            let work = self.shared.take_work(self.released, self.patience());
+            let is_idle = work.submissions.is_empty();
+            self.store(work.submissions)?;
+            if let Some(before) = work.release_before {
+                self.release(before)?;
+            }
+            if self.is_sync_due() {
+                self.commit()?;
+            }
+            self.check_space_now_and_then();
+            if work.is_stopping && is_idle {
+                self.commit()?;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns how long the writer may sleep.
+    fn patience(&self) -> Duration {
+        match (self.durability, self.unsynced_since) {
+            (Durability::Interval(interval), Some(since)) => {
+                interval.saturating_sub(since.elapsed()).min(IDLE_INTERVAL)
+            }
+            _ => IDLE_INTERVAL,
+        }
+    }
+
+    /// Writes transactions, in groups, and tells those who wait.
+    fn store(&mut self, submissions: Vec<Submission>) -> Result<(), Stop> {
+        let mut completions = Vec::with_capacity(submissions.len());
+        let mut bytes = 0;
+        let mut submissions = submissions.into_iter();
+        while let Some(Submission { transaction, completion }) = submissions.next() {
+            bytes += transaction.encoded_len();
+            self.journal.write([&transaction]);
+            completions.push(completion);
+            if bytes < GROUP_BYTES_MAX && submissions.len() > 0 {
+                continue;
+            }
+            if let Err(stop) = self.finish_group(&mut completions, bytes) {
+                refuse(&self.shared, submissions);
+                return Err(stop);
+            }
+            bytes = 0;
+        }
+        Ok(())
+    }
+
+    fn finish_group(
+        &mut self,
+        completions: &mut Vec<Completion>,
+        bytes: usize,
+    ) -> Result<(), Stop> {
+        let finished = match self.durability {
+            Durability::Ack => self.commit(),
+            Durability::Interval(_) | Durability::Memory => self.write_out(),
+        };
+        let told = if finished.is_ok() { Ok(()) } else { Err(NotStored) };
+        for completion in completions.drain(..) {
+            completion.resolve(told);
+        }
+        self.shared.give_back(bytes);
+        finished
+    }
+
+    fn commit(&mut self) -> Result<(), Stop> {
+        self.try_while_full(|journal| journal.commit().map(drop))?;
+        self.unsynced_since = None;
+        self.shared.note_synced();
+        self.shared.seq.send_if_modified(|seq| {
+            let durable = self.journal.durable_seq();
+            std::mem::replace(seq, durable) != durable
+        });
+        self.status.lock().counters = self.journal.counters();
+        Ok(())
+    }
+
+    /// Hands everything to the operating system, for the modes that promise no more at once.
+    fn write_out(&mut self) -> Result<(), Stop> {
+        self.try_while_full(Journal::flush)?;
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        self.shared.seq.send_if_modified(|seq| {
+            let written = self.journal.last_seq();
+            std::mem::replace(seq, written) != written
+        });
+        Ok(())
+    }
+
+    fn is_sync_due(&self) -> bool {
+        let Some(since) = self.unsynced_since else { return false };
+        let is_late = match self.durability {
+            Durability::Ack => true,
+            Durability::Interval(interval) => since.elapsed() >= interval,
+            Durability::Memory => false,
+        };
+        is_late || self.journal.pending_bytes() >= UNSYNCED_BYTES_MAX
+    }
+
+    fn release(&mut self, before: Seq) -> Result<(), Stop> {
+        self.released = before;
+        let mut released = Released::default();
+        self.try_while_full(|journal| {
+            released = journal.release(before)?;
+            Ok(())
+        })?;
+        if released.segments > 0 {
+            self.unsynced_since = None;
+            // Space has come back.
+            self.space_checked = None;
+            info!(segments = released.segments, bytes = released.bytes, "Segments deleted");
+        }
+        Ok(())
+    }
+
+    /// Tries again while the disk is full: what was taken is stored, however long it takes.
+    fn try_while_full(
+        &mut self,
+        mut attempt: impl FnMut(&mut Journal<F>) -> Result<(), CommitError>,
+    ) -> Result<(), Stop> {
+        let mut tries_while_stopping = 0;
+        let mut was_full = false;
+        loop {
+            match attempt(&mut self.journal) {
+                Ok(()) => {
+                    if was_full {
+                        info!("The journal has room again");
+                    }
+                    return Ok(());
+                }
+                Err(error @ CommitError::Fatal(_)) => return Err(Stop::Failed(error)),
+                Err(error @ CommitError::Full(_)) => {
+                    self.shared.set_admission(Admission::StorageFull);
+                    if let Some(reserve) = &self.reserve {
+                        reserve.give_up();
+                    }
+                    if !was_full {
+                        warn!(%error, "The disk is full; everything durable is refused");
+                    }
+                    // The first time, the reserve may just have made room.
+                    let pause = if was_full { FULL_PAUSE } else { Duration::ZERO };
+                    was_full = true;
+                    if self.shared.pause(pause) {
+                        tries_while_stopping += 1;
+                        if tries_while_stopping > STOPPING_TRIES {
+                            return Err(Stop::Full(error));
+                        }
+                        thread::sleep(FULL_PAUSE);
+                    }
+                    self.status.lock().alive_at = Instant::now();
+                }
+            }
+        }
+    }
+
+    fn check_space_now_and_then(&mut self) {
+        if self.space_checked.is_none_or(|checked| checked.elapsed() >= SPACE_INTERVAL) {
+            self.check_space();
+        }
+    }
+
+    /// Looks at what is left, and tells sources and uplinks.
+    fn check_space(&mut self) {
+        self.space_checked = Some(Instant::now());
+        let held = self.reserve.as_ref().map_or(0, |reserve| reserve.held());
+        // A file system that cannot tell is taken to have room; a full one says so when written to.
+        let available = self.files.free_bytes().unwrap_or(u64::MAX);
+        let free = available.saturating_add(held);
+        self.status.lock().free_bytes = free;
+        let left = self.budget.left(self.journal.catalog().bytes(), free);
+        let before = self.shared.admission();
+        let admission = self.budget.admission(left, before);
+        if admission != before {
+            match admission {
+                Admission::StorageFull => {
+                    warn!(left, "Storage is full; new durable traffic is refused")
+                }
+                Admission::Accepting => info!(left, "Storage has room again"),
+            }
+        }
+        self.shared.set_admission(admission);
+        let pressure = Pressure { bytes: self.budget.pressure(left) };
+        self.shared.pressure.send_if_modified(|now| std::mem::replace(now, pressure) != pressure);
+        let target = self.budget.held_bytes();
+        if let Some(reserve) = &self.reserve
+            && admission == Admission::Accepting
+            && held < target
+            && available > 2 * target
+        {
+            reserve.hold(target);
+        }
+    }
+}
+
+/// Tells those who wait that nothing will come of it.
+fn refuse(shared: &Shared, submissions: impl IntoIterator<Item = Submission>) {
+    for Submission { transaction, completion } in submissions {
+        shared.give_back(transaction.encoded_len());
+        completion.resolve(Err(NotStored));
+    }
+}
+
+/// Tells everybody if the thread ends by a panic.
+struct FailOnPanic(Arc<Shared>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        refuse(&self.0, self.0.close());
+        self.0.fail(Arc::new(panicked()));
+    }
+}
