@@ -14,6 +14,8 @@ pub mod packet;
 mod property;
 mod reader;
 mod reason;
+#[cfg(test)]
+mod testing;
 mod text;
 mod varint;
 mod version;

@@ -155,7 +155,7 @@ mod tests {
         let filled = output.io_slices(&mut slices);
         assert!(filled < slices.len(), "the test fills every slice");
         assert!(slices[..filled].iter().all(|slice| !slice.is_empty()), "no slice is empty");
-        slices[..filled].concat()
+        slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
     proptest! {

@@ -91,7 +91,7 @@ enum State {
 /// What the client has said of itself and the connection must know.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
-    ear: Ear,
+    dialect: Dialect,
     keep_alive_s: u16,
     receive_maximum: NonZeroU16,
     session_expiry: SessionExpiry,
@@ -99,7 +99,7 @@ struct Terms {
 
 /// What the client understands.
 #[derive(Clone, Copy, Debug)]
-struct Ear {
+struct Dialect {
     version: ProtocolVersion,
     /// The largest packet that the client takes.
     packet_bytes_max: usize,
@@ -109,7 +109,10 @@ impl Terms {
     fn of(connect: &Connect) -> Self {
         let packet_bytes_max = connect.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
         Self {
-            ear: Ear { version: connect.version, packet_bytes_max: packet_bytes_max as usize },
+            dialect: Dialect {
+                version: connect.version,
+                packet_bytes_max: packet_bytes_max as usize,
+            },
             keep_alive_s: connect.keep_alive_s,
             receive_maximum: connect.receive_maximum,
             session_expiry: connect.session_expiry,
@@ -248,7 +251,7 @@ impl Connection {
 
     /// Returns the version that the client speaks, once it has said so and until it is gone.
     pub fn version(&self) -> Option<ProtocolVersion> {
-        self.terms().map(|terms| terms.ear.version)
+        self.terms().map(|terms| terms.dialect.version)
     }
 
     /// Returns how many messages with QoS 1 or 2 the client takes at once.
@@ -315,7 +318,7 @@ impl Connection {
                     session.keep_alive.suspend();
                     return Ok(Next::Blocked);
                 }
-                session.terms.ear.version
+                session.terms.dialect.version
             }
             State::ExpectVerdict { .. } | State::Closed(_) => return Ok(Next::Incomplete),
         };
@@ -382,7 +385,7 @@ impl Session {
     /// MQTT 3.1.1 has no words for a receive maximum, so its clients cannot be blamed. But a window full
     /// of messages that only the client can release would never open again.
     fn must_wait(&self, first_byte: u8) -> bool {
-        self.terms.ear.version == ProtocolVersion::V311
+        self.terms.dialect.version == ProtocolVersion::V311
             && first_byte & 0b0110 != 0
             && self.window.is_full()
             && self.window.frees_itself()

@@ -4,7 +4,9 @@ use std::{num::NonZeroU32, time::Instant};
 
 use bytes::{BufMut, BytesMut};
 
-use super::{CloseCause, Connection, Ear, KeepAlive, ReceiveWindow, Session, State, TopicAliases};
+use super::{
+    CloseCause, Connection, Dialect, KeepAlive, ReceiveWindow, Session, State, TopicAliases,
+};
 use crate::{
     EncodeError, Outgoing, Output, PacketId, ProtocolError, ProtocolVersion, PublishFrame,
     ReasonCode,
@@ -47,7 +49,7 @@ impl Connection {
         connack.topic_alias_maximum = Some(settings.topic_alias_maximum);
         let packet_bytes = u32::try_from(settings.limits.packet_bytes).unwrap_or(u32::MAX);
         connack.maximum_packet_size = NonZeroU32::new(packet_bytes);
-        let keep_alive_s = match terms.ear.version {
+        let keep_alive_s = match terms.dialect.version {
             ProtocolVersion::V311 => terms.keep_alive_s,
             ProtocolVersion::V5 => {
                 let maximum = settings.keep_alive_max_s;
@@ -65,7 +67,7 @@ impl Connection {
             is_paused: false,
             is_blocked: false,
         });
-        self.send_connack(terms.ear, connack, output);
+        self.send_connack(terms.dialect, connack, output);
         true
     }
 
@@ -148,7 +150,7 @@ impl Connection {
         let State::Connected(Session { terms, .. }) = &self.state else {
             return Sent::NotConnected;
         };
-        if frame.write(terms.ear.version, outgoing, terms.ear.packet_bytes_max, output) {
+        if frame.write(terms.dialect.version, outgoing, terms.dialect.packet_bytes_max, output) {
             Sent::Written
         } else {
             Sent::TooLarge
@@ -170,20 +172,20 @@ impl Connection {
         match &self.state {
             State::Closed(_) => return,
             State::Connected(session) => {
-                if session.terms.ear.version == ProtocolVersion::V5 {
+                if session.terms.dialect.version == ProtocolVersion::V5 {
                     let reason = for_disconnect(reason);
                     let packet = Packet::Disconnect(Disconnect::new(reason));
-                    put_if_fits(&packet, session.terms.ear, output);
+                    put_if_fits(&packet, session.terms.dialect, output);
                 }
             }
             State::ExpectVerdict { terms, .. } => {
                 let terms = *terms;
-                self.send_connack(terms.ear, ConnAck::refused(reason), output);
+                self.send_connack(terms.dialect, ConnAck::refused(reason), output);
             }
             // Whoever has not spoken MQTT so far gets no answer at all.
             State::ExpectConnect { speaks: Some(version), .. } => {
-                let ear = Ear { version: *version, packet_bytes_max: usize::MAX };
-                self.send_connack(ear, ConnAck::refused(reason), output);
+                let dialect = Dialect { version: *version, packet_bytes_max: usize::MAX };
+                self.send_connack(dialect, ConnAck::refused(reason), output);
             }
             State::ExpectConnect { speaks: None, .. } => {}
         }
@@ -195,32 +197,32 @@ impl Connection {
         let reason = connack.reason;
         if let State::ExpectVerdict { terms, .. } = &self.state {
             let terms = *terms;
-            self.send_connack(terms.ear, connack, output);
+            self.send_connack(terms.dialect, connack, output);
             self.state = State::Closed(CloseCause::ByServer { reason });
         }
     }
 
     /// Writes CONNACK. What is only for people to read is left out if the client has no room for it
     /// (MQTT-3.2.2-19, MQTT-3.2.2-20).
-    fn send_connack(&mut self, ear: Ear, mut connack: ConnAck, output: &mut Output) {
+    fn send_connack(&mut self, dialect: Dialect, mut connack: ConnAck, output: &mut Output) {
         if connack.reason.is_failure() {
             connack.session_present = false;
             connack.reason = for_connack(connack.reason);
-            let cannot_be_said = ear.version == ProtocolVersion::V311
+            let cannot_be_said = dialect.version == ProtocolVersion::V311
                 && connack.reason.connect_return_code().is_none();
             if cannot_be_said {
                 return;
             }
         }
         let mut packet = Packet::ConnAck(Box::new(connack));
-        if put_if_fits(&packet, ear, output) {
+        if put_if_fits(&packet, dialect, output) {
             return;
         }
         if let Packet::ConnAck(connack) = &mut packet {
             connack.reason_string = None;
             connack.user.clear();
         }
-        if !put_if_fits(&packet, ear, output) {
+        if !put_if_fits(&packet, dialect, output) {
             let reason = ReasonCode::PacketTooLarge;
             self.state = State::Closed(CloseCause::ByServer { reason });
         }
@@ -252,10 +254,10 @@ impl Connection {
         let [high, low] = packet_id.as_u16().to_be_bytes();
         let first = packet.first_byte();
         let is_plain =
-            reason == ReasonCode::Success || session.terms.ear.version == ProtocolVersion::V311;
+            reason == ReasonCode::Success || session.terms.dialect.version == ProtocolVersion::V311;
         let bytes: &[u8] =
             if is_plain { &[first, 2, high, low] } else { &[first, 3, high, low, reason.code()] };
-        if bytes.len() > session.terms.ear.packet_bytes_max {
+        if bytes.len() > session.terms.dialect.packet_bytes_max {
             return self.close(ReasonCode::PacketTooLarge, output);
         }
         output.tail().put_slice(bytes);
@@ -271,11 +273,11 @@ impl Connection {
         let State::Connected(session) = &self.state else {
             return;
         };
-        let ear = session.terms.ear;
+        let dialect = session.terms.dialect;
         let tail = output.tail();
         let start = tail.len();
-        let written = writer::packet(tail, packet.first_byte(), |tail| body(ear.version, tail));
-        if written.is_err() || tail.len() - start > ear.packet_bytes_max {
+        let written = writer::packet(tail, packet.first_byte(), |tail| body(dialect.version, tail));
+        if written.is_err() || tail.len() - start > dialect.packet_bytes_max {
             tail.truncate(start);
             self.close(ReasonCode::PacketTooLarge, output);
         }
@@ -283,11 +285,11 @@ impl Connection {
 }
 
 /// Writes a packet unless the client does not take it; returns whether it did.
-fn put_if_fits(packet: &Packet, ear: Ear, output: &mut Output) -> bool {
+fn put_if_fits(packet: &Packet, dialect: Dialect, output: &mut Output) -> bool {
     let tail = output.tail();
     let start = tail.len();
-    let fits =
-        packet.encode(ear.version, tail).is_ok() && tail.len() - start <= ear.packet_bytes_max;
+    let fits = packet.encode(dialect.version, tail).is_ok()
+        && tail.len() - start <= dialect.packet_bytes_max;
     if !fits {
         tail.truncate(start);
     }

@@ -195,3 +195,6 @@ impl Packet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
