@@ -1,2 +1,7 @@
 //! The `tidegate` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate::commands::main(std::env::args_os())
+}

@@ -1,0 +1,305 @@
+//! One MQTT connection: moves bytes and time between a socket, the protocol machine and the broker.
+
+mod packets;
+mod replies;
+mod signal;
+
+use std::{
+    future::pending,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use tidegate_adapter_api::Access;
+use tidegate_broker::{Attachment, Disconnect, Due, Superseded};
+use tidegate_mqtt::{CloseCause, Connection, Output, ReasonCode, Settings};
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use self::{replies::Replies, signal::Signal};
+use super::listener::ListenerCounters;
+use crate::{ingest::Ingest, store::Completion};
+
+/// Bytes that may wait for one client before nothing more is put in.
+const OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// Bytes read at once.
+const READ_BYTES: usize = 32 << 10;
+/// Deliveries taken from the broker at once.
+const DUE_MAX: usize = 64;
+/// Answers that may wait for the disk before nothing more is read.
+const REPLIES_MAX: usize = 1_024;
+/// How often a message that found no room is tried again (MQTT 3.1.1 has no words for it).
+const STALL: Duration = Duration::from_millis(250);
+/// How long a connection that is being closed may take to read what is left for it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What each connection may do.
+#[derive(Clone, Debug)]
+pub struct ConnectionSettings {
+    /// Limits and deadlines of the protocol machine.
+    pub protocol: Arc<Settings>,
+    /// The longest keep alive that is granted.
+    pub keep_alive_max: Duration,
+}
+
+/// Serves one client until one side ends the connection.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    settings: &ConnectionSettings,
+    ingest: &Ingest,
+    access: &Access,
+    counters: &ListenerCounters,
+    stop: CancellationToken,
+) {
+    // Small packets go out at once; batches are written together anyway.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%peer, %error, "Cannot set TCP_NODELAY");
+    }
+    let mut driver = Driver {
+        connection: Connection::new(Instant::now(), Arc::clone(&settings.protocol)),
+        input: BytesMut::new(),
+        output: Output::with_limit(OUTPUT_BYTES_MAX),
+        replies: Replies::new(Signal::new()),
+        attachment: None,
+        stalled: None,
+        farewell: None,
+        due: Vec::new(),
+        settings,
+        ingest,
+        access,
+        counters,
+    };
+    if let Err(error) = driver.run(&stream, &stop).await {
+        debug!(%peer, %error, "Connection broke");
+    }
+    driver.leave(peer);
+}
+
+struct Driver<'a> {
+    connection: Connection,
+    /// What was read and is not yet a packet; empty and without memory while the client is idle.
+    input: BytesMut,
+    output: Output,
+    replies: Replies,
+    attachment: Option<Attachment>,
+    /// A message of a 3.1.1 client that found no room: nothing is read until it does.
+    stalled: Option<tidegate_mqtt::packet::Publish>,
+    /// How the client said good-bye.
+    farewell: Option<Disconnect>,
+    due: Vec<Due>,
+    settings: &'a ConnectionSettings,
+    ingest: &'a Ingest,
+    access: &'a Access,
+    counters: &'a ListenerCounters,
+}
+
+impl Driver<'_> {
+    async fn run(&mut self, stream: &TcpStream, stop: &CancellationToken) -> io::Result<()> {
+        let mut closing_since: Option<Instant> = None;
+        loop {
+            self.pump().await;
+            self.flush(stream)?;
+            if self.connection.is_closed() {
+                let since = *closing_since.get_or_insert_with(Instant::now);
+                if self.output.is_empty() || since.elapsed() >= LINGER {
+                    return Ok(());
+                }
+            }
+            let interest = self.interest();
+            let signal = self.replies.signal();
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !self.connection.is_closed() => {
+                    self.connection.close(ReasonCode::ServerShuttingDown, &mut self.output);
+                }
+                () = signal.notified() => {}
+                ready = ready(stream, interest) => {
+                    if ready?.is_readable() && !self.read(stream)? {
+                        return Ok(());
+                    }
+                }
+                () = deadline(self.next_deadline(closing_since)) => {
+                    self.connection.handle_timeout(Instant::now(), &mut self.output);
+                }
+            }
+        }
+    }
+
+    /// Does all that can be done without waiting.
+    async fn pump(&mut self) {
+        self.retry_stalled();
+        while !self.input.is_empty() && self.may_take_input() {
+            let batch = self.connection.handle_input(Instant::now(), &mut self.input, &mut self.output);
+            if batch.is_empty() {
+                break;
+            }
+            for packet in batch {
+                self.handle(packet).await;
+            }
+        }
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        self.release_replies();
+        if let Err(Superseded) = self.deliver() {
+            self.attachment = None;
+            self.connection.close(ReasonCode::SessionTakenOver, &mut self.output);
+        }
+        self.note_progress();
+    }
+
+    fn may_take_input(&self) -> bool {
+        self.stalled.is_none()
+            && self.replies.len() < REPLIES_MAX
+            && self.output.has_room()
+            && self.connection.wants_input()
+    }
+
+    fn interest(&self) -> Option<Interest> {
+        let reads = !self.connection.is_closed() && self.may_take_input() && self.ingest.broker().store().has_room();
+        match (reads, !self.output.is_empty()) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        }
+    }
+
+    /// Reads what there is; `false` at the end of the stream.
+    fn read(&mut self, stream: &TcpStream) -> io::Result<bool> {
+        self.input.reserve(READ_BYTES);
+        match stream.try_read_buf(&mut self.input) {
+            Ok(0) => Ok(false),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn flush(&mut self, stream: &TcpStream) -> io::Result<()> {
+        while !self.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 64];
+            let filled = self.output.io_slices(&mut slices);
+            match stream.try_write_vectored(&slices[..filled]) {
+                Ok(written) => self.output.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self, closing_since: Option<Instant>) -> Option<Instant> {
+        let protocol = self.connection.poll_timeout();
+        let waits_for_room = self.stalled.is_some()
+            || (self.may_take_input() && !self.ingest.broker().store().has_room());
+        let stall = waits_for_room.then(|| Instant::now() + STALL);
+        let linger = closing_since.map(|since| since + LINGER);
+        [protocol, stall, linger].into_iter().flatten().min()
+    }
+
+    /// Puts answers into the output whose changes are on disk.
+    fn release_replies(&mut self) {
+        while let Some(reply) = self.replies.next_ready() {
+            reply.write(&mut self.connection, &mut self.output, &mut self.due);
+            self.write_due();
+        }
+    }
+
+    /// Takes what is due from the broker, as far as there is room.
+    fn deliver(&mut self) -> Result<(), Superseded> {
+        let Some(attachment) = self.attachment else { return Ok(()) };
+        while self.output.has_room() && !self.connection.is_closed() && !self.replies.holds_deliveries() {
+            let broker = self.ingest.broker();
+            let mut core = broker.core();
+            let mut due = std::mem::take(&mut self.due);
+            let transaction = core.take_due(attachment, broker.clock().steady(), DUE_MAX, &mut due)?;
+            self.due = due;
+            if self.due.is_empty() {
+                return Ok(());
+            }
+            if transaction.is_some() {
+                // The packet identifiers go to disk before the packets go out (promise D7).
+                let due = std::mem::take(&mut self.due);
+                let completion = self.replies.await_disk(replies::Reply::Deliveries(due));
+                broker.submit(&core, transaction, completion);
+                return Ok(());
+            }
+            drop(core);
+            self.write_due();
+        }
+        Ok(())
+    }
+
+    /// Puts deliveries into the output.
+    fn write_due(&mut self) {
+        let now = self.ingest.broker().clock().steady();
+        let mut due = std::mem::take(&mut self.due);
+        for due in due.drain(..) {
+            let unsendable = replies::write_due(&due, now, &mut self.connection, &mut self.output);
+            if let (Some(packet_id), Some(attachment)) = (unsendable, self.attachment) {
+                // Larger than the client takes: done with, as if it had been acknowledged (MQTT-3.1.2-25).
+                let _ = self.ingest.broker().core().acknowledged(attachment, packet_id);
+            }
+        }
+        self.due = due;
+    }
+
+    /// Stores lazily what the client has acknowledged (promise D6).
+    fn note_progress(&mut self) {
+        if let Some(attachment) = self.attachment {
+            let broker = self.ingest.broker();
+            let mut core = broker.core();
+            let transaction = core.take_progress(attachment);
+            broker.submit(&core, transaction, Completion::None);
+        }
+    }
+
+    /// Ends the session's connection when the socket is gone.
+    fn leave(&mut self, peer: SocketAddr) {
+        if let Some(cause @ CloseCause::Protocol { .. }) = self.connection.close_cause() {
+            self.counters.protocol_errors.fetch_add(1, Ordering::Relaxed);
+            debug!(%peer, error = %error_chain(cause), "Client broke the protocol");
+        }
+        let Some(attachment) = self.attachment.take() else { return };
+        let broker = self.ingest.broker();
+        let how = self.farewell.take().unwrap_or(Disconnect::Abnormal);
+        let tick = broker.core().disconnect(attachment, how, broker.clock().steady());
+        if let Ok(tick) = tick {
+            broker.publish_wills(tick);
+        }
+    }
+}
+
+fn error_chain(cause: &CloseCause) -> String {
+    let mut text = cause.to_string();
+    let mut source = std::error::Error::source(cause);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
+    match interest {
+        Some(interest) => stream.ready(interest).await,
+        None => pending().await,
+    }
+}
+
+async fn deadline(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}

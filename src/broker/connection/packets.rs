@@ -1,0 +1,421 @@
+//! What each packet of a client means for the broker.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tidegate_adapter_api::{LoginRefusal, Refusal};
+use tidegate_broker::{
+    ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, RetainHandling, Source, SubscribeResult,
+    SubscriptionOptions, Superseded, Will,
+};
+use tidegate_model::{ClientId, Message, Payload, Principal, TopicFilter};
+use tidegate_mqtt::{
+    ClientPacket, ProtocolVersion, ReasonCode, SessionExpiry,
+    packet::{
+        self, Ack, ConnAck, Connect, Delivery, Publish, Subscribe, SubscriptionKey, Unsubscribe,
+    },
+};
+
+use super::{Driver, replies::Reply};
+use crate::store::Completion;
+
+/// Where in its handling a message of the client got stuck.
+enum Refused {
+    Superseded,
+    Refusal(Refusal),
+}
+
+impl From<Superseded> for Refused {
+    fn from(_: Superseded) -> Self {
+        Self::Superseded
+    }
+}
+
+impl Driver<'_> {
+    /// Acts on one packet.
+    pub(super) async fn handle(&mut self, packet: ClientPacket) {
+        let result = match packet {
+            ClientPacket::Connect(connect) => {
+                self.connect(*connect).await;
+                Ok(())
+            }
+            ClientPacket::Publish(publish) => self.publish(publish),
+            ClientPacket::PubAck(ack) => self.puback(&ack),
+            ClientPacket::PubRec(ack) => self.pubrec(&ack),
+            ClientPacket::PubRel(ack) => self.pubrel(&ack),
+            ClientPacket::PubComp(ack) => self.pubcomp(&ack),
+            ClientPacket::Subscribe(subscribe) => self.subscribe(&subscribe),
+            ClientPacket::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
+            ClientPacket::Disconnect(disconnect) => {
+                let expiry = disconnect.session_expiry.map(expiry);
+                self.farewell =
+                    Some(if disconnect.wants_will() { Disconnect::Abnormal } else { Disconnect::Normal { expiry } });
+                Ok(())
+            }
+        };
+        if let Err(Superseded) = result {
+            self.attachment = None;
+            self.connection.close(ReasonCode::SessionTakenOver, &mut self.output);
+        }
+    }
+
+    async fn connect(&mut self, connect: Connect) {
+        let name = connect.user_name.as_ref().map(|name| name.as_str());
+        let password = connect.password.as_ref().map_or(&b""[..], |password| password.expose());
+        let credentials = match (name, &connect.password) {
+            (None, None) => None,
+            (name, _) => Some((name.unwrap_or_default(), password)),
+        };
+        let principal = match self.access.login(credentials).await {
+            Ok(principal) => principal,
+            Err(refusal) => {
+                self.counters.login_failures.fetch_add(1, Ordering::Relaxed);
+                let reason = match refusal {
+                    LoginRefusal::Busy => ReasonCode::ServerBusy,
+                    LoginRefusal::CredentialsRequired => ReasonCode::NotAuthorized,
+                    LoginRefusal::BadCredentials => ReasonCode::BadUserNameOrPassword,
+                };
+                self.connection.reject(reason, &mut self.output);
+                return;
+            }
+        };
+        if let Err(reason) = self.begin_session(connect, principal) {
+            self.connection.reject(reason, &mut self.output);
+        }
+    }
+
+    fn begin_session(&mut self, connect: Connect, principal: Principal) -> Result<(), ReasonCode> {
+        let broker = self.ingest.broker();
+        let connection = broker.next_connection();
+        let assigned = connect.client_id.is_none();
+        let client_id = match connect.client_id {
+            Some(client_id) => client_id,
+            None => assigned_client_id(connection.0).ok_or(ReasonCode::ServerUnavailable)?,
+        };
+        let granted = self.keep_alive(connect.keep_alive_s, connect.version);
+        let arrival = broker.clock().wall();
+        let will = connect.will.map(|will| to_will(*will, &principal, arrival));
+        if will.as_ref().is_some_and(|will| will.message.topic.is_dollar()) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        let request = ConnectRequest {
+            principal,
+            client_id: client_id.clone(),
+            clean_start: connect.clean_start,
+            expiry: expiry(connect.session_expiry),
+            will,
+            receive_maximum: connect.receive_maximum.get(),
+            connection,
+            wake: self.replies.signal(),
+        };
+        let mut core = broker.core();
+        let outcome = core.connect(request, broker.clock().steady()).map_err(|refusal| match refusal {
+            ConnectRefusal::QuotaExceeded => ReasonCode::QuotaExceeded,
+            ConnectRefusal::ClientIdTooLong => ReasonCode::ClientIdentifierNotValid,
+            ConnectRefusal::WillNotAuthorized => ReasonCode::NotAuthorized,
+        })?;
+        self.attachment = Some(outcome.attachment);
+        let connack = ConnAck {
+            session_expiry: granted_expiry(outcome.expiry, connect.session_expiry),
+            receive_maximum: Some(self.settings.protocol.receive_maximum),
+            maximum_packet_size: u32::try_from(self.settings.protocol.limits.packet_bytes)
+                .ok()
+                .and_then(std::num::NonZeroU32::new),
+            assigned_client_id: assigned.then_some(client_id),
+            topic_alias_maximum: Some(self.settings.protocol.topic_alias_maximum),
+            shared_subscription_available: Some(false),
+            server_keep_alive_s: granted,
+            ..ConnAck::accepted(outcome.session_present)
+        };
+        let reply = Reply::Accept(Box::new(connack));
+        match outcome.transaction {
+            // The end of an old session and the will are on disk first (promises D9 and D11).
+            Some(transaction) => {
+                let completion = self.replies.await_disk(reply);
+                broker.submit(&core, Some(transaction), completion);
+            }
+            None => self.replies.push_ready(reply),
+        }
+        drop(core);
+        broker.publish_wills(tidegate_broker::Tick { wills: outcome.wills, transaction: None });
+        Ok(())
+    }
+
+    /// Returns the keep alive that holds in place of the client's, if it asked for a longer one or none.
+    fn keep_alive(&self, asked_s: u16, version: ProtocolVersion) -> Option<u16> {
+        let longest = u16::try_from(self.settings.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
+        (version == ProtocolVersion::V5 && (asked_s == 0 || asked_s > longest)).then_some(longest)
+    }
+
+    fn publish(&mut self, publish: Publish) -> Result<(), Superseded> {
+        let delivery = publish.delivery;
+        match self.try_publish(publish.clone()) {
+            Ok(()) => Ok(()),
+            Err(Refused::Superseded) => Err(Superseded),
+            Err(Refused::Refusal(refusal)) => {
+                self.refuse_publish(publish, delivery, &refusal);
+                Ok(())
+            }
+        }
+    }
+
+    fn try_publish(&mut self, mut publish: Publish) -> Result<(), Refused> {
+        let attachment = self.attachment.ok_or(Refused::Superseded)?;
+        let ingest = self.ingest;
+        let broker = ingest.broker();
+        if let Delivery::ExactlyOnce { packet_id, .. } = publish.delivery {
+            let mut core = broker.core();
+            if let (InboundId::Repeated, transaction) = core.inbound_id(attachment, packet_id.as_u16())? {
+                let reply = Reply::PubRec(packet_id, ReasonCode::Success);
+                match transaction {
+                    Some(transaction) => {
+                        let completion = self.replies.await_disk(reply);
+                        broker.submit(&core, Some(transaction), completion);
+                    }
+                    None => self.replies.push_ready(reply),
+                }
+                return Ok(());
+            }
+        }
+        let publisher = {
+            let mut core = broker.core();
+            if publish.topic.is_dollar() || !core.rights(attachment)?.may_publish(&publish.topic) {
+                return Err(Refused::Refusal(Refusal::NotAuthorized));
+            }
+            core.principal(attachment)?.clone()
+        };
+        let source = match publish.delivery {
+            Delivery::ExactlyOnce { packet_id, .. } => {
+                Source::ExactlyOnce(attachment.session(), packet_id.as_u16())
+            }
+            _ => Source::Session(attachment.session()),
+        };
+        let properties = publish.take_properties(broker.clock().steady());
+        let message = Message {
+            topic: publish.topic,
+            payload: Payload::bytes(publish.payload),
+            qos: publish.delivery.qos(),
+            retain: publish.retain,
+            properties,
+            publisher,
+            arrival: broker.clock().wall(),
+        };
+        let replies = &mut self.replies;
+        let published =
+            ingest.publish(message, source, || replies.completion()).map_err(Refused::Refusal)?;
+        let reason = if published.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        let reply = match publish.delivery {
+            Delivery::AtMostOnce => return Ok(()),
+            Delivery::AtLeastOnce { packet_id, .. } => Reply::PubAck(packet_id, reason),
+            Delivery::ExactlyOnce { packet_id, .. } => Reply::PubRec(packet_id, reason),
+        };
+        if published.awaited { self.replies.push(reply) } else { self.replies.push_ready(reply) }
+        Ok(())
+    }
+
+    /// Says why a message was not taken, in the words of the version.
+    fn refuse_publish(&mut self, publish: Publish, delivery: Delivery, refusal: &Refusal) {
+        let reason = match refusal {
+            Refusal::NotAuthorized => ReasonCode::NotAuthorized,
+            Refusal::Busy { .. } | Refusal::StorageFull | Refusal::TooLarge { .. } => ReasonCode::QuotaExceeded,
+            Refusal::ShuttingDown => ReasonCode::ServerShuttingDown,
+            _ => ReasonCode::ImplementationSpecificError,
+        };
+        match (self.connection.version(), delivery) {
+            // Nothing was promised; it is counted where it was refused.
+            (_, Delivery::AtMostOnce) => {}
+            (Some(ProtocolVersion::V5), Delivery::AtLeastOnce { packet_id, .. }) => {
+                self.replies.push_ready(Reply::PubAck(packet_id, reason));
+            }
+            (Some(ProtocolVersion::V5), Delivery::ExactlyOnce { packet_id, .. }) => {
+                self.replies.push_ready(Reply::PubRec(packet_id, reason));
+            }
+            // 3.1.1 has no words: what may find room later waits, and nothing more is read (promise D2).
+            _ if reason == ReasonCode::QuotaExceeded && !matches!(refusal, Refusal::TooLarge { .. }) => {
+                self.stalled = Some(publish);
+            }
+            // An acknowledgement would be a lie; the connection ends (MQTT 3.1.1, section 3.3.5).
+            _ => self.connection.close(reason, &mut self.output),
+        }
+    }
+
+    /// Tries a message again that found no room.
+    pub(super) fn retry_stalled(&mut self) {
+        if let Some(publish) = self.stalled.take()
+            && let Err(Superseded) = self.publish(publish)
+        {
+            self.attachment = None;
+            self.connection.close(ReasonCode::SessionTakenOver, &mut self.output);
+        }
+    }
+
+    fn puback(&mut self, ack: &Ack) -> Result<(), Superseded> {
+        let attachment = self.attachment.ok_or(Superseded)?;
+        self.ingest.broker().core().acknowledged(attachment, ack.packet_id.as_u16())?;
+        Ok(())
+    }
+
+    fn pubrec(&mut self, ack: &Ack) -> Result<(), Superseded> {
+        let attachment = self.attachment.ok_or(Superseded)?;
+        let broker = self.ingest.broker();
+        if ack.reason.is_failure() {
+            // The client will never take it (MQTT 5.0, section 4.3.3).
+            let mut core = broker.core();
+            let (_, transaction) = core.completed(attachment, ack.packet_id.as_u16())?;
+            broker.submit(&core, transaction, Completion::None);
+            return Ok(());
+        }
+        let mut core = broker.core();
+        let reply = Reply::PubRel(ack.packet_id);
+        match core.received(attachment, ack.packet_id.as_u16())? {
+            Some(Some(transaction)) => {
+                let completion = self.replies.await_disk(reply);
+                broker.submit(&core, Some(transaction), completion);
+            }
+            // An unknown identifier is answered too, so that the client can finish (MQTT 5.0, section 4.3.3).
+            Some(None) | None => self.replies.push_ready(reply),
+        }
+        Ok(())
+    }
+
+    fn pubrel(&mut self, ack: &Ack) -> Result<(), Superseded> {
+        let attachment = self.attachment.ok_or(Superseded)?;
+        let broker = self.ingest.broker();
+        let mut core = broker.core();
+        let (_, transaction) = core.released(attachment, ack.packet_id.as_u16())?;
+        let reply = Reply::PubComp(ack.packet_id);
+        match transaction {
+            Some(transaction) => {
+                let completion = self.replies.await_disk(reply);
+                broker.submit(&core, Some(transaction), completion);
+            }
+            None => self.replies.push_ready(reply),
+        }
+        Ok(())
+    }
+
+    fn pubcomp(&mut self, ack: &Ack) -> Result<(), Superseded> {
+        let attachment = self.attachment.ok_or(Superseded)?;
+        let broker = self.ingest.broker();
+        let mut core = broker.core();
+        let (_, transaction) = core.completed(attachment, ack.packet_id.as_u16())?;
+        broker.submit(&core, transaction, Completion::None);
+        Ok(())
+    }
+
+    fn subscribe(&mut self, subscribe: &Subscribe) -> Result<(), Superseded> {
+        let attachment = self.attachment.ok_or(Superseded)?;
+        let broker = self.ingest.broker();
+        let mut core = broker.core();
+        let mut reasons = Vec::with_capacity(subscribe.subscriptions.len());
+        let filters: Vec<(TopicFilter, SubscriptionOptions)> = subscribe
+            .subscriptions
+            .iter()
+            .map(|subscription| {
+                let options = SubscriptionOptions {
+                    qos: subscription.qos,
+                    no_local: subscription.no_local,
+                    retain_as_published: subscription.retain_as_published,
+                    retain_handling: retain_handling(subscription.retain_handling),
+                    identifier: subscribe.subscription_id,
+                };
+                (whole_filter(&subscription.key), options)
+            })
+            .collect();
+        let (results, transaction) = core.subscribe(attachment, &filters, broker.clock().steady())?;
+        for result in results {
+            reasons.push(match result {
+                SubscribeResult::Granted(qos) => ReasonCode::granted(qos),
+                SubscribeResult::NotAuthorized => ReasonCode::NotAuthorized,
+                SubscribeResult::QuotaExceeded => ReasonCode::QuotaExceeded,
+                SubscribeResult::SharedNotSupported => ReasonCode::SharedSubscriptionsNotSupported,
+            });
+        }
+        let reply = Reply::SubAck(subscribe.packet_id, reasons);
+        match transaction {
+            Some(transaction) => {
+                let completion = self.replies.await_disk(reply);
+                broker.submit(&core, Some(transaction), completion);
+            }
+            None => self.replies.push_ready(reply),
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe) -> Result<(), Superseded> {
+        let attachment = self.attachment.ok_or(Superseded)?;
+        let broker = self.ingest.broker();
+        let mut core = broker.core();
+        let filters: Vec<TopicFilter> = unsubscribe.keys.iter().map(whole_filter).collect();
+        let (results, transaction) = core.unsubscribe(attachment, &filters)?;
+        let reasons = results
+            .into_iter()
+            .map(|existed| if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted })
+            .collect();
+        let reply = Reply::UnsubAck(unsubscribe.packet_id, reasons);
+        match transaction {
+            Some(transaction) => {
+                let completion = self.replies.await_disk(reply);
+                broker.submit(&core, Some(transaction), completion);
+            }
+            None => self.replies.push_ready(reply),
+        }
+        Ok(())
+    }
+}
+
+/// Returns the filter with `$share/<name>/` in front if it is shared; the broker refuses those.
+fn whole_filter(key: &SubscriptionKey) -> TopicFilter {
+    match &key.share {
+        None => key.filter.clone(),
+        Some(_) => TopicFilter::new(&key.to_string()).unwrap_or_else(|_| key.filter.clone()),
+    }
+}
+
+fn retain_handling(handling: packet::RetainHandling) -> RetainHandling {
+    match handling {
+        packet::RetainHandling::Send => RetainHandling::Send,
+        packet::RetainHandling::SendIfNew => RetainHandling::SendIfNew,
+        packet::RetainHandling::DoNotSend => RetainHandling::DoNotSend,
+    }
+}
+
+fn expiry(expiry: SessionExpiry) -> Expiry {
+    match expiry.as_duration() {
+        Some(Duration::ZERO) => Expiry::AtDisconnect,
+        Some(after) => Expiry::After(after),
+        None => Expiry::After(Duration::MAX),
+    }
+}
+
+/// Returns the session expiry to tell the client, if it is not the one it asked for.
+fn granted_expiry(granted: Expiry, asked: SessionExpiry) -> Option<SessionExpiry> {
+    let granted = match granted {
+        Expiry::AtDisconnect => SessionExpiry::AT_CLOSE,
+        Expiry::After(after) => SessionExpiry::from_secs(u32::try_from(after.as_secs()).unwrap_or(u32::MAX)),
+    };
+    (granted != asked).then_some(granted)
+}
+
+fn to_will(will: packet::Will, principal: &Principal, arrival: tidegate_model::Timestamp) -> Will {
+    Will {
+        delay: Duration::from_secs(will.delay_s.into()),
+        message: Message {
+            topic: will.topic,
+            payload: Payload::bytes(will.payload),
+            qos: will.qos,
+            retain: will.retain,
+            properties: will.properties.map(|properties| Arc::new(*properties)),
+            publisher: principal.clone(),
+            arrival,
+        },
+    }
+}
+
+/// Returns an identifier for a client that brought none; unique while the gateway and its sessions live.
+fn assigned_client_id(connection: u64) -> Option<ClientId> {
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), connection);
+    ClientId::new(&format!("auto-{random:016x}-{connection}")).ok()
+}

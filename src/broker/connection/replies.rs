@@ -1,0 +1,144 @@
+//! Answers that wait for the disk, in the order in which they were asked for.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tidegate_broker::Due;
+use tidegate_model::{Qos, Timestamp};
+use tidegate_mqtt::{
+    Connection, Outgoing, Output, PacketId, ReasonCode, Sent,
+    packet::{ConnAck, Delivery},
+};
+
+use super::signal::Signal;
+use crate::store::Completion;
+
+/// An answer to a client.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Accept(Box<ConnAck>),
+    PubAck(PacketId, ReasonCode),
+    PubRec(PacketId, ReasonCode),
+    PubRel(PacketId),
+    PubComp(PacketId),
+    SubAck(PacketId, Vec<ReasonCode>),
+    UnsubAck(PacketId, Vec<ReasonCode>),
+    Deliveries(Vec<Due>),
+}
+
+/// Answers in order; each waits for the change it stands for, and for those before it.
+#[derive(Debug)]
+pub(super) struct Replies {
+    waiting: VecDeque<(u64, Reply)>,
+    deliveries: usize,
+    last_token: u64,
+    signal: Arc<Signal>,
+}
+
+impl Replies {
+    pub(super) fn new(signal: Arc<Signal>) -> Self {
+        Self { waiting: VecDeque::new(), deliveries: 0, last_token: 0, signal }
+    }
+
+    pub(super) fn signal(&self) -> Arc<Signal> {
+        Arc::clone(&self.signal)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether deliveries wait; later ones must not overtake them.
+    pub(super) fn holds_deliveries(&self) -> bool {
+        self.deliveries > 0
+    }
+
+    /// Adds an answer that waits for a change; hand the completion in with the change.
+    pub(super) fn await_disk(&mut self, reply: Reply) -> Completion {
+        let completion = self.completion();
+        self.push(reply);
+        completion
+    }
+
+    /// Makes a completion for a change whose answer is added with [`push`](Self::push) afterwards.
+    pub(super) fn completion(&mut self) -> Completion {
+        self.last_token += 1;
+        Completion::Shared(self.signal.clone(), self.last_token)
+    }
+
+    /// Adds an answer behind all changes so far.
+    pub(super) fn push(&mut self, reply: Reply) {
+        self.deliveries += usize::from(matches!(reply, Reply::Deliveries(_)));
+        self.waiting.push_back((self.last_token, reply));
+    }
+
+    /// Adds an answer that waits for no change of its own, but not before earlier answers.
+    pub(super) fn push_ready(&mut self, reply: Reply) {
+        let token = self.waiting.back().map_or(0, |(token, _)| *token);
+        self.waiting.push_back((token, reply));
+    }
+
+    /// Returns the next answer whose change is durable.
+    pub(super) fn next_ready(&mut self) -> Option<Reply> {
+        let durable = self.signal.durable();
+        self.waiting.front().filter(|(token, _)| *token <= durable)?;
+        let (_, reply) = self.waiting.pop_front()?;
+        self.deliveries -= usize::from(matches!(reply, Reply::Deliveries(_)));
+        Some(reply)
+    }
+}
+
+impl Reply {
+    /// Puts the answer into the output; deliveries go to `due` instead.
+    pub(super) fn write(self, connection: &mut Connection, output: &mut Output, due: &mut Vec<Due>) {
+        match self {
+            Self::Accept(connack) => {
+                connection.accept(std::time::Instant::now(), &connack, output);
+            }
+            Self::PubAck(packet_id, reason) => connection.puback(packet_id, reason, output),
+            Self::PubRec(packet_id, reason) => connection.pubrec(packet_id, reason, output),
+            Self::PubRel(packet_id) => connection.pubrel(packet_id, ReasonCode::Success, output),
+            Self::PubComp(packet_id) => connection.pubcomp(packet_id, ReasonCode::Success, output),
+            Self::SubAck(packet_id, reasons) => connection.suback(packet_id, &reasons, output),
+            Self::UnsubAck(packet_id, reasons) => connection.unsuback(packet_id, &reasons, output),
+            Self::Deliveries(deliveries) => due.extend(deliveries),
+        }
+    }
+}
+
+/// Puts one delivery into the output.
+///
+/// Returns the packet identifier of a message that the client cannot be sent.
+pub(super) fn write_due(due: &Due, now: Timestamp, connection: &mut Connection, output: &mut Output) -> Option<u16> {
+    let (delivery, packet_id, dup) = match due {
+        Due::Release { packet_id } => {
+            connection.pubrel(PacketId::new(*packet_id)?, ReasonCode::Success, output);
+            return None;
+        }
+        Due::Publish { delivery, packet_id, dup } => (delivery, *packet_id, *dup),
+    };
+    let message = &delivery.routed.message;
+    let how = match (delivery.qos, packet_id.and_then(PacketId::new)) {
+        (Qos::AtLeastOnce, Some(packet_id)) => Delivery::AtLeastOnce { packet_id, dup },
+        (Qos::ExactlyOnce, Some(packet_id)) => Delivery::ExactlyOnce { packet_id, dup },
+        _ => Delivery::AtMostOnce,
+    };
+    let expires = message.properties.as_ref().and_then(|properties| properties.expires);
+    let outgoing = Outgoing {
+        delivery: how,
+        retain: delivery.retain,
+        subscription_ids: &delivery.subscription_ids,
+        message_expiry_s: expires.map(|expires| remaining_seconds(expires.saturating_since(now))),
+    };
+    let sent = delivery
+        .routed
+        .frames
+        .get(message)
+        .map_or(Sent::TooLarge, |frame| connection.publish(frame, &outgoing, output));
+    if sent == Sent::TooLarge { packet_id } else { None }
+}
+
+/// Returns whole seconds, rounded up: a message that still lives does not say 0.
+fn remaining_seconds(remaining: Duration) -> u32 {
+    let seconds = remaining.as_secs() + u64::from(remaining.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,13 @@
+//! Tokio drivers over the broker core and the MQTT connections.
+
+mod connection;
+mod handle;
+mod listener;
+mod login;
+mod topics;
+
+pub use connection::ConnectionSettings;
+pub use handle::{BrokerHandle, Published, durable, refuse};
+pub use listener::{ListenerCounters, MqttListener, MqttSettings};
+pub use login::{Passwords, hash_password};
+pub use topics::{Topics, last_message};

@@ -1,0 +1,279 @@
+//! Commands: from a message on a command topic, or from a cloud, to a device; and the outcome back.
+
+mod history;
+mod order;
+mod outcome;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use parking_lot::RwLock;
+use tidegate_adapter_api::{CommandReply, CommandRequest, Outcome, PointId};
+use tidegate_broker::Source;
+use tidegate_mapping::{Address, CommandTarget, MappingSet};
+use tidegate_model::{
+    AdapterName, CommandKind, CommandOutcome, Message, OutcomeKind, Payload, Principal, Qos, Timestamp, Topic,
+};
+use tidegate_store::Transaction;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    history::History,
+    order::{CommandOrder, CommandOrigin},
+};
+use crate::{
+    broker::{BrokerHandle, durable},
+    uplink::OutcomeSender,
+};
+
+/// Commands that wait to be looked at.
+const QUEUE: usize = 256;
+/// Commands under way at once.
+const UNDER_WAY_MAX: usize = 256;
+/// Commands that wait for one adapter; see the table of queues in `ARCHITECTURE.md`.
+const PER_ADAPTER: usize = 64;
+
+/// The way in for commands. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CommandQueue(mpsc::Sender<CommandOrder>);
+
+impl CommandQueue {
+    /// Hands in a command, or gives it back if too many wait.
+    ///
+    /// # Errors
+    ///
+    /// The order, when the queue is full or the gateway stops.
+    pub fn try_send(&self, order: CommandOrder) -> Result<(), CommandOrder> {
+        self.0.try_send(order).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order) => order,
+        })
+    }
+}
+
+/// Carries out commands, a bounded number at a time.
+#[derive(Debug)]
+pub struct Commander {
+    orders: mpsc::Receiver<CommandOrder>,
+    desk: Arc<Desk>,
+}
+
+/// What every command needs on its way.
+#[derive(Debug)]
+struct Desk {
+    broker: BrokerHandle,
+    mapping: Arc<RwLock<Arc<MappingSet>>>,
+    adapters: BTreeMap<AdapterName, mpsc::Sender<CommandRequest>>,
+    uplinks: BTreeMap<String, OutcomeSender>,
+    history: History,
+}
+
+/// The channels of one adapter's commands.
+pub type AdapterCommands = (mpsc::Sender<CommandRequest>, mpsc::Receiver<CommandRequest>);
+
+/// Makes the channel of one adapter's commands.
+pub fn adapter_channel() -> AdapterCommands {
+    mpsc::channel(PER_ADAPTER)
+}
+
+/// Makes the queue of commands and its other end.
+pub fn command_channel() -> (CommandQueue, mpsc::Receiver<CommandOrder>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (CommandQueue(sender), receiver)
+}
+
+impl Commander {
+    /// Makes the commander behind a queue.
+    pub fn new(
+        orders: mpsc::Receiver<CommandOrder>,
+        broker: BrokerHandle,
+        mapping: Arc<RwLock<Arc<MappingSet>>>,
+        adapters: BTreeMap<AdapterName, mpsc::Sender<CommandRequest>>,
+        uplinks: BTreeMap<String, OutcomeSender>,
+        history: History,
+    ) -> Self {
+        Self { orders, desk: Arc::new(Desk { broker, mapping, adapters, uplinks, history }) }
+    }
+
+    /// Carries out commands until `stop` is cancelled; what is under way then gets one second more.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                order = self.orders.recv(), if under_way.len() < UNDER_WAY_MAX => match order {
+                    Some(order) => under_way.push(Arc::clone(&self.desk).handle(order)),
+                    None => break,
+                },
+            }
+        }
+        // Devices that do not answer in this second find out by the expiry of the command.
+        let drained = async { while under_way.next().await.is_some() {} };
+        drop(tokio::time::timeout(Duration::from_secs(1), drained).await);
+    }
+}
+
+impl Desk {
+    /// Carries out one command and tells everyone who asked what became of it.
+    async fn handle(self: Arc<Self>, order: CommandOrder) {
+        let now = self.broker.clock().wall();
+        let mut order = order;
+        let parsed = order.parse(now);
+        let (command, target) = match parsed {
+            Ok(parsed) => parsed,
+            Err(refusal) => {
+                order.settle();
+                return outcome::tell(&self, &order, None, &refusal);
+            }
+        };
+        let Some(id) = command.id.clone() else {
+            order.settle();
+            let result = self.carry_out(&order, &target, command).await;
+            return outcome::tell(&self, &order, None, &result);
+        };
+        match self.history.begin(&id, now) {
+            history::Begin::New => {}
+            history::Begin::Known(earlier) => {
+                order.settle();
+                return outcome::tell(&self, &order, Some(&id), &earlier);
+            }
+            history::Begin::UnderWay => return order.settle(),
+            history::Begin::Full => {
+                order.settle();
+                let busy = CommandOutcome::new(OutcomeKind::Busy);
+                return outcome::tell(&self, &order, Some(&id), &busy);
+            }
+        }
+        // The id is on disk before the device hears of the command, and before the cloud is answered (D27).
+        if !self.remember(History::entry(&id, now, None)).await {
+            return;
+        }
+        order.settle();
+        let result = self.carry_out(&order, &target, command).await;
+        self.history.finish(&id, result.clone());
+        self.broker.store().submit(History::entry(&id, now, Some(&result)), crate::store::Completion::None);
+        outcome::tell(&self, &order, Some(&id), &result);
+    }
+
+    async fn remember(&self, transaction: Transaction) -> bool {
+        let (sender, receipt) = tidegate_adapter_api::Receipt::pair();
+        self.broker.store().submit(transaction, durable(sender));
+        receipt.await == Outcome::Durable
+    }
+
+    async fn carry_out(
+        &self,
+        order: &CommandOrder,
+        topic: &Topic,
+        command: tidegate_model::Command,
+    ) -> CommandOutcome {
+        if command.kind == CommandKind::Call && command.id.is_none() {
+            return CommandOutcome::refused("a call needs an `id`, under which it is executed at most once");
+        }
+        if command.expires <= self.broker.clock().wall() {
+            return CommandOutcome::new(OutcomeKind::Expired);
+        }
+        let mapping = Arc::clone(&self.mapping.read());
+        match mapping.command_target(topic) {
+            Some(target) if command.kind == CommandKind::Write => {
+                match self.send_to_adapter(order, mapping.generation(), &target, command) {
+                    Ok((receiver, remaining)) => await_reply(receiver, remaining).await,
+                    Err(outcome) => outcome,
+                }
+            }
+            Some(_) => CommandOutcome::refused("the point takes writes only (…/set)"),
+            None => self.hand_to_subscribers(order, topic),
+        }
+    }
+
+    /// Sends a command to the adapter of its point. Returns where the outcome comes, and how long it may take.
+    fn send_to_adapter(
+        &self,
+        order: &CommandOrder,
+        generation: u64,
+        target: &CommandTarget<'_>,
+        mut command: tidegate_model::Command,
+    ) -> Result<(oneshot::Receiver<CommandOutcome>, Duration), CommandOutcome> {
+        command.value = target
+            .entry
+            .check_command(&command.value, order.principal())
+            .map_err(|refusal| CommandOutcome::refused(refusal.to_string()))?;
+        let adapter = match target.entry.address() {
+            Address::OpcUa(address) => self.adapters.get(&address.server),
+            _ => None,
+        };
+        let adapter = adapter.ok_or_else(|| CommandOutcome::refused("no adapter writes to this point"))?;
+        let remaining = command.expires.saturating_since(self.broker.clock().wall());
+        let (reply, receiver) = CommandReply::pair();
+        let request = CommandRequest {
+            point: PointId(target.entry.index()),
+            generation,
+            captures: target.captures.clone(),
+            command,
+            reply,
+        };
+        match adapter.try_send(request) {
+            Ok(()) => Ok((receiver, remaining)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(CommandOutcome::new(OutcomeKind::Busy)),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                Err(CommandOutcome::refused("the adapter is not running"))
+            }
+        }
+    }
+
+    /// Hands a command from a cloud to those who subscribed to its topic; local ones have it already.
+    fn hand_to_subscribers(&self, order: &CommandOrder, topic: &Topic) -> CommandOutcome {
+        let Ok(command_topic) = topic.join(order.suffix()) else {
+            return CommandOutcome::refused("the topic is too long");
+        };
+        if !self.broker.core().has_subscriber(&command_topic) {
+            return CommandOutcome::refused("nothing is mapped to this topic, and nobody is subscribed to it");
+        }
+        if let CommandOrigin::Cloud { .. } = order.origin() {
+            let message = Message {
+                topic: command_topic,
+                payload: Payload::bytes(order.payload().clone()),
+                qos: Qos::AtLeastOnce,
+                retain: false,
+                properties: None,
+                publisher: order.principal().clone(),
+                arrival: self.broker.clock().wall(),
+            };
+            let sent = self.broker.publish(vec![message], Source::Gateway, || crate::store::Completion::None);
+            if let Err(refusal) = sent {
+                return CommandOutcome::refused(refusal.to_string());
+            }
+        }
+        CommandOutcome::new(OutcomeKind::Accepted)
+    }
+}
+
+async fn await_reply(receiver: oneshot::Receiver<CommandOutcome>, remaining: Duration) -> CommandOutcome {
+    match tokio::time::timeout(remaining, receiver).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => CommandOutcome::refused("the adapter stopped before an answer came"),
+        Err(_) => CommandOutcome {
+            kind: OutcomeKind::Expired,
+            reason: Some("the device did not answer in time".into()),
+            status: None,
+        },
+    }
+}
+
+impl Desk {
+    fn publish(&self, topic: Topic, payload: Vec<u8>, properties: Option<tidegate_model::Properties>, by: &Principal, at: Timestamp) {
+        let message = Message {
+            topic,
+            payload: Payload::bytes(payload),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            properties: properties.map(Arc::new),
+            publisher: by.clone(),
+            arrival: at,
+        };
+        // An outcome that finds no room is lost for local readers; the history still has it.
+        let _ = self.broker.publish(vec![message], Source::Gateway, || crate::store::Completion::None);
+    }
+}

@@ -1,0 +1,46 @@
+//! Telling what became of a command: locally, to the cloud, and to a response topic.
+
+use tidegate_model::{CommandId, CommandOutcome, Properties, json};
+
+use super::{CommandOrder, CommandOrigin, Desk};
+
+/// Publishes an outcome wherever it is awaited.
+pub(super) fn tell(desk: &Desk, order: &CommandOrder, id: Option<&CommandId>, outcome: &CommandOutcome) {
+    let now = desk.broker.clock().wall();
+    let mut body = Vec::with_capacity(128);
+    body.push(b'{');
+    if let Some(id) = id {
+        body.extend_from_slice(b"\"id\":");
+        json::write_string(id.as_str(), &mut body);
+        body.push(b',');
+    }
+    body.extend_from_slice(b"\"outcome\":");
+    json::write_string(outcome.kind.as_str(), &mut body);
+    if let Some(reason) = &outcome.reason {
+        body.extend_from_slice(b",\"reason\":");
+        json::write_string(reason, &mut body);
+    }
+    if let Some(status) = outcome.status {
+        body.extend_from_slice(format!(",\"status\":{}", status.code()).as_bytes());
+    }
+    body.extend_from_slice(b",\"time\":\"");
+    now.write_rfc3339(&mut body);
+    body.extend_from_slice(b"\"}");
+
+    let json = || Properties { content_type: Some("application/json".into()), ..Properties::default() };
+    if let Ok(topic) = order.target().join(&format!("{}/result", order.suffix())) {
+        desk.publish(topic, body.clone(), Some(json()), order.principal(), now);
+    }
+    match order.origin() {
+        CommandOrigin::Local { response: Some((topic, correlation)) } => {
+            let properties = Properties { correlation_data: correlation.clone(), ..json() };
+            desk.publish(topic.clone(), body, Some(properties), order.principal(), now);
+        }
+        CommandOrigin::Local { response: None } => {}
+        CommandOrigin::Cloud { uplink, .. } => {
+            if let Some(sender) = desk.uplinks.get(&**uplink) {
+                sender.send(order.target(), body);
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line: one file per command.
+
+mod check;
+mod decode;
+mod run;
+mod status;
+mod user;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Wrong use of the command line.
+pub const EX_USAGE: u8 = 64;
+/// An address is in use.
+pub const EX_UNAVAILABLE: u8 = 69;
+/// Storage failed.
+pub const EX_IOERR: u8 = 74;
+/// The data directory is in use.
+pub const EX_TEMPFAIL: u8 = 75;
+/// The configuration is wrong.
+pub const EX_CONFIG: u8 = 78;
+
+/// Edge gateway that bridges CoAP, OPC UA, HTTP and MQTT, and never loses a reading.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true)]
+#[command(after_help = "Example:\n  tidegate demo\n  tidegate run -c tidegate.toml")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the main job with nothing else installed: embedded devices, gateway and cloud.
+    #[command(after_help = "Example:\n  tidegate demo --for 10s")]
+    Demo(crate::demo::DemoArguments),
+    /// Run the gateway.
+    #[command(after_help = "Example:\n  tidegate run -c /etc/tidegate/tidegate.toml")]
+    Run(ConfigArguments),
+    /// Report every problem of the configuration and its mapping files.
+    #[command(after_help = "Example:\n  tidegate check -c tidegate.toml")]
+    Check(check::CheckArguments),
+    /// Print an uplink payload as JSON lines, one for each reading.
+    #[command(after_help = "Example:\n  mosquitto_sub -t 'tidegate/#' -C 1 -N | tidegate decode")]
+    Decode(decode::DecodeArguments),
+    /// Show health, queues and ledger of a running gateway.
+    #[command(after_help = "Example:\n  tidegate status -c tidegate.toml --audit")]
+    Status(status::StatusArguments),
+    /// Make accounts.
+    #[command(after_help = "Example:\n  tidegate user add press-7")]
+    User(user::UserArguments),
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  tidegate completions bash > /etc/bash_completion.d/tidegate")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which configuration.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArguments {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/tidegate/tidegate.toml")]
+    pub config: PathBuf,
+}
+
+/// Runs the command that the arguments name, and returns the exit code of the process.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { EX_USAGE } else { 0 };
+            // There is nobody left to tell if this fails.
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    let result = match arguments.command {
+        Command::Demo(arguments) => crate::demo::demo(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Decode(arguments) => decode::decode(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::User(arguments) => user::user(&arguments),
+        Command::Completions { shell } => {
+            let mut command = <Arguments as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut command, "tidegate", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("tidegate: {error:#}");
+        ExitCode::FAILURE
+    })
+}

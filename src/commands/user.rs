@@ -1,0 +1,68 @@
+//! `tidegate user`.
+
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io::{self, BufRead, IsTerminal, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, ensure};
+use clap::Subcommand;
+use tidegate_model::Principal;
+
+use crate::broker::hash_password;
+
+/// Arguments of `tidegate user`.
+#[derive(Debug, clap::Args)]
+pub struct UserArguments {
+    #[command(subcommand)]
+    command: UserCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Hash a password into a file and print the table that names it.
+    #[command(after_help = "Example:\n  tidegate user add press-7 --secrets /etc/tidegate/secrets < password.txt")]
+    Add {
+        /// The name of the account.
+        name: String,
+        /// The folder for the hash; made if it is not there.
+        #[arg(long, default_value = "secrets", value_name = "DIR")]
+        secrets: PathBuf,
+    },
+}
+
+/// Makes an account: the password is read from standard input, one line.
+pub(super) fn user(arguments: &UserArguments) -> anyhow::Result<ExitCode> {
+    let UserCommand::Add { name, secrets } = &arguments.command;
+    let principal = Principal::new(name).with_context(|| format!("the name `{name}`"))?;
+    ensure!(!name.contains(['/', '+', '#', '*']), "the name `{name}` must not contain `/`, `+`, `#` or `*`");
+    if io::stdin().is_terminal() {
+        eprint!("Password for {principal} (shown while you type): ");
+        io::stderr().flush()?;
+    }
+    let mut password = String::new();
+    io::stdin().lock().read_line(&mut password).context("cannot read the password")?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    ensure!(!password.is_empty(), "the password is empty");
+    let hash = hash_password(password.as_bytes())?;
+
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(secrets)
+        .with_context(|| format!("cannot make {}", secrets.display()))?;
+    let path = secrets.join(format!("{name}.hash"));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot make {}", path.display()))?;
+    file.write_all(hash.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))?;
+
+    println!("[[principal]]\nname = \"{principal}\"\npassword = {{ file = \"{}\" }}", path.display());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,330 @@
+//! From readings and publications to messages: mapping, rights, commands, and the receipts back.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, RwLock};
+use tidegate_adapter_api::{
+    Delivery, IntakeSink, LastMessage, Outcome, PointId, ReadingBatch, Receipt, Refusal,
+};
+use tidegate_broker::{
+    Source,
+    access::{Rights, command_target},
+};
+use tidegate_mapping::{Applied, Inlet, MappingSet};
+use tidegate_model::{
+    AdapterName, Captures, Clock, CommandKind, Message, Origin, Payload, Principal, Qos, Topic,
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::debug;
+
+use crate::{
+    broker::{BrokerHandle, Published, last_message, refuse},
+    commander::{CommandOrder, CommandOrigin, CommandQueue},
+    store::Completion,
+};
+
+/// How long a sender is asked to wait when too much is under way.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The mappings in force; replaced as a whole by a reload.
+pub type SharedMapping = Arc<RwLock<Arc<MappingSet>>>;
+
+/// Takes readings of adapters and publications of clients. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    broker: BrokerHandle,
+    mapping: SharedMapping,
+    commands: CommandQueue,
+    counters: IngestCounters,
+    /// Where what MQTT clients publish comes in.
+    origin: Origin,
+}
+
+/// Counts by reason; each rises only.
+type Counts = Mutex<BTreeMap<&'static str, u64>>;
+
+/// What never reached the journal.
+#[derive(Debug, Default)]
+struct IngestCounters {
+    /// Refused or dropped before the append: `not-admitted` of the ledger.
+    not_admitted: Counts,
+    /// Left out by `when` and `transform`.
+    left_out: Counts,
+    /// Did not fit its mapping: refused, or made bad where nobody waits.
+    faults: Counts,
+}
+
+impl Ingest {
+    /// Makes the stage in front of the broker.
+    pub fn new(broker: BrokerHandle, mapping: SharedMapping, commands: CommandQueue) -> Self {
+        let origin = Origin { adapter: AdapterName::new("mqtt").expect("the word is a name") };
+        let counters = IngestCounters::default();
+        Self { shared: Arc::new(Shared { broker, mapping, commands, counters, origin }) }
+    }
+
+    /// Returns the broker behind the stage.
+    pub fn broker(&self) -> &BrokerHandle {
+        &self.shared.broker
+    }
+
+    /// Returns what a client without an MQTT session may do.
+    pub fn rights(&self, principal: &Principal) -> Rights {
+        self.shared.broker.core().rules().rights(principal, None)
+    }
+
+    /// Returns what was refused or dropped before the append, by reason.
+    pub fn not_admitted(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.counters.not_admitted.lock().clone()
+    }
+
+    /// Returns what mappings left out, by reason.
+    pub fn left_out(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.counters.left_out.lock().clone()
+    }
+
+    /// Returns what did not fit its mapping, by reason.
+    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.counters.faults.lock().clone()
+    }
+
+    /// Publishes a client's message, with what mappings make of it, and hands it on if it is a command.
+    ///
+    /// The rights of the client have been checked. `completion` is called when all of it is durable, if
+    /// [`Published::awaited`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; nothing was kept and `completion` is not called.
+    pub fn publish(
+        &self,
+        message: Message,
+        source: Source,
+        completion: impl FnOnce() -> Completion,
+    ) -> Result<Published, Refusal> {
+        let command = match command_target(&message.topic) {
+            Some(_) if message.retain => {
+                let reason = "a command cannot be retained: it would be carried out again and again";
+                return Err(self.counted(Refusal::Invalid { reason: reason.into() }));
+            }
+            Some(target) => Some(command_order(target, &message, &self.rights(&message.publisher))),
+            None => None,
+        };
+        let mut messages = self.derive(&message);
+        messages.insert(0, message);
+        let published = self
+            .shared
+            .broker
+            .publish(messages, source, completion)
+            .map_err(|refusal| self.counted(refuse(refusal)))?;
+        if let Some(order) = command
+            && self.shared.commands.try_send(order).is_err()
+        {
+            // The sender has its acknowledgement; that the command was not carried out shows in the counter.
+            self.count(&self.shared.counters.not_admitted, "command-busy");
+        }
+        Ok(published)
+    }
+
+    /// Does the same as [`publish`](Self::publish) and returns a receipt.
+    pub fn publish_with_receipt(&self, message: Message) -> Receipt {
+        let mut waiting = None;
+        let result = self.publish(message, Source::Gateway, || {
+            let (sender, receipt) = Receipt::pair();
+            waiting = Some(receipt);
+            crate::broker::durable(sender)
+        });
+        match (result, waiting) {
+            (Ok(_), Some(receipt)) => receipt,
+            (Ok(_), None) => Receipt::ready(Outcome::Accepted),
+            (Err(refusal), _) => Receipt::ready(Outcome::Refused(refusal)),
+        }
+    }
+
+    /// Returns what `[[mqtt]]` mappings make of a message; its output is never their input.
+    fn derive(&self, message: &Message) -> Vec<Message> {
+        let mapping = Arc::clone(&self.shared.mapping.read());
+        let Some((entry, captures)) = mapping.match_mqtt(&message.topic) else {
+            return Vec::new();
+        };
+        let inlet = Inlet { arrival: message.arrival, clock: Clock::Trusted, origin: self.shared.origin.clone() };
+        match entry.apply_mqtt(&captures, &message.payload.to_bytes(), &inlet) {
+            Ok(applied) => applied
+                .into_iter()
+                .filter_map(|applied| self.to_message(applied, &message.publisher, message.qos, message.retain))
+                .collect(),
+            Err(error) => {
+                self.count_fault(error.as_str());
+                debug!(topic = %message.topic, %error, "A mapping cannot read a payload");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Turns what a mapping made into a message; what it left out, spoilt or refused is counted.
+    fn to_message(&self, applied: Applied, publisher: &Principal, qos: Qos, retain: bool) -> Option<Message> {
+        match applied {
+            Applied::Message { topic, reading, presentation, qos: mapped_qos, retain: mapped_retain, fault } => {
+                if let Some(fault) = fault {
+                    self.count_fault(fault.as_str());
+                    debug!(%topic, error = %fault, "A mapping made a reading bad");
+                }
+                Some(Message {
+                    topic,
+                    arrival: reading.arrival,
+                    payload: Payload::reading(reading, presentation),
+                    qos: mapped_qos.unwrap_or(qos),
+                    retain: mapped_retain.unwrap_or(retain),
+                    properties: None,
+                    publisher: publisher.clone(),
+                })
+            }
+            Applied::LeftOut(why) => {
+                self.count(&self.shared.counters.left_out, why.as_str());
+                None
+            }
+            Applied::Refused(fault) => {
+                self.count_fault(fault.as_str());
+                None
+            }
+        }
+    }
+
+    fn count_fault(&self, reason: &'static str) {
+        self.count(&self.shared.counters.faults, reason);
+    }
+
+    fn count(&self, counts: &Counts, reason: &'static str) {
+        *counts.lock().entry(reason).or_insert(0) += 1;
+    }
+
+    fn counted(&self, refusal: Refusal) -> Refusal {
+        let reason = match &refusal {
+            Refusal::Busy { .. } => "busy",
+            Refusal::StorageFull => "storage-full",
+            Refusal::NotAuthorized => "not-authorized",
+            Refusal::TooLarge { .. } => "too-large",
+            Refusal::ShuttingDown => "shutting-down",
+            _ => "invalid",
+        };
+        self.count(&self.shared.counters.not_admitted, reason);
+        refusal
+    }
+
+    /// Turns a batch into messages: all of them, or the reason why none.
+    fn map(&self, adapter: &AdapterName, batch: ReadingBatch) -> Result<Vec<Message>, Refusal> {
+        let mapping = Arc::clone(&self.shared.mapping.read());
+        if batch.generation != mapping.generation() {
+            // The mappings were reloaded under way; the adapter sees the new points in a moment.
+            return Err(Refusal::Busy { retry_after: RETRY_AFTER });
+        }
+        let publisher = match &batch.principal {
+            Some(principal) => principal.clone(),
+            None => adapter_principal(adapter),
+        };
+        let rights = batch.principal.as_ref().map(|principal| self.rights(principal));
+        let attended = batch.principal.is_some();
+        let mut messages = Vec::with_capacity(batch.readings.len());
+        for reading in batch.readings {
+            let entry = mapping.entry(reading.point.0).ok_or(Refusal::Busy { retry_after: RETRY_AFTER })?;
+            let applied = if attended {
+                entry.apply(&reading.captures, reading.reading)
+            } else {
+                entry.apply_unattended(&reading.captures, reading.reading)
+            };
+            if let Applied::Refused(fault) = &applied {
+                self.count_fault(fault.as_str());
+                return Err(Refusal::Invalid { reason: fault.to_string() });
+            }
+            let Some(message) = self.to_message(applied, &publisher, Qos::AtLeastOnce, false) else {
+                continue;
+            };
+            if rights.as_ref().is_some_and(|rights| !rights.may_publish(&message.topic)) {
+                return Err(Refusal::NotAuthorized);
+            }
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+}
+
+impl IntakeSink for Ingest {
+    fn submit(&self, adapter: &AdapterName, batch: ReadingBatch, permit: OwnedSemaphorePermit) -> Receipt {
+        let droppable = batch.delivery == Delivery::Unconfirmed;
+        if droppable && !self.shared.broker.store().has_room() {
+            return Receipt::ready(Outcome::Refused(self.refuse_busy(adapter, &batch)));
+        }
+        let messages = match self.map(adapter, batch) {
+            Ok(messages) if messages.is_empty() => return Receipt::ready(Outcome::Accepted),
+            Ok(messages) => messages,
+            Err(refusal) => return Receipt::ready(Outcome::Refused(self.counted(refusal))),
+        };
+        let mut waiting = None;
+        let result = self.shared.broker.publish(messages, Source::Gateway, || {
+            let (sender, receipt) = Receipt::pair();
+            waiting = Some(receipt);
+            Completion::call(move |result| {
+                drop(permit);
+                match result {
+                    Ok(()) => sender.resolve(Outcome::Durable),
+                    Err(_) => sender.resolve(Outcome::Refused(Refusal::ShuttingDown)),
+                }
+            })
+        });
+        match (result, waiting) {
+            (Ok(_), Some(receipt)) => receipt,
+            (Ok(_), None) => Receipt::ready(Outcome::Accepted),
+            (Err(refusal), _) => Receipt::ready(Outcome::Refused(self.counted(refuse(refusal)))),
+        }
+    }
+
+    fn refuse_busy(&self, _: &AdapterName, batch: &ReadingBatch) -> Refusal {
+        *self.shared.counters.not_admitted.lock().entry("busy").or_insert(0) += batch.readings.len() as u64;
+        Refusal::Busy { retry_after: RETRY_AFTER }
+    }
+
+    fn last(
+        &self,
+        principal: &Principal,
+        generation: u64,
+        point: PointId,
+        captures: &Captures,
+    ) -> Result<Option<LastMessage>, Refusal> {
+        let mapping = Arc::clone(&self.shared.mapping.read());
+        if generation != mapping.generation() {
+            return Err(Refusal::Busy { retry_after: RETRY_AFTER });
+        }
+        let Some(topic) = mapping.entry(point.0).and_then(|entry| entry.topic(captures).ok()) else {
+            return Ok(None);
+        };
+        if !self.rights(principal).may_receive(&topic) {
+            return Err(Refusal::NotAuthorized);
+        }
+        Ok(self.shared.broker.core().last(&topic).map(|routed| last_message(routed)))
+    }
+}
+
+impl fmt::Debug for Ingest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Ingest")
+    }
+}
+
+/// Returns as whom an adapter publishes what it has read itself.
+fn adapter_principal(adapter: &AdapterName) -> Principal {
+    Principal::new(&format!("adapter:{adapter}")).expect("an adapter's name has no control characters")
+}
+
+/// Makes a command of a message on a command topic.
+fn command_order(target: Topic, message: &Message, rights: &Rights) -> CommandOrder {
+    let kind = if message.topic.as_str().ends_with("/call") { CommandKind::Call } else { CommandKind::Write };
+    let response = message.properties.as_ref().and_then(|properties| {
+        let topic = properties.response_topic.clone().filter(|topic| rights.may_receive(topic))?;
+        Some((topic, properties.correlation_data.clone()))
+    });
+    let origin = CommandOrigin::Local { response };
+    CommandOrder::new(target, kind, message.payload.to_bytes(), message.publisher.clone(), origin)
+}

@@ -1,0 +1,303 @@
+//! Builds every stage in the order of the picture in `ARCHITECTURE.md`, and stops them in the order of the data.
+
+mod adapters;
+mod housekeeping;
+mod journal;
+mod uplinks;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, RwLock};
+use thiserror::Error;
+use tidegate_adapter_api::{Access, AdapterError, HealthSource, TopicSpace};
+use tidegate_broker::access::{AccessEntry, AccessFilter, AccessRules};
+use tidegate_mapping::MappingSet;
+use tidegate_model::Glob;
+use tracing::{info, warn};
+
+use self::adapters::Adapters;
+use crate::{
+    broker::{BrokerHandle, ConnectionSettings, MqttListener, MqttSettings, Passwords, Topics},
+    clock::Clock,
+    commander::{Commander, History, command_channel},
+    config::{Config, Durability},
+    control::ControlSocket,
+    ingest::Ingest,
+    status::Status,
+    store::{DirectoryError, Store},
+    supervise::{Conditions, Stage},
+};
+
+/// Why the gateway cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory is in use, unsafe, or cannot be made.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The journal cannot be opened.
+    #[error("cannot open the journal")]
+    Journal(#[from] tidegate_store::OpenError),
+    /// The journal cannot be read.
+    #[error("cannot read the journal")]
+    Read(#[source] io::Error),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address} ({protocol})")]
+    Listen {
+        /// Which protocol.
+        protocol: &'static str,
+        /// The address as configured.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The control socket cannot be made.
+    #[error("cannot make the control socket in {}", .directory.display())]
+    Control {
+        /// The data directory.
+        directory: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A task of the gateway could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// A stage refused its configuration.
+    #[error("{0}")]
+    Setting(String),
+}
+
+/// Where the gateway listens, for those who start it with port 0.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// MQTT.
+    pub mqtt: Vec<SocketAddr>,
+    /// CoAP.
+    pub coap: Vec<SocketAddr>,
+    /// HTTP.
+    pub http: Vec<SocketAddr>,
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// How it is.
+    pub status: Arc<Status>,
+    /// The stages in the order of the data: sources first.
+    stages: Vec<Stage>,
+    store: Store,
+}
+
+impl Gateway {
+    /// Starts every stage, later ones first, so that no stage sends into nothing.
+    ///
+    /// When this returns, the journal is recovered and every listener is bound; whether a cloud or a device
+    /// can be reached is another matter.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says what is in the way; nothing keeps running.
+    pub async fn start(config: Config, mapping: MappingSet, source: housekeeping::Source) -> Result<Self, StartError> {
+        let clock = Clock::start();
+        let journal = journal::open(&config, clock)?;
+        let broker = BrokerHandle::new(journal.core, journal.store.handle(), clock);
+        let conditions = Conditions::default();
+        let mapping = Arc::new(RwLock::new(Arc::new(mapping)));
+        let (commands, orders) = command_channel();
+        let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands.clone());
+
+        let mut links = Stage::new("uplinks");
+        let uplinks =
+            uplinks::start(&config, &journal.recovery, &broker, &commands, &conditions, &mut links)?;
+        let passwords = Arc::new(Passwords::new(accounts(&config)));
+        let topics = TopicSpace::new(Arc::new(Topics::new(ingest.clone())));
+        let mut prepared = Adapters::prepare(&config, &mapping.read())?;
+        let mqtt = listen_mqtt(&config, &ingest, &passwords).await?;
+        let status = Arc::new(Status {
+            gateway: config.gateway.id.to_string(),
+            clock,
+            durability: config.store.durability,
+            store: Box::new(journal.store.status()),
+            broker: broker.clone(),
+            ingest: ingest.clone(),
+            mqtt: mqtt.as_ref().map(MqttListener::counters),
+            uplinks: uplinks.statuses.clone(),
+            adapters: prepared.counters(),
+            conditions: conditions.clone(),
+            mapping_error: Mutex::new(None),
+            mapping_generation: Mutex::new(mapping.read().generation()),
+            not_ready: Mutex::new(None),
+        });
+        let addresses = Addresses {
+            mqtt: mqtt.as_ref().map(MqttListener::local_addresses).unwrap_or_default(),
+            coap: prepared.coap_addresses(),
+            http: prepared.http_addresses(),
+        };
+
+        let mut middle = Stage::new("commands");
+        let history = Arc::new(journal.history);
+        let commander = Commander::new(
+            orders,
+            broker.clone(),
+            Arc::clone(&mapping),
+            prepared.command_senders(),
+            uplinks.outcomes.clone(),
+            Arc::clone(&history),
+        );
+        let stop = middle.stop_token();
+        middle.spawn(commander.run(stop));
+
+        let mut edges = Stage::new("adapters and listeners");
+        let points = prepared.take_point_senders();
+        prepared.start(
+            &adapters::Surroundings {
+                ingest: ingest.clone(),
+                topics,
+                passwords,
+                health: HealthSource::new(Arc::clone(&status) as _),
+                conditions,
+            },
+            &mut edges,
+        );
+        if let Some(mqtt) = mqtt {
+            let stop = edges.stop_token();
+            edges.spawn(mqtt.run(stop));
+        }
+        let control = ControlSocket::bind(&config.gateway.data_dir)
+            .map_err(|source| StartError::Control { directory: config.gateway.data_dir.clone(), source })?;
+        let stop = edges.stop_token();
+        edges.spawn(control.run(housekeeping::answerer(&status), stop));
+
+        let store_is_alive = Box::new(journal.store.is_alive());
+        let keeper = housekeeping::Keeper { broker, history, mapping, points, source, status: Arc::clone(&status), floors: uplinks.floors, store_is_alive };
+        let stop = middle.stop_token();
+        middle.spawn(keeper.run(stop));
+        announce(&config, &addresses);
+        Ok(Self { addresses, status, stages: vec![edges, middle, links], store: journal.store })
+    }
+
+    /// Stops every stage in the order of the data, so that what is under way drains; takes at most `grace`.
+    ///
+    /// # Errors
+    ///
+    /// If the journal could not be synced at the end.
+    pub async fn stop(self, grace: Duration) -> io::Result<()> {
+        *self.status.not_ready.lock() = Some("stopping".into());
+        let deadline = Instant::now() + grace;
+        for stage in self.stages {
+            stage.stop(deadline).await;
+        }
+        // Waits for the last sync, which a deadline cannot cut short without losing what it is for.
+        tokio::task::spawn_blocking(move || self.store.stop())
+            .await
+            .map_err(io::Error::other)?
+            .map(drop)
+            .map_err(io::Error::other)
+    }
+
+    /// Waits until the journal fails for good. Cancel-safe.
+    pub async fn storage_failed(&self) {
+        let mut failure = self.store.handle().failure();
+        // The sender lives as long as the store.
+        let _ = failure.wait_for(Option::is_some).await;
+    }
+}
+
+/// Says once what a person who looks at the log needs to know.
+fn announce(config: &Config, addresses: &Addresses) {
+    for (protocol, bound) in [("mqtt", &addresses.mqtt), ("coap", &addresses.coap), ("http", &addresses.http)] {
+        for address in bound {
+            info!(protocol, %address, "Listening");
+        }
+    }
+    match config.store.durability {
+        Durability::Ack => {}
+        Durability::Interval(interval) => {
+            warn!(interval_ms = interval.as_millis(), "Acknowledged messages may be lost by a power cut within the interval");
+        }
+        Durability::Memory => warn!("Acknowledged messages are lost when the gateway ends"),
+    }
+}
+
+fn accounts(config: &Config) -> impl Iterator<Item = (tidegate_model::Principal, String)> {
+    config.principals.iter().filter_map(|principal| {
+        let hash = principal.password_hash.as_ref()?;
+        Some((principal.name.clone(), hash.expose().trim().to_owned()))
+    })
+}
+
+/// Returns the access rules of a configuration, which has checked them.
+fn access_rules(config: &Config) -> AccessRules {
+    let filters = |filters: &[crate::config::AccessFilter]| {
+        filters.iter().filter_map(|filter| AccessFilter::parse(filter.as_str()).ok()).collect()
+    };
+    AccessRules::new(
+        config
+            .access
+            .iter()
+            .map(|rule| AccessEntry {
+                principal: Glob::new(rule.principal.as_str()),
+                publish: filters(&rule.publish),
+                subscribe: filters(&rule.subscribe),
+                command: filters(&rule.command),
+            })
+            .collect(),
+    )
+}
+
+async fn listen_mqtt(
+    config: &Config,
+    ingest: &Ingest,
+    passwords: &Arc<Passwords>,
+) -> Result<Option<MqttListener>, StartError> {
+    let Some(listener) = &config.mqtt else { return Ok(None) };
+    let (limits, net) = (&config.limits.mqtt, &config.limits.net);
+    let bytes = |size: tidegate_settings::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
+    let protocol = tidegate_mqtt::Settings {
+        limits: tidegate_mqtt::Limits {
+            connect_bytes: bytes(limits.max_connect_bytes),
+            packet_bytes: bytes(limits.max_packet_bytes),
+            topic_levels: limits.max_topic_levels,
+            topic_bytes: bytes(limits.max_topic_bytes),
+            user_properties: limits.max_user_properties,
+            properties_bytes: bytes(limits.max_properties_bytes),
+            ..tidegate_mqtt::Limits::default()
+        },
+        connect_timeout: net.connect_deadline,
+        receive_maximum: limits.receive_maximum.try_into().expect("the configuration allows 1 and more"),
+        ..tidegate_mqtt::Settings::default()
+    };
+    let settings = MqttSettings {
+        connection: ConnectionSettings { protocol: Arc::new(protocol), keep_alive_max: limits.max_keepalive },
+        connections_max: net.max_connections,
+        connections_per_address_max: net.max_connections_per_address,
+    };
+    let access = Access::new(Arc::clone(passwords) as _, listener.anonymous);
+    MqttListener::bind(&listener.listen, settings, ingest.clone(), access)
+        .await
+        .map(Some)
+        .map_err(|(address, source)| StartError::Listen { protocol: "MQTT", address: address.to_string(), source })
+}
+
+impl From<AdapterError> for StartError {
+    fn from(error: AdapterError) -> Self {
+        match error {
+            AdapterError::Bind { address, source } => Self::Listen { protocol: "adapter", address, source },
+            other => Self::Setting(other.to_string()),
+        }
+    }
+}
+
+/// Names by which parts are found.
+type ByName<T> = BTreeMap<String, T>;
+
+pub use self::housekeeping::Source as ConfigSource;

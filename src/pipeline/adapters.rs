@@ -1,0 +1,137 @@
+//! The adapters of a configuration: bound first, started last.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use tidegate_adapter_api::{
+    Access, Adapter, AdapterContext, CommandRequest, Counters, HealthSource, Intake, PointSet, TopicSpace,
+};
+use tidegate_mapping::MappingSet;
+use tidegate_model::AdapterName;
+use tokio::sync::{Mutex, mpsc, watch};
+
+use super::{
+    StartError,
+    housekeeping::{PointSenders, PointsOf},
+};
+use crate::{
+    broker::Passwords,
+    commander::adapter_channel,
+    config::Config,
+    ingest::Ingest,
+    points,
+    supervise::{Conditions, Stage, keep_running},
+};
+
+/// What every adapter finds around it.
+pub(super) struct Surroundings {
+    pub(super) ingest: Ingest,
+    pub(super) topics: TopicSpace,
+    pub(super) passwords: Arc<Passwords>,
+    pub(super) health: HealthSource,
+    pub(super) conditions: Conditions,
+}
+
+/// Starts one prepared adapter.
+type Starter = Box<dyn FnOnce(AdapterContext, Conditions, &mut Stage) + Send>;
+
+struct Prepared {
+    name: AdapterName,
+    anonymous: bool,
+    counters: Counters,
+    points_of: PointsOf,
+    points: (watch::Sender<PointSet>, watch::Receiver<PointSet>),
+    commands: (mpsc::Sender<CommandRequest>, mpsc::Receiver<CommandRequest>),
+    start: Starter,
+}
+
+/// Adapters whose listeners are bound and which do not run yet.
+#[derive(Default)]
+pub(super) struct Adapters {
+    prepared: Vec<Prepared>,
+    coap: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+}
+
+impl Adapters {
+    /// Binds every listener of the configuration and prepares its adapters.
+    pub(super) fn prepare(config: &Config, mapping: &MappingSet) -> Result<Self, StartError> {
+        let mut adapters = Self::default();
+        #[cfg(feature = "coap")]
+        adapters.prepare_coap(config, mapping)?;
+        #[cfg(feature = "http")]
+        adapters.prepare_http(config, mapping)?;
+        #[cfg(feature = "opcua")]
+        adapters.prepare_opcua(config, mapping)?;
+        Ok(adapters)
+    }
+
+    fn add<A: Adapter>(&mut self, adapter: A, anonymous: bool, points_of: PointsOf, mapping: &MappingSet) {
+        let name = adapter.name().clone();
+        let start: Starter = Box::new(move |context, conditions, stage| {
+            let stop = context.shutdown.clone();
+            // One run at a time: the next begins when the one before has ended.
+            let running = Arc::new(Mutex::new((adapter, context)));
+            let name = format!("adapter {}", running.try_lock().expect("nobody else has it yet").0.name());
+            stage.spawn(keep_running(name, stop, conditions, move || {
+                let running = Arc::clone(&running);
+                async move {
+                    let (adapter, context) = &mut *running.lock().await;
+                    adapter.run(context).await
+                }
+            }));
+        });
+        self.prepared.push(Prepared {
+            name,
+            anonymous,
+            counters: Counters::default(),
+            points: watch::channel(points_of(mapping)),
+            points_of,
+            commands: adapter_channel(),
+            start,
+        });
+    }
+
+    pub(super) fn counters(&self) -> Vec<(String, Counters)> {
+        self.prepared.iter().map(|prepared| (prepared.name.to_string(), prepared.counters.clone())).collect()
+    }
+
+    pub(super) fn coap_addresses(&self) -> Vec<SocketAddr> {
+        self.coap.clone()
+    }
+
+    pub(super) fn http_addresses(&self) -> Vec<SocketAddr> {
+        self.http.clone()
+    }
+
+    pub(super) fn command_senders(&self) -> BTreeMap<AdapterName, mpsc::Sender<CommandRequest>> {
+        self.prepared.iter().map(|prepared| (prepared.name.clone(), prepared.commands.0.clone())).collect()
+    }
+
+    /// Takes the senders with which a reload reaches the adapters.
+    pub(super) fn take_point_senders(&mut self) -> PointSenders {
+        self.prepared
+            .iter_mut()
+            .map(|prepared| {
+                let points_of = std::mem::replace(&mut prepared.points_of, Box::new(|_| PointSet::default()));
+                (points_of, prepared.points.0.clone())
+            })
+            .collect()
+    }
+
+    /// Starts them all.
+    pub(super) fn start(self, around: &Surroundings, stage: &mut Stage) {
+        for prepared in self.prepared {
+            let context = AdapterContext {
+                points: prepared.points.1,
+                intake: Intake::new(prepared.name, Arc::new(around.ingest.clone())),
+                commands: prepared.commands.1,
+                topics: around.topics.clone(),
+                access: Access::new(Arc::clone(&around.passwords) as _, prepared.anonymous),
+                health: around.health.clone(),
+                counters: prepared.counters,
+                shutdown: stage.stop_token(),
+            };
+            (prepared.start)(context, around.conditions.clone(), stage);
+        }
+    }
+}

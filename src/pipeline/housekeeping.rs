@@ -1,0 +1,167 @@
+//! What has to be done from time to time: expiries, disk space, reload of mappings, proof of life.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::RwLock;
+use tidegate_adapter_api::PointSet;
+use tidegate_mapping::MappingSet;
+use tidegate_store::Seq;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    broker::BrokerHandle,
+    commander::History,
+    config::{self, Style},
+    control::Answerer,
+    service,
+    status::Status,
+    store::Completion,
+    uplink::Floor,
+};
+
+/// How often expiries are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often mapping files are looked at, in ticks.
+const RELOAD_TICKS: u64 = 2;
+/// A sync that takes longer than this is no proof of life.
+const SYNC_MAX: Duration = Duration::from_secs(120);
+
+/// Makes the point set of one adapter from a mapping.
+pub(super) type PointsOf = Box<dyn Fn(&MappingSet) -> PointSet + Send + Sync>;
+/// The adapters' point sets, and how each is made.
+pub(super) type PointSenders = Vec<(PointsOf, watch::Sender<PointSet>)>;
+
+/// Where the configuration came from, to be looked at again.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// It is embedded and never changes.
+    Embedded,
+}
+
+/// Keeps the house.
+pub(super) struct Keeper {
+    pub(super) broker: BrokerHandle,
+    pub(super) history: Arc<History>,
+    pub(super) mapping: Arc<RwLock<Arc<MappingSet>>>,
+    pub(super) points: PointSenders,
+    pub(super) source: Source,
+    pub(super) status: Arc<Status>,
+    pub(super) floors: Vec<Floor>,
+    pub(super) store_is_alive: Box<dyn Fn(Duration) -> bool + Send + Sync>,
+}
+
+impl Keeper {
+    /// Works until `stop` is cancelled.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = self.stamps();
+        let mut count = 0_u64;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            count += 1;
+            self.broker.tick();
+            if let Some(forgotten) = self.history.take_forgotten(self.broker.clock().wall()) {
+                self.broker.store().submit(forgotten, Completion::None);
+            }
+            self.release();
+            if self.is_alive() {
+                service::alive();
+            }
+            if count.is_multiple_of(RELOAD_TICKS) {
+                let stamps = self.stamps();
+                if stamps != seen {
+                    self.reload();
+                    seen = stamps;
+                }
+            }
+        }
+    }
+
+    /// Gives segments back that nobody needs any more.
+    fn release(&self) {
+        let (sessions, last) = {
+            let core = self.broker.core();
+            (core.first_needed(), core.last_seq())
+        };
+        let floor = self.floors.iter().map(Floor::get).chain(sessions).min().unwrap_or(last.next());
+        if floor > Seq::FIRST {
+            self.broker.store().release(floor);
+        }
+    }
+
+    /// The journal answers, and so does the broker core, or nothing is said to the watchdog.
+    fn is_alive(&self) -> bool {
+        (self.store_is_alive)(SYNC_MAX)
+    }
+
+    /// When each mapping file was last changed.
+    fn stamps(&self) -> BTreeMap<PathBuf, Option<SystemTime>> {
+        let Source::File(path) = &self.source else { return BTreeMap::new() };
+        config::mapping_paths(path)
+            .into_iter()
+            .map(|path| {
+                let changed = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
+                (path, changed)
+            })
+            .collect()
+    }
+
+    /// Applies changed mapping files; files with an error change nothing.
+    fn reload(&self) {
+        let Source::File(path) = &self.source else { return };
+        let generation = self.mapping.read().generation() + 1;
+        match config::load_generation(path, generation) {
+            Ok(loaded) => match loaded.mapping {
+                Some(mapping) if loaded.config.is_some() => {
+                    let mapping = Arc::new(mapping);
+                    *self.mapping.write() = Arc::clone(&mapping);
+                    for (points_of, sender) in &self.points {
+                        sender.send_replace(points_of(&mapping));
+                    }
+                    *self.status.mapping_error.lock() = None;
+                    *self.status.mapping_generation.lock() = generation;
+                    info!(generation, entries = mapping.entries().len(), "Mapping files applied");
+                }
+                _ => {
+                    let text = config::render(&loaded.issues, &loaded.sources, Style::Plain);
+                    warn!("Changed mapping files have errors, the old ones go on\n{text}");
+                    *self.status.mapping_error.lock() = Some(text);
+                }
+            },
+            Err(error) => {
+                warn!(%error, "Changed mapping files cannot be read, the old ones go on");
+                *self.status.mapping_error.lock() = Some(error.to_string());
+            }
+        }
+    }
+}
+
+/// Answers the questions of the control socket.
+pub(super) fn answerer(status: &Arc<Status>) -> Answerer {
+    let status = Arc::clone(status);
+    Arc::new(move |question| {
+        let status = Arc::clone(&status);
+        match question {
+            "status" => Some(Box::pin(async move { status.to_json() })),
+            "audit" => Some(Box::pin(async move { status.audit().await })),
+            _ => None,
+        }
+    })
+}

@@ -1,0 +1,103 @@
+//! Opens the journal and gives the broker core its state back.
+
+use tidegate_broker::{Broker, BrokerLimits};
+use bytes::Bytes;
+use tidegate_store::{Item, Position, Recovery, record::MessageDecoder};
+use tracing::{error, info, warn};
+
+use super::{StartError, access_rules};
+use crate::{
+    clock::Clock,
+    commander::History,
+    config::Config,
+    store::{self, DataDirectory, Store},
+};
+
+/// Records read at once while sessions are restored.
+const BLOCK_RECORDS: usize = 1_024;
+/// Bytes read at once while sessions are restored.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// The journal and what was in it.
+pub(super) struct Journal {
+    pub(super) store: Store,
+    pub(super) recovery: Recovery,
+    pub(super) core: Broker,
+    pub(super) history: History,
+}
+
+/// Opens the data directory, recovers the journal and starts its writer.
+pub(super) fn open(config: &Config, clock: Clock) -> Result<Journal, StartError> {
+    let directory = DataDirectory::open(&config.gateway.data_dir)?;
+    let (journal, recovery) = store::open(&directory, &config.store)?;
+    report(&recovery);
+    let store = store::spawn("journal", directory, journal, &recovery, &config.store).map_err(StartError::Thread)?;
+    let mut core = Broker::new(limits(config), access_rules(config));
+    restore(&mut core, &recovery, &store, clock)?;
+    let history = History::recover(recovery.state.iter().map(|(key, value)| (&key[..], &value[..])));
+    Ok(Journal { store, recovery, core, history })
+}
+
+fn restore(core: &mut Broker, recovery: &Recovery, store: &Store, clock: Clock) -> Result<(), StartError> {
+    let state = recovery.state.iter().map(|(key, value)| (&key[..], &value[..]));
+    let ordinals = recovery.positions.iter().map(|(taker, position)| (*taker, position.ordinal));
+    let (backlogs, errors) = core.recover(state, recovery.next_seq.previous(), ordinals, clock.steady());
+    for error in errors {
+        error!(%error, "An entry of the journal's state was passed over");
+    }
+    let mut decoder = MessageDecoder::new();
+    for backlog in backlogs {
+        let mut reader = store.handle().reader(backlog.taker, backlog.after);
+        loop {
+            let items = reader.next_block(BLOCK_RECORDS, BLOCK_BYTES).map_err(StartError::Read)?;
+            if items.is_empty() {
+                break;
+            }
+            for item in items {
+                match item {
+                    Item::Record { seq, ordinal, body } => {
+                        let position = Position { seq, ordinal };
+                        // The block that was read is large; what waits in a queue must not keep it alive.
+                        match decoder.decode(&Bytes::copy_from_slice(&body)) {
+                            Ok(message) => core.restore(&backlog, position, message),
+                            Err(error) => {
+                                error!(%seq, %error, "A record of a session cannot be read");
+                                core.skip(&backlog, position);
+                            }
+                        }
+                    }
+                    Item::Damaged { first_seq, last_seq, records, .. } => {
+                        error!(%first_seq, %last_seq, records, "Records of a session are damaged");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn report(recovery: &Recovery) {
+    if recovery.created {
+        info!(epoch = %format!("{:016x}", recovery.epoch), "New journal");
+    }
+    for damage in &recovery.damages {
+        warn!(%damage, "The journal is damaged; what could be read was kept");
+    }
+}
+
+fn limits(config: &Config) -> BrokerLimits {
+    let limits = &config.limits.mqtt;
+    let bytes = |size: tidegate_settings::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
+    BrokerLimits {
+        sessions: limits.max_sessions,
+        sessions_per_principal: limits.max_sessions_per_principal,
+        session_expiry: limits.max_session_expiry,
+        queue_messages: limits.session_queue_messages,
+        queue_bytes: bytes(limits.session_queue_bytes),
+        filters_per_session: limits.max_filters_per_session,
+        retained_messages: limits.retained_count,
+        retained_bytes: bytes(limits.retained_bytes),
+        receive_maximum: limits.receive_maximum,
+        ..BrokerLimits::default()
+    }
+}

@@ -1,0 +1,289 @@
+//! How the gateway is: one snapshot for the control socket, `/metrics` and the health checks.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use tidegate_adapter_api::{Counters, Health};
+
+use crate::{
+    broker::{BrokerHandle, ListenerCounters},
+    clock::Clock,
+    config::Durability,
+    ingest::Ingest,
+    store::{Admission, StoreStatus},
+    supervise::Conditions,
+    uplink::UplinkStatus,
+};
+
+/// Tells how the journal is.
+pub type StoreTeller = Box<dyn Fn() -> StoreStatus + Send + Sync>;
+
+/// Everything that can be asked how it is.
+pub struct Status {
+    /// The id of the gateway.
+    pub gateway: String,
+    /// The clocks.
+    pub clock: Clock,
+    /// When a message counts as safe.
+    pub durability: Durability,
+    /// Tells how the journal is.
+    pub store: StoreTeller,
+    /// The broker core.
+    pub broker: BrokerHandle,
+    /// What came in.
+    pub ingest: Ingest,
+    /// The MQTT listeners, if there are any.
+    pub mqtt: Option<Arc<ListenerCounters>>,
+    /// The uplinks, by name.
+    pub uplinks: Vec<(String, UplinkStatus)>,
+    /// The counters of the adapters, by name.
+    pub adapters: Vec<(String, Counters)>,
+    /// Which supervised parts are running.
+    pub conditions: Conditions,
+    /// Why the last change of the mapping files was not applied, if it was not.
+    pub mapping_error: Mutex<Option<String>>,
+    /// Which load of the mappings is in force.
+    pub mapping_generation: Mutex<u64>,
+    /// Why the gateway is not ready, if it is not.
+    pub not_ready: Mutex<Option<String>>,
+}
+
+impl Status {
+    /// Returns the same with what a walk through the journal counts.
+    pub async fn audit(&self) -> Value {
+        let mut status = self.to_json();
+        for (name, uplink) in &self.uplinks {
+            let audit = uplink.audit().await;
+            // The books are read again: they may have moved while the journal was walked.
+            status["uplinks"][name] = uplink.to_json();
+            status["uplinks"][name]["audit"] = audit;
+        }
+        status
+    }
+
+    /// Returns one snapshot of everything, as `tidegate status --json` prints it.
+    pub fn to_json(&self) -> Value {
+        let uplinks: Map<String, Value> =
+            self.uplinks.iter().map(|(name, uplink)| (name.clone(), uplink.to_json())).collect();
+        let adapters: Map<String, Value> =
+            self.adapters.iter().map(|(name, counters)| (name.clone(), counters_json(counters))).collect();
+        json!({
+            "gateway": self.gateway,
+            "version": env!("CARGO_PKG_VERSION"),
+            "ready": self.not_ready.lock().is_none(),
+            "not-ready-because": *self.not_ready.lock(),
+            "uptime-seconds": self.clock.uptime().as_secs(),
+            "durability": durability(self.durability),
+            "uplinks": uplinks,
+            "not-admitted": self.not_admitted(),
+            "left-out": self.ingest.left_out(),
+            "mapping": {
+                "generation": *self.mapping_generation.lock(),
+                "error": *self.mapping_error.lock(),
+                "faults": self.ingest.faults(),
+            },
+            "broker": self.broker_json(),
+            "store": store_json(&(self.store)()),
+            "adapters": adapters,
+            "parts": self.conditions.to_json(),
+        })
+    }
+
+    /// What was lost before the append, by reason: outside the equation of the ledger.
+    fn not_admitted(&self) -> Map<String, Value> {
+        let mut reasons: Map<String, Value> =
+            self.ingest.not_admitted().into_iter().map(|(reason, count)| (reason.into(), count.into())).collect();
+        let unconfirmed = self.broker.core().counters().not_admitted;
+        if unconfirmed > 0 {
+            reasons.insert("qos-0".into(), unconfirmed.into());
+        }
+        reasons
+    }
+
+    fn broker_json(&self) -> Value {
+        use std::sync::atomic::Ordering::Relaxed;
+        let core = self.broker.core();
+        let (summary, counters) = (core.summary(), core.counters().clone());
+        drop(core);
+        let listener = self.mqtt.as_ref();
+        json!({
+            "connections": listener.map_or(0, |listener| listener.open.load(Relaxed)),
+            "connections-accepted": listener.map_or(0, |listener| listener.accepted.load(Relaxed)),
+            "connections-refused": listener.map_or(0, |listener| listener.refused.load(Relaxed)),
+            "protocol-errors": listener.map_or(0, |listener| listener.protocol_errors.load(Relaxed)),
+            "login-failures": listener.map_or(0, |listener| listener.login_failures.load(Relaxed)),
+            "sessions": summary.sessions,
+            "connected": summary.connected,
+            "subscriptions": summary.subscriptions,
+            "queued": summary.queued,
+            "retained": summary.retained,
+            "retained-bytes": summary.retained_bytes,
+            "received": counters.received,
+            "delivered": counters.delivered,
+            "expired": counters.expired,
+            "dropped": {
+                "queue-full": counters.dropped_queue_full,
+                "reader-full": counters.dropped_local_full,
+                "not-authorized": counters.denied,
+            },
+        })
+    }
+}
+
+fn store_json(store: &StoreStatus) -> Value {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    json!({
+        "accepting": store.admission == Admission::Accepting,
+        "segments": store.segments,
+        "journal-bytes": store.journal_bytes,
+        "free-bytes": store.free_bytes,
+        "reserve-bytes": store.reserve_bytes,
+        "waiting-bytes": store.waiting_bytes,
+        "oldest-unsynced-micros": store.oldest_unsynced.map_or(0, micros),
+        "sync-last-micros": micros(store.sync_last),
+        "sync-p50-micros": micros(store.sync_p50),
+        "sync-p99-micros": micros(store.sync_p99),
+        "quarantined-bytes": store.quarantined_bytes,
+        "damages": store.damages,
+        "commits": store.counters.commits,
+        "written-bytes": store.counters.bytes_written,
+        "checkpoint-bytes": store.counters.checkpoint_bytes,
+    })
+}
+
+fn counters_json(counters: &Counters) -> Value {
+    let mut by_name: Map<String, Value> = Map::new();
+    for sample in counters.samples() {
+        let reasons = by_name.entry(sample.name).or_insert_with(|| json!({}));
+        if let Value::Object(reasons) = reasons {
+            reasons.insert(sample.reason.into(), sample.value.into());
+        }
+    }
+    by_name.into()
+}
+
+fn durability(durability: Durability) -> String {
+    match durability {
+        Durability::Ack => "ack".into(),
+        Durability::Interval(interval) => format!("interval {} ms", interval.as_millis()),
+        Durability::Memory => "memory".into(),
+    }
+}
+
+impl Health for Status {
+    fn not_ready(&self) -> Option<String> {
+        self.not_ready.lock().clone()
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::with_capacity(4_096);
+        let status = self.to_json();
+        gauge(&mut text, "tidegate_uptime_seconds", &status["uptime-seconds"]);
+        for (name, uplink) in &self.uplinks {
+            uplink_metrics(&mut text, name, &uplink.to_json());
+        }
+        by_reason(&mut text, "tidegate_not_admitted_total", "reason", &status["not-admitted"]);
+        by_reason(&mut text, "tidegate_left_out_total", "reason", &status["left-out"]);
+        by_reason(&mut text, "tidegate_mapping_faults_total", "reason", &status["mapping"]["faults"]);
+        let broker = &status["broker"];
+        for (key, name) in [
+            ("connections", "tidegate_mqtt_connections"),
+            ("sessions", "tidegate_mqtt_sessions"),
+            ("subscriptions", "tidegate_mqtt_subscriptions"),
+            ("queued", "tidegate_mqtt_queued_messages"),
+            ("retained", "tidegate_mqtt_retained_messages"),
+            ("retained-bytes", "tidegate_mqtt_retained_bytes"),
+        ] {
+            gauge(&mut text, name, &broker[key]);
+        }
+        for (key, name) in [
+            ("connections-accepted", "tidegate_mqtt_connections_accepted_total"),
+            ("connections-refused", "tidegate_mqtt_connections_refused_total"),
+            ("protocol-errors", "tidegate_mqtt_protocol_errors_total"),
+            ("login-failures", "tidegate_mqtt_login_failures_total"),
+            ("received", "tidegate_messages_received_total"),
+            ("delivered", "tidegate_messages_delivered_total"),
+            ("expired", "tidegate_messages_expired_total"),
+        ] {
+            counter(&mut text, name, &broker[key]);
+        }
+        by_reason(&mut text, "tidegate_messages_dropped_total", "reason", &broker["dropped"]);
+        if let Value::Object(store) = &status["store"] {
+            for (key, value) in store.iter().filter(|(_, value)| value.is_number()) {
+                gauge(&mut text, &format!("tidegate_store_{}", key.replace('-', "_")), value);
+            }
+        }
+        for (adapter, counters) in &self.adapters {
+            for sample in counters.samples() {
+                let name = format!("tidegate_{}_total", sample.name);
+                line(&mut text, &name, &[("adapter", adapter), ("reason", sample.reason)], &sample.value.into());
+            }
+        }
+        text.push_str("# EOF\n");
+        text
+    }
+}
+
+fn uplink_metrics(text: &mut String, name: &str, uplink: &Value) {
+    let labels = [("uplink", name)];
+    for key in ["received", "delivered", "expired"] {
+        line(text, &format!("tidegate_uplink_{key}_total"), &labels, &uplink[key]);
+    }
+    line(text, "tidegate_uplink_queued", &labels, &uplink["queued"]);
+    for (key, label) in [("filtered", "rule"), ("dropped", "reason")] {
+        if let Value::Object(counts) = &uplink[key] {
+            for (value, count) in counts {
+                line(text, &format!("tidegate_uplink_{key}_total"), &[("uplink", name), (label, value)], count);
+            }
+        }
+    }
+    let flag = |key: &str| Value::from(u8::from(uplink[key] == Value::Bool(true)));
+    line(text, "tidegate_uplink_connected", &labels, &flag("connected"));
+    line(text, "tidegate_uplink_balanced", &labels, &flag("balanced"));
+}
+
+fn gauge(text: &mut String, name: &str, value: &Value) {
+    line(text, name, &[], value);
+}
+
+fn counter(text: &mut String, name: &str, value: &Value) {
+    line(text, name, &[], value);
+}
+
+fn by_reason(text: &mut String, name: &str, label: &str, counts: &Value) {
+    if let Value::Object(counts) = counts {
+        for (reason, count) in counts {
+            line(text, name, &[(label, reason)], count);
+        }
+    }
+}
+
+/// Appends one sample of the OpenMetrics text format, section "Text format".
+fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: &Value) {
+    if !value.is_number() {
+        return;
+    }
+    text.push_str(name);
+    for (index, (label, value)) in labels.iter().enumerate() {
+        text.push(if index == 0 { '{' } else { ',' });
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        write!(text, "{label}=\"{value}\"").expect("a String takes everything");
+    }
+    if !labels.is_empty() {
+        text.push('}');
+    }
+    writeln!(text, " {value}").expect("a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_are_escaped() {
+        let mut text = String::new();
+        line(&mut text, "a_total", &[("rule", "x\"y\\z\n")], &3.into());
+        assert_eq!(text, "a_total{rule=\"x\\\"y\\\\z\\n\"} 3\n");
+    }
+}

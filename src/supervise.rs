@@ -1,0 +1,182 @@
+//! Stages and their tasks: the only place that spawns, restarts and stops them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::{task::JoinSet, time::timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// First pause before a failed run starts again.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Longest pause after transient failures.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Pause after failures that time alone does not mend.
+const BACKOFF_LASTING: Duration = Duration::from_secs(300);
+/// A run that lasted this long has shown that it works; the next pause is the first one again.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// One stretch of the pipeline: its tasks, and the switch that stops them.
+#[derive(Debug)]
+pub struct Stage {
+    name: &'static str,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Stage {
+    /// Makes a stage without tasks.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, stop: CancellationToken::new(), tasks: JoinSet::new() }
+    }
+
+    /// Returns the switch that its tasks watch.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.child_token()
+    }
+
+    /// Starts a task. It ends by itself soon after the stop token is cancelled.
+    pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Asks every task to finish, waits until `deadline`, then aborts what is left.
+    pub async fn stop(mut self, deadline: Instant) {
+        self.stop.cancel();
+        let drained = timeout_at(deadline.into(), async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if let Err(panic) = ended
+                    && panic.is_panic()
+                {
+                    error!(stage = self.name, "A task panicked");
+                }
+            }
+        })
+        .await;
+        if drained.is_err() {
+            let tasks = self.tasks.len();
+            warn!(stage = self.name, tasks, "Stage missed the deadline, aborting its tasks");
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+/// How a part of the gateway fares: shown in status.
+#[derive(Clone, Debug, Default)]
+pub struct Condition {
+    /// Why it is not running, if it is not.
+    pub error: Option<String>,
+    /// How often it was started again.
+    pub restarts: u64,
+}
+
+/// The conditions of all supervised parts. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions(Arc<Mutex<BTreeMap<String, Condition>>>);
+
+impl Conditions {
+    /// Returns all conditions as JSON, by name.
+    pub fn to_json(&self) -> serde_json::Value {
+        let conditions = self.0.lock();
+        conditions
+            .iter()
+            .map(|(name, condition)| {
+                (name.clone(), json!({ "error": condition.error, "restarts": condition.restarts }))
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    fn set(&self, name: &str, error: Option<String>, restarted: bool) {
+        let mut conditions = self.0.lock();
+        let condition = conditions.entry(name.into()).or_default();
+        condition.error = error;
+        condition.restarts += u64::from(restarted);
+    }
+}
+
+/// What the supervisor has to know about the end of a run.
+pub trait Failure: fmt::Display {
+    /// Returns whether the same attempt may succeed later without anyone stepping in.
+    fn is_transient(&self) -> bool;
+}
+
+impl Failure for tidegate_adapter_api::AdapterError {
+    fn is_transient(&self) -> bool {
+        Self::is_transient(self)
+    }
+}
+
+/// Runs something until `stop` is cancelled, and again after each failure.
+///
+/// Transient failures pause for 1 s, doubling to 60 s; lasting ones and panics for 5 minutes. Each pause is
+/// shortened or lengthened by up to a quarter, so that many do not come back together.
+pub async fn keep_running<R, F, E>(name: String, stop: CancellationToken, conditions: Conditions, mut run: R)
+where
+    R: FnMut() -> F,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: Failure + Send + 'static,
+{
+    let mut backoff = BACKOFF_FIRST;
+    conditions.set(&name, None, false);
+    loop {
+        let started = Instant::now();
+        let mut task = JoinSet::new();
+        task.spawn(run());
+        let failure = match task.join_next().await {
+            Some(Ok(Ok(()))) | None => return,
+            Some(Ok(Err(failure))) => Some(failure),
+            Some(Err(_)) => None,
+        };
+        if stop.is_cancelled() {
+            return;
+        }
+        if started.elapsed() >= STABLE_AFTER {
+            backoff = BACKOFF_FIRST;
+        }
+        let transient = failure.as_ref().is_some_and(Failure::is_transient);
+        let pause = jittered(if transient { backoff } else { BACKOFF_LASTING });
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+        let error = failure.map_or_else(|| "panicked".to_owned(), |failure| failure.to_string());
+        if transient {
+            warn!(part = %name, %error, retry_ms = pause.as_millis(), "A part of the gateway failed");
+        } else {
+            error!(part = %name, %error, retry_ms = pause.as_millis(), "A part of the gateway needs attention");
+        }
+        conditions.set(&name, Some(error), true);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        info!(part = %name, "Starting a part of the gateway again");
+        conditions.set(&name, None, false);
+    }
+}
+
+/// Returns `pause` give or take a quarter.
+pub fn jittered(pause: Duration) -> Duration {
+    // The hasher of the standard library is seeded by the system; nothing here needs better randomness.
+    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+    let permille = u32::try_from(750 + seed % 501).expect("at most 1250");
+    pause * permille / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_a_quarter() {
+        for _ in 0..100 {
+            let pause = jittered(Duration::from_secs(4));
+            assert!((Duration::from_secs(3)..=Duration::from_secs(5)).contains(&pause), "{pause:?}");
+        }
+    }
+}
