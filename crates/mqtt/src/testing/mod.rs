@@ -8,7 +8,7 @@ use tidegate_model::{Topic, TopicFilter};
 pub(crate) use self::strategies::{any_packet, any_version};
 use crate::{
     Limits, PacketId, ProtocolError, ProtocolVersion,
-    packet::{Packet, SubscriptionKey},
+    packet::{Packet, PublishPacket, SubscriptionKey},
 };
 
 /// Returns a packet as it stands on the wire.
@@ -49,6 +49,11 @@ pub(crate) fn field(bytes: impl AsRef<[u8]>) -> Vec<u8> {
 
 pub(crate) fn topic(text: &str) -> Topic {
     Topic::new(text).unwrap()
+}
+
+/// The plainest PUBLISH there is.
+pub(crate) fn qos0() -> Packet {
+    Packet::Publish(PublishPacket::new(topic("t"), "x".into()))
 }
 
 pub(crate) fn packet_id(number: u16) -> PacketId {
