@@ -50,6 +50,8 @@ impl MappingSet {
                 complete = false;
                 continue;
             };
+            // What stands where the syntax is broken was guessed.
+            complete &= !issues.has_damage(file.span.source);
             complete &= read::file(table, environment, &mut drafts, issues);
         }
         report_clashes(&drafts, issues);

@@ -54,9 +54,19 @@ impl Parser<'_> {
                 }
             }
             Function::Lookup => {
+                if matches!(arguments[0].code, Code::Constant(_)) {
+                    let message = "what is looked up is always the same";
+                    let hint = "look up something of the reading, such as `value`";
+                    self.fault(arguments[0].range.clone(), message, hint);
+                }
                 for pair in arguments[1..].chunks_exact(2) {
                     self.check_comparison(Comparison::Equal, &arguments[0], &pair[0]);
                 }
+            }
+            Function::Default if !arguments[0].types.intersects(Types::NULL) => {
+                let message = "this always has a value";
+                let hint = "write it alone; `default` is for members that may be missing";
+                self.fault(arguments[0].range.clone(), message, hint);
             }
             _ => {}
         }
@@ -75,9 +85,11 @@ impl Parser<'_> {
         if !fits {
             let message =
                 format!("{} cannot compare {} with {}", operator.sign(), left.types, right.types);
-            let strings = ours.intersects(Types::STRING) || theirs.intersects(Types::STRING);
-            let numbers = ours.intersects(Types::NUMBER) || theirs.intersects(Types::NUMBER);
-            let hint = match (operator.is_equality(), strings && numbers) {
+            let mixed = |one: Types, other: Types| {
+                one.without(Types::NULL) == Types::STRING && other.intersects(Types::NUMBER)
+            };
+            let mixed = mixed(ours, theirs) || mixed(theirs, ours);
+            let hint = match (operator.is_equality(), mixed) {
                 (_, true) => "number(x) reads a number from a string; strings stand in quotes",
                 (true, false) => "compare two of a kind",
                 (false, false) => "only numbers and strings have an order",

@@ -122,9 +122,8 @@ impl Function {
             Self::Bit | Self::Bool => Types::BOOLEAN.or(Types::NULL),
             Self::Number => Types::NUMBER.or(Types::NULL),
             Self::String => Types::STRING.or(null),
-            Self::Default => {
-                arguments[0].without(Types::NULL).or(arguments.get(1).copied().unwrap_or(null))
-            }
+            // The first argument may be null: an expression in which it cannot is refused.
+            Self::Default => arguments[0].without(Types::NULL).or(arguments[1]),
             Self::Lookup => {
                 let results = arguments[1..]
                     .chunks(2)

@@ -209,6 +209,12 @@ impl Expression {
         self.types.intersects(Types::accepted_by(wanted))
     }
 
+    /// Returns whether the check of types expected such a result.
+    #[cfg(test)]
+    fn allows(&self, result: &Value) -> bool {
+        self.types.intersects(Types::of_value(result))
+    }
+
     /// Returns whether every result is a number, or no value.
     pub(crate) fn is_numeric(&self) -> bool {
         self.types.without(Types::NUMBER.or(Types::NULL)).is_empty()

@@ -78,6 +78,10 @@ impl Parser<'_> {
         let start = self.previous_range().start;
         let condition = self.expression()?;
         self.want(&condition, Types::BOOLEAN, "`if`", "true or false");
+        if let Code::Constant(Constant::Boolean(truth)) = condition.code {
+            let message = format!("this is always {truth}");
+            self.fault(condition.range.clone(), message, "write the result alone");
+        }
         self.expect_word("then")?;
         let first = self.expression()?;
         self.expect_word("else")?;

@@ -32,6 +32,22 @@ impl Types {
         }
     }
 
+    /// The type that a value has.
+    #[cfg(test)]
+    pub(super) fn of_value(value: &tidegate_model::Value) -> Self {
+        use tidegate_model::Value;
+        match value {
+            Value::Null => Self::NULL,
+            Value::Boolean(_) => Self::BOOLEAN,
+            Value::Integer(_) | Value::Unsigned(_) => Self::INTEGER,
+            Value::Float(_) | Value::Double(_) => Self::DOUBLE,
+            Value::String(_) => Self::STRING,
+            Value::Bytes(_) => Self::BYTES,
+            Value::Array(_) => Self::ARRAY,
+            Value::Document(_) => Self::DOCUMENT,
+        }
+    }
+
     /// Which results `type = "…"` takes.
     pub(super) fn accepted_by(wanted: ValueType) -> Self {
         match wanted {

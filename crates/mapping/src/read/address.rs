@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate_model::{AdapterName, NodePattern, NodePatternError, PathPattern, PathPatternError};
 use tidegate_settings::{Issue, Issues, Node, TableReader, nearest, read};
 
-use super::Left;
+use super::{Left, place};
 use crate::TopicPattern;
 use crate::set::Environment;
 use crate::topic::{Wildcards, names_in};
@@ -18,7 +18,9 @@ const SAMPLING_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads `resource` of `[[coap]]`.
 pub(super) fn resource(table: &mut TableReader<'_>, issues: &mut Issues) -> Left<PathPattern> {
-    misplaced(table, &[("path", "resource"), ("filter", "resource")], issues);
+    if let Some(left) = misplaced(table, ["path", "filter"], "resource", issues) {
+        return left;
+    }
     let left = path_pattern(table, "resource", "\"/sensors/{room}/temperature\"", issues);
     if let Some(pattern) = &left.address
         && first_segment(pattern) == ".well-known"
@@ -32,7 +34,9 @@ pub(super) fn resource(table: &mut TableReader<'_>, issues: &mut Issues) -> Left
 
 /// Reads `path` of `[[http]]`.
 pub(super) fn path(table: &mut TableReader<'_>, issues: &mut Issues) -> Left<PathPattern> {
-    misplaced(table, &[("resource", "path"), ("filter", "path")], issues);
+    if let Some(left) = misplaced(table, ["resource", "filter"], "path", issues) {
+        return left;
+    }
     let left = path_pattern(table, "path", "\"/ingest/{device}\"", issues);
     if let Some(pattern) = &left.address
         && let Some(reserved) = RESERVED.iter().find(|word| **word == first_segment(pattern))
@@ -46,7 +50,9 @@ pub(super) fn path(table: &mut TableReader<'_>, issues: &mut Issues) -> Left<Pat
 
 /// Reads `filter` of `[[mqtt]]`.
 pub(super) fn filter(table: &mut TableReader<'_>, issues: &mut Issues) -> Left<TopicPattern> {
-    misplaced(table, &[("resource", "filter"), ("path", "filter")], issues);
+    if let Some(left) = misplaced(table, ["resource", "path"], "filter", issues) {
+        return left;
+    }
     let span = table.value_span("filter");
     let (address, written) = left_side(table, "filter", "\"legacy/{id}/T\"", parse_filter, issues);
     let names = match &address {
@@ -138,18 +144,26 @@ fn left_side<P>(
     table.required_like(key, example, read, issues).unwrap_or_default()
 }
 
-/// Refuses keys that name the address in another protocol.
-fn misplaced(
+/// Refuses a key that names the address in another protocol, and takes its captures for those of the address.
+fn misplaced<A>(
     table: &mut TableReader<'_>,
-    keys: &[(&'static str, &'static str)],
+    wrong_keys: [&'static str; 2],
+    right_key: &'static str,
     issues: &mut Issues,
-) {
-    for (wrong, right) in keys {
-        if table.has(wrong) && !table.has(right) {
-            let message = format!("`{wrong}` belongs to another protocol");
-            table.refuse(wrong, &message, &format!("write `{right}`"), issues);
-        }
+) -> Option<Left<A>> {
+    if table.has(right_key) {
+        return None;
     }
+    let wrong_key = wrong_keys.into_iter().find(|key| table.has(key))?;
+    let span = table.key_span(wrong_key)?;
+    let node = table.take(wrong_key)?;
+    let message = format!("`{wrong_key}` belongs to another protocol");
+    issues.error(span, message, format!("write `{right_key}`"));
+    Some(Left {
+        address: None,
+        names: names_in(node.as_str().unwrap_or_default()),
+        span: node.span,
+    })
 }
 
 fn parse_path(node: &Node, text: &str, issues: &mut Issues) -> Option<PathPattern> {
@@ -202,7 +216,7 @@ fn parse_filter(node: &Node, text: &str, issues: &mut Issues) -> Option<TopicPat
         Ok(pattern) => Some(pattern),
         Err(fault) => {
             let message = format!("`{text}` is not a filter: {fault}");
-            issues.error(node.span_within(fault.range), message, fault.hint);
+            issues.error(place(node, fault.range), message, fault.hint);
             None
         }
     }

@@ -3,7 +3,7 @@
 use tidegate_model::{CaptureName, Each, PayloadFormat, Presentation, Qos, Unit, ValueType};
 use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 
-use super::Kind;
+use super::{Kind, place};
 use crate::TopicTemplate;
 use crate::expression::{Expression, ResultKind, Scope, is_reserved};
 
@@ -137,8 +137,9 @@ fn with_member(
     if names.contains(&member) {
         let message = "`{member}` is the name of a member here, and the address captures it too";
         issues.error(table.value_span("each"), message, "give the capture another name");
+    } else {
+        names.push(member);
     }
-    names.push(member);
     names
 }
 
@@ -169,7 +170,7 @@ fn read_expression(
             Ok(expression) => Some(expression),
             Err(faults) => {
                 for fault in faults {
-                    issues.error(node.span_within(fault.range), fault.message, fault.hint);
+                    issues.error(place(node, fault.range), fault.message, fault.hint);
                 }
                 None
             }
@@ -240,12 +241,15 @@ fn read_topic(
             Ok(template) => template,
             Err(fault) => {
                 let message = format!("`{text}` is not a topic: {fault}");
-                issues.error(node.span_within(fault.range), message, fault.hint);
+                issues.error(place(node, fault.range), message, fault.hint);
                 return None;
             }
         };
         if let Some(each) = each
-            && !template.uses(names.len() - 1)
+            && !names
+                .iter()
+                .position(|it| it.as_str() == MEMBER)
+                .is_some_and(|at| template.uses(at))
         {
             let message = format!("with each = \"{}\" all members get one topic", each.as_str());
             issues.error(node.span, message, "put `{member}` into the topic");

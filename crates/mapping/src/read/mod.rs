@@ -4,8 +4,10 @@ mod address;
 mod common;
 mod writable;
 
+use std::ops::Range;
+
 use tidegate_model::{CaptureName, Presentation};
-use tidegate_settings::{Issues, Span, TableReader};
+use tidegate_settings::{Issues, Node, Span, TableReader};
 
 use crate::entry::{Address, Entry, NodeAddressPattern};
 use crate::set::{Environment, Inverse};
@@ -46,6 +48,14 @@ struct Left<A> {
     /// The captures that can be used on the right.
     names: Vec<CaptureName>,
     span: Span,
+}
+
+/// Returns the place of a part of a string; the whole of it where it is empty and nothing could be marked.
+fn place(node: &Node, range: Range<usize>) -> Span {
+    match node.as_str() {
+        Some("") | None => node.span,
+        Some(_) => node.span_within(range),
+    }
 }
 
 /// Reads one file; returns whether every entry could be read.
