@@ -1,1 +1,50 @@
-//! t
+//! Wrong configurations written by hand (main.23). The folder `wrong` holds the cases: in each file they are
+//! divided by `====`; a line `---- PATH` begins a file of the case, `---- found` what must be found, all of
+//! it, in order, as `file:line:column `marked text` message | hint`. `tidegate.toml:` is left out.
+
+use crate::harness::{Case, check};
+
+#[test]
+fn gateway_and_files() {
+    check(&Case::all_of(include_str!("wrong/gateway.txt")));
+}
+
+#[test]
+fn store_and_limits() {
+    check(&Case::all_of(include_str!("wrong/store_and_limits.txt")));
+}
+
+#[test]
+fn listeners() {
+    check(&Case::all_of(include_str!("wrong/listeners.txt")));
+}
+
+#[test]
+fn opcua_servers() {
+    check(&Case::all_of(include_str!("wrong/opcua.txt")));
+}
+
+#[test]
+fn principals_and_access() {
+    check(&Case::all_of(include_str!("wrong/principals_and_access.txt")));
+}
+
+#[test]
+fn uplinks() {
+    check(&Case::all_of(include_str!("wrong/uplinks.txt")));
+}
+
+#[test]
+fn syntax() {
+    check(&Case::all_of(include_str!("wrong/syntax.txt")));
+}
+
+#[test]
+fn yaml() {
+    check(&Case::all_of(include_str!("wrong/yaml.txt")));
+}
+
+#[test]
+fn mapping_files() {
+    check(&Case::all_of(include_str!("wrong/mapping_files.txt")));
+}

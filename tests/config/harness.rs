@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 use tidegate::config::{Environment, Loaded, load_with};
@@ -35,10 +35,6 @@ impl Folder {
         Self { folder }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
     pub(crate) fn file(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
@@ -51,7 +47,7 @@ impl Folder {
             "CREDENTIALS_DIRECTORY" => Some(credentials.clone()),
             _ => None,
         });
-        load_with(&self.file(file), &environment).unwrap()
+        load_with(&self.file(file), 0, &environment).unwrap()
     }
 
     /// Writes what was found as `file:line:column "marked text" severity: message | hint`, without the path of
@@ -80,22 +76,78 @@ impl Folder {
     }
 }
 
-/// Loads one file and returns what was found.
-pub(crate) fn issues_of(name: &str, text: &str) -> Vec<String> {
-    let folder = Folder::with(&[(name, text), ("mappings/press-hall.toml", PRESS_HALL_MAPPING)]);
-    let loaded = folder.load(name);
-    assert_eq!(loaded.config.is_none(), loaded.issues.has_errors(), "{text}");
-    folder.lines(&loaded)
+/// Files, of which the first is loaded, and what must be found in them.
+pub(crate) struct Case {
+    files: Vec<(String, String)>,
+    expected: Vec<String>,
 }
 
-/// Compares what was found with what was expected, for all cases at once.
-pub(crate) fn compare(cases: impl IntoIterator<Item = (String, Vec<String>, Vec<String>)>) {
+impl Case {
+    /// Reads the cases of a file of the folder `wrong`.
+    pub(crate) fn all_of(text: &str) -> Vec<Self> {
+        text.split("====\n").filter(|case| !case.is_empty()).map(Self::read).collect()
+    }
+
+    /// Makes the case of a configuration in TOML next to the example's mapping file.
+    pub(crate) fn of_toml(text: &str, expected: impl IntoIterator<Item = String>) -> Self {
+        let mapping = ("mappings/press-hall.toml".to_owned(), PRESS_HALL_MAPPING.to_owned());
+        let files = vec![("tidegate.toml".to_owned(), text.to_owned()), mapping];
+        Self { files, expected: expected.into_iter().collect() }
+    }
+
+    fn read(text: &str) -> Self {
+        let mut sections: Vec<(String, String)> = text
+            .strip_prefix("---- ")
+            .unwrap()
+            .split("\n---- ")
+            .map(|section| {
+                let (name, text) = section.split_once('\n').unwrap_or((section, ""));
+                (
+                    name.to_owned(),
+                    if text.is_empty() {
+                        String::new()
+                    } else {
+                        format!("{}\n", text.trim_end_matches('\n'))
+                    },
+                )
+            })
+            .collect();
+        let (name, found) = sections.pop().unwrap();
+        assert_eq!(name, "found", "the last section says what is found: {text}");
+        Self { files: sections, expected: found.lines().map(str::to_owned).collect() }
+    }
+
+    fn found(&self) -> Vec<String> {
+        let files: Vec<(&str, &str)> =
+            self.files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let folder = Folder::with(&files);
+        let loaded = folder.load(files[0].0);
+        assert_eq!(loaded.config.is_none(), loaded.issues.has_errors(), "{}", files[0].1);
+        let lines = folder.lines(&loaded).into_iter();
+        lines
+            .map(|line| line.strip_prefix("tidegate.toml:").map(str::to_owned).unwrap_or(line))
+            .collect()
+    }
+}
+
+/// Compares what is found with what must be, for all cases at once.
+pub(crate) fn check(cases: &[Case]) {
+    assert!(!cases.is_empty());
     let mut wrong = Vec::new();
-    for (case, found, expected) in cases {
-        if found != expected {
-            let (found, expected) = (found.join("\n  "), expected.join("\n  "));
-            wrong.push(format!("=== {case}\nfound\n  {found}\nexpected\n  {expected}"));
+    for case in cases {
+        let found = case.found();
+        if found != case.expected {
+            let files: String =
+                case.files.iter().map(|(name, text)| format!("---- {name}\n{text}")).collect();
+            let (found, expected) = (found.join("\n"), case.expected.join("\n"));
+            wrong.push(format!("====\n{files}---- found\n{found}\n(expected)\n{expected}\n"));
         }
     }
-    assert!(wrong.is_empty(), "{} cases are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases are wrong:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.concat()
+    );
 }

@@ -10,7 +10,7 @@ use crate::{Entry, Issues, Node, NodeValue, Span, Table, nearest};
 /// *parser* is any `Fn(&Node, &mut Issues) -> Option<T>`; [`read`](crate::read) has the common ones.
 ///
 /// Every key that was asked for is *known*: [`finish`](Self::finish) suggests the nearest of them in place of
-/// an unknown one, so ask for all keys before.
+/// an unknown one, and reports required ones that miss, so ask for all keys before and always end with it.
 #[derive(Debug)]
 #[must_use = "call `finish`, or unknown keys stay unnoticed"]
 pub struct TableReader<'a> {
@@ -19,6 +19,7 @@ pub struct TableReader<'a> {
     path: String,
     taken: Vec<bool>,
     known: Vec<&'static str>,
+    missing: Vec<(&'static str, String)>,
 }
 
 impl<'a> TableReader<'a> {
@@ -55,7 +56,14 @@ impl<'a> TableReader<'a> {
             return None;
         };
         let taken = vec![false; table.entries.len()];
-        Some(Self { table, span: node.span, path: path.into(), taken, known: Vec::new() })
+        Some(Self {
+            table,
+            span: node.span,
+            path: path.into(),
+            taken,
+            known: Vec::new(),
+            missing: Vec::new(),
+        })
     }
 
     /// Returns the place of the table.
@@ -109,7 +117,7 @@ impl<'a> TableReader<'a> {
         match self.take(key) {
             Some(node) => parser(node, issues),
             None => {
-                self.report_missing(key, example, issues);
+                self.missing.push((key, example.to_owned()));
                 None
             }
         }
@@ -155,7 +163,7 @@ impl<'a> TableReader<'a> {
         issues: &mut Issues,
     ) -> Vec<T> {
         let Some(node) = self.take(key) else {
-            self.report_missing(key, example, issues);
+            self.missing.push((key, example.to_owned()));
             return Vec::new();
         };
         if node.as_array().is_some_and(<[Node]>::is_empty) {
@@ -178,6 +186,20 @@ impl<'a> TableReader<'a> {
     ) -> Option<T> {
         let node = self.take(key)?;
         read(TableReader::new(node, self.path_of(key), issues)?, issues)
+    }
+
+    /// Reads a table that must be there; where it misses, the hint shows `example`.
+    pub fn required_table<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        read: impl FnOnce(TableReader<'a>, &mut Issues) -> Option<T>,
+        issues: &mut Issues,
+    ) -> Option<T> {
+        if !self.has(key) {
+            self.missing.push((key, example.to_owned()));
+        }
+        self.table(key, read, issues)
     }
 
     /// Reads an array of tables, `[[key]]`, that may be left out.
@@ -222,12 +244,16 @@ impl<'a> TableReader<'a> {
         rest
     }
 
-    /// Reports every key that was not taken, with the nearest known one.
+    /// Reports every key that was not taken, with the nearest known one, and every required key that misses,
+    /// unless it seems to be one of those.
     pub fn finish(mut self, issues: &mut Issues) {
         for entry in self.take_rest() {
             let name = &entry.key.name;
             let hint = match nearest(name, self.known.iter().copied()) {
-                Some(key) => format!("did you mean `{key}`?"),
+                Some(key) => {
+                    self.missing.retain(|(missing, _)| *missing != key);
+                    format!("did you mean `{key}`?")
+                }
                 None => self.known_keys(),
             };
             let message = match self.path.as_str() {
@@ -235,6 +261,12 @@ impl<'a> TableReader<'a> {
                 path => format!("unknown key `{name}` in `{path}`"),
             };
             issues.error(entry.key.span, message, hint);
+        }
+        // Where the syntax is broken, the key may stand there.
+        if !issues.has_damage(self.span.source) {
+            for (key, example) in &self.missing {
+                self.report_missing(key, example, issues);
+            }
         }
     }
 
@@ -246,10 +278,6 @@ impl<'a> TableReader<'a> {
     }
 
     fn report_missing(&self, key: &str, example: &str, issues: &mut Issues) {
-        // The key may stand where the syntax is broken.
-        if issues.has_damage(self.span.source) {
-            return;
-        }
         let message = match self.path.as_str() {
             "" => format!("`{key}` is missing"),
             path => format!("`{key}` is missing in `{path}`"),

@@ -1,0 +1,246 @@
+//! Reads the file and the mapping files it names.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use tidegate_mapping::MappingSet;
+use tidegate_model::AdapterName;
+use tidegate_settings::{Format, Issue, Issues, Node, SourceId, Sources, parse};
+
+use super::context::{Context, Environment};
+use super::files::{self, FILES_MAX};
+use super::gateway::MappingGlob;
+use super::mask;
+use super::root::{Config, Found};
+
+/// A configuration with everything that was found in it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the files say; `None` if anything in them is wrong.
+    pub config: Option<Config>,
+    /// The texts, for showing `issues`.
+    pub sources: Sources,
+    /// Every problem of all files, in the order of the files and of the places in them.
+    pub issues: Issues,
+    /// The mapping files as trees, sorted by path.
+    pub mapping_files: Vec<MappingFile>,
+    /// What the mapping files say; `None` if anything in them is wrong.
+    pub mapping: Option<MappingSet>,
+}
+
+/// A mapping file as a tree.
+#[derive(Debug)]
+pub struct MappingFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its text.
+    pub source: SourceId,
+    /// Its content.
+    pub root: Node,
+}
+
+/// Why a configuration file could not be read at all.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The name does not tell the language.
+    #[error("{}: a configuration file ends in `.toml`, `.yaml` or `.yml`", .path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be read as text.
+    #[error("{}: the file {reason}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, to follow "the file".
+        reason: String,
+    },
+}
+
+/// Reads a configuration file and the mapping files it names, with the environment of this process.
+///
+/// # Errors
+///
+/// Only if the configuration file itself cannot be read; every problem in it, and in the mapping files, is in
+/// [`Loaded::issues`].
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    load_generation(path, 0)
+}
+
+/// Does the same as [`load`] for the time `generation` that the mapping files are read.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_generation(path: &Path, generation: u64) -> Result<Loaded, LoadError> {
+    load_with(path, generation, &Environment::of_process())
+}
+
+/// Does the same as [`load_generation`], in a given environment.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_with(
+    path: &Path,
+    generation: u64,
+    environment: &Environment<'_>,
+) -> Result<Loaded, LoadError> {
+    let (format, text) = read_config(path)?;
+    let directory = directory_of(path);
+    let context = Context { directory, environment };
+    let mut sources = Sources::default();
+    let mut issues = Issues::default();
+    let source = sources.add(path.display().to_string(), text);
+    let root = parse(source, format, sources.text(source), &mut issues);
+    let mut found = Found::default();
+    let config = root.and_then(|root| Config::read(&root, &context, &mut found, &mut issues));
+    let mapping_files = load_mappings(&found.mappings, directory, &mut sources, &mut issues);
+    if found.more_servers || issues.has_damage(source) {
+        // One mistake, one message: the servers that mappings name may stand in the wrong part.
+        found.opcua_servers.extend(mapping_files.iter().flat_map(mentioned_servers));
+    }
+    let mapping = compile(&mapping_files, found, generation, &mut issues);
+    let mut issues = mask::mask_issues(issues, &sources);
+    issues.sort();
+    let config = config.filter(|_| !issues.has_errors());
+    Ok(Loaded { config, sources, issues, mapping_files, mapping })
+}
+
+/// Returns the paths of the mapping files that a configuration file names, sorted; none if it cannot be read.
+///
+/// Cheap enough to be called every few seconds, to see which files have changed.
+pub fn mapping_paths(path: &Path) -> Vec<PathBuf> {
+    let Ok((format, text)) = read_config(path) else { return Vec::new() };
+    let mut sources = Sources::default();
+    let source = sources.add(path.display().to_string(), text);
+    let mut issues = Issues::default();
+    let root = parse(source, format, sources.text(source), &mut issues);
+    let gateway = root.as_ref().and_then(|root| root.as_table()?.value("gateway")?.as_table());
+    let globs =
+        gateway.and_then(|gateway| gateway.value("mappings")?.as_array()).unwrap_or_default();
+    let globs = globs.iter().filter_map(|node| MappingGlob::read(node, &mut issues));
+    let paths: BTreeSet<PathBuf> = globs
+        .flat_map(|glob| files::expand(directory_of(path), &glob.pattern).unwrap_or_default())
+        .collect();
+    paths.into_iter().collect()
+}
+
+fn read_config(path: &Path) -> Result<(Format, String), LoadError> {
+    let Some(format) = path.to_str().and_then(Format::from_name) else {
+        return Err(LoadError::UnknownFormat { path: path.to_owned() });
+    };
+    let unreadable = |error: files::TextError| LoadError::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    Ok((format, files::read_text(path).map_err(unreadable)?))
+}
+
+/// Returns the folder to which the paths of a file are relative.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// Hands the mapping files to the mapping language.
+fn compile(
+    files: &[MappingFile],
+    found: Found,
+    generation: u64,
+    issues: &mut Issues,
+) -> Option<MappingSet> {
+    let opcua_servers = found.opcua_servers;
+    let environment = tidegate_mapping::Environment { opcua_servers, generation };
+    let roots: Vec<Node> = files.iter().map(|file| file.root.clone()).collect();
+    MappingSet::compile(&roots, &environment, issues)
+}
+
+/// Returns the servers that a mapping file mentions.
+fn mentioned_servers(file: &MappingFile) -> impl Iterator<Item = AdapterName> {
+    let entries = file.root.as_table().and_then(|root| root.value("opcua")?.as_array());
+    entries
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|entry| AdapterName::new(entry.as_table()?.value("server")?.as_str()?).ok())
+}
+
+fn load_mappings(
+    globs: &[MappingGlob],
+    directory: &Path,
+    sources: &mut Sources,
+    issues: &mut Issues,
+) -> Vec<MappingFile> {
+    let mut seen = BTreeSet::new();
+    let mut loaded = Vec::new();
+    for glob in globs {
+        for path in expand(glob, directory, issues) {
+            if seen.insert(path.clone()) {
+                loaded.extend(load_mapping(path, glob, sources, issues));
+            }
+        }
+    }
+    loaded.sort_by(|left, right| left.path.cmp(&right.path));
+    loaded
+}
+
+/// Finds the files that an entry of `mappings` means.
+fn expand(glob: &MappingGlob, directory: &Path, issues: &mut Issues) -> Vec<PathBuf> {
+    let pattern = &glob.pattern;
+    match files::expand(directory, pattern) {
+        Ok(paths) if paths.is_empty() && files::is_glob(pattern) => {
+            let issue = Issue::hint(glob.at, format!("no file matches `{pattern}`"));
+            issues.push(issue.with_hint("remove it, or put a mapping file there"));
+            Vec::new()
+        }
+        Ok(paths) if paths.is_empty() => {
+            let place = directory.join(pattern);
+            let message = format!("there is no file `{}`", place.display());
+            issues.error(glob.at, message, "paths are relative to the file that names them");
+            Vec::new()
+        }
+        Ok(paths) if paths.len() > FILES_MAX => {
+            let message = format!("`{pattern}` matches more than {FILES_MAX} files");
+            issues.error(glob.at, message, "name fewer files");
+            Vec::new()
+        }
+        Ok(paths) => paths,
+        Err(error) => {
+            let message = format!("the files of `{pattern}` cannot be listed: {error}");
+            issues.error(glob.at, message, "let the user the gateway runs as read the folder");
+            Vec::new()
+        }
+    }
+}
+
+fn load_mapping(
+    path: PathBuf,
+    glob: &MappingGlob,
+    sources: &mut Sources,
+    issues: &mut Issues,
+) -> Option<MappingFile> {
+    let shown = path.display();
+    let Some(format) = path.to_str().and_then(Format::from_name) else {
+        let message = format!("`{shown}` is neither TOML nor YAML");
+        issues.error(glob.at, message, "mapping files end in `.toml`, `.yaml` or `.yml`");
+        return None;
+    };
+    match files::read_text(&path) {
+        Ok(text) => {
+            let source = sources.add(shown.to_string(), text);
+            let root = parse(source, format, sources.text(source), issues)?;
+            Some(MappingFile { path, source, root })
+        }
+        Err(error) => {
+            let message = format!("`{shown}` {error}");
+            issues.error(
+                glob.at,
+                message,
+                "mapping files are text in UTF-8 that the gateway may read",
+            );
+            None
+        }
+    }
+}

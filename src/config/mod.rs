@@ -1,0 +1,46 @@
+//! The tables of the configuration file: from the tree of `crates/settings` to checked domain types.
+//!
+//! [`load`] reads the file and the mapping files it names, and reports every problem of all of them at once.
+//! Behind it nothing is text any more: a [`Config`] needs no further check. Every default is a constant of
+//! the module that reads the key. Secrets come from credentials, files or the environment; [`Secret`] does
+//! not print them, and [`render`] masks what looks like one in the lines it shows.
+
+mod access;
+mod context;
+mod files;
+mod gateway;
+mod limits;
+mod listener;
+mod load;
+mod mask;
+mod opcua;
+mod principal;
+mod render;
+mod root;
+mod secret;
+mod store;
+mod tls;
+mod unique;
+mod uplink;
+
+pub use context::Environment;
+pub use gateway::{GatewayConfig, GatewayId};
+pub use limits::{
+    AuthLimits, CoapLimits, DownlinkLimits, HttpLimits, JsonLimits, Limits, MqttLimits, NetLimits,
+    OpcUaLimits,
+};
+pub use listener::ListenerConfig;
+pub use load::{LoadError, Loaded, MappingFile, load, load_generation, load_with, mapping_paths};
+pub use opcua::{OpcUaConfig, OpcUaEndpoint, OpcUaLogin, OpcUaSecurity};
+pub use principal::PrincipalConfig;
+pub use render::{Style, render, render_json};
+pub use root::Config;
+pub use secret::Secret;
+pub use store::{Durability, StoreConfig};
+pub use uplink::{
+    BatchLimits, CommandsConfig, Compression, LinkHost, LinkUrl, MqttVersion, PayloadFormat,
+    TopicTemplate, TopicTemplateError, UplinkConfig, UplinkLogin, WhenFull,
+};
+
+#[cfg(test)]
+mod tests;

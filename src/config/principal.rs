@@ -1,0 +1,86 @@
+//! `[[principal]]`: who may log in.
+
+use tidegate_model::Principal;
+use tidegate_settings::{Issues, Node, TableReader, read};
+
+use super::context::Context;
+use super::secret::{self, Secret};
+use super::unique::Unique;
+
+/// Somebody who may log in, by password, certificate or either.
+#[derive(Clone, Debug)]
+pub struct PrincipalConfig {
+    /// The name, also the user name.
+    pub name: Principal,
+    /// The hash of the password: argon2id, in the form `$argon2id$v=19$…`.
+    pub password_hash: Option<Secret>,
+    /// The subject of the client certificate, such as `CN=press-7`.
+    pub certificate: Option<String>,
+}
+
+const NAME_HINT: &str = "use 1 to 256 bytes without `/`, `+`, `#`, `*` and control characters: names stand in \
+                         topic filters and globs";
+
+impl PrincipalConfig {
+    pub(super) fn read(
+        mut table: TableReader<'_>,
+        context: &Context<'_>,
+        names: &mut Unique,
+        issues: &mut Issues,
+    ) -> Option<Self> {
+        let name = table.required_like("name", "name = \"press-7\"", read_name, issues);
+        if let Some(name) = &name {
+            names.note(name.as_str(), table.value_span("name"), issues);
+        }
+        let hash = |node: &Node, issues: &mut Issues| read_hash(node, context, issues);
+        let password_given = table.has("password");
+        let password_hash = table.optional("password", hash, issues);
+        let certificate = table.optional("certificate", read_subject, issues);
+        if !password_given && !table.has("certificate") {
+            issues.error(
+                table.span(),
+                "nobody can log in as this principal",
+                "add `password = { file = \"…\" }` with an argon2id hash, or `certificate`",
+            );
+        }
+        table.finish(issues);
+        Some(Self { name: name?, password_hash, certificate })
+    }
+}
+
+fn read_name(node: &Node, issues: &mut Issues) -> Option<Principal> {
+    let text = read::string(node, issues)?;
+    if text == "anonymous" || text.starts_with("uplink:") {
+        let hint = "choose another name; the gateway gives this one itself";
+        issues.error(node.span, format!("the name `{text}` is taken"), hint);
+        return None;
+    }
+    let name = Principal::new(text).ok().filter(|_| !text.contains(['/', '+', '#', '*']));
+    if name.is_none() {
+        issues.error(node.span, format!("`{text}` cannot be the name of a principal"), NAME_HINT);
+    }
+    name
+}
+
+fn read_hash(node: &Node, context: &Context<'_>, issues: &mut Issues) -> Option<Secret> {
+    let secret = secret::read(node, context, issues)?;
+    if !secret.expose().starts_with("$argon2id$") {
+        issues.error(
+            node.span,
+            "the password is not an argon2id hash",
+            "`tidegate user add` makes one: it begins with `$argon2id$`",
+        );
+        return None;
+    }
+    Some(secret)
+}
+
+fn read_subject(node: &Node, issues: &mut Issues) -> Option<String> {
+    let text = read::text(node, issues)?;
+    if !text.contains('=') {
+        let hint = format!("write a subject such as \"CN={text}\"");
+        issues.error(node.span, format!("`{text}` is not the subject of a certificate"), hint);
+        return None;
+    }
+    Some(text)
+}
