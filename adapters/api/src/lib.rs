@@ -1,7 +1,10 @@
 //! The contract between the gateway and its field protocol adapters.
 //!
 //! An adapter crate depends on this crate and on the model, never on the gateway. What it gets is an
-//! [`AdapterContext`]; what it gives are readings through an [`Intake`] and outcomes of commands.
+//! [`AdapterContext`]; what it gives are readings through an [`Intake`] and outcomes of commands. How the
+//! bodies of requests become readings is the same for all of them: [`payload`].
+
+pub mod payload;
 
 mod access;
 mod adapter;
@@ -12,6 +15,8 @@ mod health;
 mod intake;
 mod point;
 mod receipt;
+#[cfg(feature = "test-kit")]
+pub mod test_kit;
 mod topic_space;
 
 pub use access::{Access, Authenticator, LoginRefusal};
