@@ -17,6 +17,8 @@ mod retained;
 mod route;
 mod session;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use self::connect::{ConnectOutcome, ConnectRefusal, ConnectRequest, Disconnect, Tick};

@@ -1,0 +1,406 @@
+//! The core with a journal on a simulated disk: what survives a power cut, and what does not.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tidegate_model::{ClientId, Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter};
+use tidegate_store::{
+    Item, Journal, JournalOptions, Position, Transaction,
+    record::MessageDecoder,
+    simulation::{Fate, SimulatedDisk},
+};
+
+use crate::{
+    Admission, Attachment, Broker, BrokerLimits, ConnectOutcome, ConnectRequest, ConnectionId,
+    Disconnect, Due, Expiry, InboundId, RetainHandling, RouteRefusal, Routing, Source,
+    SubscribeResult, SubscriptionOptions, UplinkRoute, Wake, Will, access::AccessRules,
+};
+
+#[derive(Default)]
+struct Bell(AtomicU64);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+struct House {
+    disk: SimulatedDisk,
+    journal: Journal<SimulatedDisk>,
+    core: Broker,
+    now: Timestamp,
+    connections: u64,
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+impl House {
+    fn new() -> Self {
+        Self::open(
+            SimulatedDisk::new(),
+            Timestamp::from_unix_millis(1_000_000),
+            BrokerLimits::default(),
+        )
+    }
+
+    fn open(disk: SimulatedDisk, now: Timestamp, limits: BrokerLimits) -> Self {
+        let (journal, recovery) = Journal::open(disk.clone(), JournalOptions::new(7)).unwrap();
+        let mut core = Broker::new(limits, AccessRules::default());
+        let state = recovery.state.iter().map(|(key, value)| (&key[..], &value[..]));
+        let ordinals =
+            recovery.positions.iter().map(|(taker, position)| (*taker, position.ordinal));
+        let (backlogs, errors) = core.recover(state, recovery.next_seq.previous(), ordinals, now);
+        assert_eq!(errors, []);
+        let mut decoder = MessageDecoder::new();
+        for backlog in backlogs {
+            let mut reader = journal.catalog().reader(backlog.taker, backlog.after);
+            for item in reader.next_block(10_000, 1 << 24).unwrap() {
+                match item {
+                    Item::Record { seq, ordinal, body } => {
+                        core.restore(
+                            &backlog,
+                            Position { seq, ordinal },
+                            decoder.decode(&body).unwrap(),
+                        );
+                    }
+                    Item::Damaged { .. } => panic!("nothing is damaged here"),
+                }
+            }
+        }
+        Self { disk, journal, core, now, connections: 0 }
+    }
+
+    /// Everything that was not synced is gone.
+    fn cut_power(self) -> Self {
+        let disk = self.disk.power_cut(Fate::Dropped);
+        Self::open(disk, self.now, BrokerLimits::default())
+    }
+
+    fn store(&mut self, transaction: Option<Transaction>) {
+        self.journal.write(&transaction);
+        self.journal.commit().unwrap();
+    }
+
+    fn connect(
+        &mut self,
+        client_id: &str,
+        expiry: Expiry,
+        clean_start: bool,
+        will: Option<Will>,
+    ) -> ConnectOutcome {
+        self.connections += 1;
+        let request = ConnectRequest {
+            principal: Principal::anonymous(),
+            client_id: ClientId::new(client_id).unwrap(),
+            clean_start,
+            expiry,
+            will,
+            receive_maximum: 10,
+            connection: ConnectionId(self.connections),
+            wake: Arc::new(Bell::default()),
+        };
+        let mut outcome = self.core.connect(request, self.now).unwrap();
+        self.store(outcome.transaction.take());
+        outcome
+    }
+
+    fn subscribe(&mut self, attachment: Attachment, filter: &str, qos: Qos) {
+        let filters = [(TopicFilter::new(filter).unwrap(), options(qos))];
+        let (results, transaction) = self.core.subscribe(attachment, &filters, self.now).unwrap();
+        assert_eq!(results, [SubscribeResult::Granted(qos)]);
+        self.store(transaction);
+    }
+
+    fn route(&mut self, messages: Vec<Message>, source: Source) -> Result<Routing, RouteRefusal> {
+        let mut routing = self.core.route(messages, source, Admission::Open)?;
+        self.store(routing.transaction.take());
+        Ok(routing)
+    }
+
+    fn publish(&mut self, topic: &str, payload: &str, qos: Qos) -> Routing {
+        self.route(vec![message(topic, payload, qos)], Source::Gateway).unwrap()
+    }
+
+    /// Takes what is due and returns it in short form: `topic=payload/packet id`.
+    fn take(&mut self, attachment: Attachment) -> Vec<String> {
+        let mut due = Vec::new();
+        let transaction = self.core.take_due(attachment, self.now, 100, &mut due).unwrap();
+        self.store(transaction);
+        due.iter().map(show).collect()
+    }
+
+    fn acknowledge(&mut self, attachment: Attachment, packet_id: u16) {
+        assert!(self.core.acknowledged(attachment, packet_id).unwrap());
+        let progress = self.core.take_progress(attachment);
+        self.store(progress);
+    }
+}
+
+fn options(qos: Qos) -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::Send,
+        identifier: None,
+    }
+}
+
+fn message(topic: &str, payload: &str, qos: Qos) -> Message {
+    Message {
+        topic: Topic::new(topic).unwrap(),
+        payload: Payload::bytes(Bytes::copy_from_slice(payload.as_bytes())),
+        qos,
+        retain: false,
+        properties: None,
+        publisher: Principal::anonymous(),
+        arrival: Timestamp::default(),
+    }
+}
+
+fn show(due: &Due) -> String {
+    match due {
+        Due::Release { packet_id } => format!("release/{packet_id}"),
+        Due::Publish { delivery, packet_id, dup } => {
+            let payload = delivery.routed.message.payload.to_bytes();
+            let payload = String::from_utf8_lossy(&payload).into_owned();
+            let id = packet_id.map_or(String::new(), |id| format!("/{id}"));
+            let marks = [(*dup, "!"), (delivery.retain, "r")]
+                .iter()
+                .filter(|(set, _)| *set)
+                .map(|(_, mark)| *mark)
+                .collect::<String>();
+            format!("{}={payload}{id}{marks}", delivery.routed.message.topic)
+        }
+    }
+}
+
+/// main.7, D6: what was not acknowledged comes again after a crash, in order; what was does not.
+#[test]
+fn a_persistent_session_survives_a_power_cut() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "hall1/#", Qos::AtLeastOnce);
+    for payload in ["1", "2", "3"] {
+        assert!(house.publish("hall1/t", payload, Qos::AtLeastOnce).awaited);
+    }
+    assert_eq!(house.take(attachment), ["hall1/t=1/1", "hall1/t=2/2", "hall1/t=3/3"]);
+    house.acknowledge(attachment, 1);
+    house.acknowledge(attachment, 3);
+
+    let mut house = house.cut_power();
+    let outcome = house.connect("a", Expiry::After(HOUR), false, None);
+    assert!(outcome.session_present);
+    assert_eq!(house.take(outcome.attachment), ["hall1/t=2/1"]);
+    house.publish("hall1/t", "4", Qos::AtLeastOnce);
+    assert_eq!(house.take(outcome.attachment), ["hall1/t=4/2"]);
+}
+
+/// D9: a clean start ends the old session for good.
+#[test]
+fn a_clean_start_forgets() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "#", Qos::AtLeastOnce);
+    house.publish("t", "1", Qos::AtLeastOnce);
+    let outcome = house.connect("a", Expiry::AtDisconnect, true, None);
+    assert!(!outcome.session_present);
+    assert_eq!(house.take(outcome.attachment), Vec::<String>::new());
+    let mut house = house.cut_power();
+    assert!(!house.connect("a", Expiry::After(HOUR), false, None).session_present);
+}
+
+/// D3, D4: a packet identifier of quality of service 2 is remembered across a crash until it is released.
+#[test]
+fn an_exactly_once_publication_is_taken_once() {
+    let mut house = House::new();
+    let receiver = house.connect("in", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(receiver, "#", Qos::AtLeastOnce);
+    let sender = house.connect("out", Expiry::After(HOUR), true, None).attachment;
+    let source = Source::ExactlyOnce(sender.session(), 9);
+    let routing = house.route(vec![message("t", "1", Qos::ExactlyOnce)], source).unwrap();
+    assert!(routing.awaited);
+
+    let mut house = house.cut_power();
+    let sender = house.connect("out", Expiry::After(HOUR), false, None).attachment;
+    assert_eq!(house.core.inbound_id(sender, 9).unwrap().0, InboundId::Repeated);
+    let (known, transaction) = house.core.released(sender, 9).unwrap();
+    assert!(known);
+    house.store(transaction);
+    let mut house = house.cut_power();
+    let sender = house.connect("out", Expiry::After(HOUR), false, None).attachment;
+    assert_eq!(house.core.inbound_id(sender, 9).unwrap().0, InboundId::New);
+    let receiver = house.connect("in", Expiry::After(HOUR), false, None).attachment;
+    assert_eq!(house.take(receiver), ["t=1/1"]);
+}
+
+/// D7: an outgoing exchange of quality of service 2 goes on with the same identifier where it was.
+#[test]
+fn an_exactly_once_delivery_goes_on_where_it_was() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "#", Qos::ExactlyOnce);
+    for payload in ["1", "2"] {
+        house.publish("t", payload, Qos::ExactlyOnce);
+    }
+    assert_eq!(house.take(attachment), ["t=1/1", "t=2/2"]);
+    let transaction = house.core.received(attachment, 1).unwrap().expect("it is in flight");
+    house.store(transaction);
+
+    let mut house = house.cut_power();
+    let attachment = house.connect("a", Expiry::After(HOUR), false, None).attachment;
+    assert_eq!(house.take(attachment), ["release/1", "t=2/2!"]);
+    let (known, transaction) = house.core.completed(attachment, 1).unwrap();
+    assert!(known);
+    house.store(transaction);
+    let progress = house.core.take_progress(attachment);
+    house.store(progress);
+    let mut house = house.cut_power();
+    let attachment = house.connect("a", Expiry::After(HOUR), false, None).attachment;
+    assert_eq!(house.take(attachment), ["t=2/2!"]);
+}
+
+/// D12: the retained message that was acknowledged is there after a crash; an empty one clears the slot.
+#[test]
+fn retained_messages_survive() {
+    let mut house = House::new();
+    for (payload, qos) in [("1", Qos::AtLeastOnce), ("2", Qos::AtLeastOnce)] {
+        let retained = Message { retain: true, ..message("t", payload, qos) };
+        assert!(house.route(vec![retained], Source::Gateway).unwrap().awaited);
+    }
+    let mut house = house.cut_power();
+    let attachment = house.connect("a", Expiry::AtDisconnect, true, None).attachment;
+    house.subscribe(attachment, "+", Qos::AtMostOnce);
+    assert_eq!(house.take(attachment), ["t=2r"]);
+    house
+        .route(
+            vec![Message { retain: true, ..message("t", "", Qos::AtLeastOnce) }],
+            Source::Gateway,
+        )
+        .unwrap();
+    let mut house = house.cut_power();
+    assert_eq!(house.core.summary().retained, 0);
+    let attachment = house.connect("a", Expiry::AtDisconnect, true, None).attachment;
+    house.subscribe(attachment, "+", Qos::AtMostOnce);
+    assert_eq!(house.take(attachment), Vec::<String>::new());
+}
+
+/// D11: the will of a connection that the crash ended is published after the restart, once.
+#[test]
+fn a_will_survives_a_power_cut() {
+    let mut house = House::new();
+    let will =
+        Will { message: message("will", "gone", Qos::AtLeastOnce), delay: Duration::from_secs(5) };
+    house.connect("a", Expiry::After(HOUR), true, Some(will));
+    let mut house = house.cut_power();
+    assert!(house.core.tick(house.now).wills.is_empty(), "its delay has not passed");
+    house.now = house.now.saturating_add(Duration::from_secs(5));
+    let tick = house.core.tick(house.now);
+    assert_eq!(tick.wills.len(), 1);
+    house.store(tick.transaction);
+    let mut house = house.cut_power();
+    house.now = house.now.saturating_add(HOUR);
+    assert!(house.core.tick(house.now).wills.is_empty(), "it was published");
+}
+
+#[test]
+fn a_will_is_published_unless_the_client_says_good_bye() {
+    let mut house = House::new();
+    let will =
+        || Some(Will { message: message("will", "gone", Qos::AtMostOnce), delay: Duration::ZERO });
+    let attachment = house.connect("a", Expiry::AtDisconnect, true, will()).attachment;
+    assert!(
+        house
+            .core
+            .disconnect(attachment, Disconnect::Normal { expiry: None }, house.now)
+            .unwrap()
+            .wills
+            .is_empty()
+    );
+    let attachment = house.connect("a", Expiry::AtDisconnect, true, will()).attachment;
+    assert_eq!(
+        house.core.disconnect(attachment, Disconnect::Abnormal, house.now).unwrap().wills.len(),
+        1
+    );
+}
+
+/// A second connection takes the session over; the first finds itself superseded and its will is published.
+#[test]
+fn a_takeover_supersedes_the_first_connection() {
+    let mut house = House::new();
+    let will = Will { message: message("will", "gone", Qos::AtMostOnce), delay: Duration::ZERO };
+    let first = house.connect("a", Expiry::AtDisconnect, true, Some(will)).attachment;
+    let second = house.connect("a", Expiry::AtDisconnect, true, None);
+    assert_eq!(second.wills.len(), 1);
+    let mut due = Vec::new();
+    assert!(house.core.take_due(first, house.now, 1, &mut due).is_err());
+    assert!(house.core.take_due(second.attachment, house.now, 1, &mut due).is_ok());
+}
+
+#[test]
+fn a_session_ends_when_its_time_has_passed() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "#", Qos::AtLeastOnce);
+    let tick =
+        house.core.disconnect(attachment, Disconnect::Normal { expiry: None }, house.now).unwrap();
+    house.store(tick.transaction);
+    house.now = house.now.saturating_add(HOUR);
+    let tick = house.core.tick(house.now);
+    house.store(tick.transaction);
+    assert_eq!(house.core.summary().sessions, 0);
+    assert!(!house.publish("t", "1", Qos::AtLeastOnce).awaited, "nobody needs it durable any more");
+}
+
+#[test]
+fn the_window_and_the_queue_are_bounded() {
+    let limits = BrokerLimits { queue_messages: 12, ..BrokerLimits::default() };
+    let mut house = House::open(SimulatedDisk::new(), Timestamp::default(), limits);
+    let attachment = house.connect("a", Expiry::AtDisconnect, true, None).attachment;
+    house.subscribe(attachment, "#", Qos::AtLeastOnce);
+    for number in 0..20 {
+        house.publish("t", &number.to_string(), Qos::AtLeastOnce);
+    }
+    assert_eq!(house.core.counters().dropped_queue_full, 8);
+    assert_eq!(house.take(attachment).len(), 10, "the receive maximum of the client");
+    house.acknowledge(attachment, 1);
+    assert_eq!(house.take(attachment), ["t=10/11"]);
+}
+
+/// Storage that is full refuses what must be durable and passes the rest (promise A4).
+#[test]
+fn a_full_journal_refuses_what_must_be_durable() {
+    let mut house = House::new();
+    let taker = house.core.uplink_taker("cloud", &mut Transaction::new());
+    house.core.add_uplink(UplinkRoute {
+        taker,
+        selects: Arc::new(|topic| topic.as_str().starts_with("up/")),
+        refuses: Arc::new(|| false),
+    });
+    let mut route = |topic, qos| {
+        house.core.route(vec![message(topic, "1", qos)], Source::Gateway, Admission::Closed)
+    };
+    assert_eq!(route("up/t", Qos::AtLeastOnce).unwrap_err(), RouteRefusal::StorageFull);
+    assert!(route("local", Qos::AtLeastOnce).unwrap().transaction.is_none());
+    assert!(route("up/t", Qos::AtMostOnce).unwrap().transaction.is_none());
+    assert_eq!(house.core.counters().not_admitted, 1);
+    assert_eq!(house.core.ordinal(taker), 0, "nothing was numbered");
+}
+
+/// Overlapping subscriptions give one delivery, with the highest quality of service.
+#[test]
+fn overlapping_subscriptions_deliver_once() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::AtDisconnect, true, None).attachment;
+    house.subscribe(attachment, "a/+", Qos::AtMostOnce);
+    house.subscribe(attachment, "a/#", Qos::AtLeastOnce);
+    house.publish("a/b", "1", Qos::ExactlyOnce);
+    assert_eq!(house.take(attachment), ["a/b=1/1"]);
+}
