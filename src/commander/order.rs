@@ -7,7 +7,9 @@ use tidegate_model::{
     Command, CommandId, CommandKind, CommandOutcome, OutcomeKind, Principal, Timestamp, Topic, Value, json,
 };
 
-use crate::uplink::CommandAck;
+use tidegate_uplink::ReplyTo;
+
+use crate::uplink::{CommandAck, IncomingCommand};
 
 /// How long a command lives that does not say so itself.
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(10);
@@ -26,6 +28,8 @@ pub enum CommandOrigin {
         uplink: Arc<str>,
         /// Tells the cloud that the command is safe; sent once.
         ack: Option<CommandAck>,
+        /// Where the cloud wants the outcome too.
+        reply_to: Option<ReplyTo>,
     },
 }
 
@@ -38,8 +42,8 @@ pub struct CommandOrder {
     payload: Bytes,
     principal: Principal,
     origin: CommandOrigin,
-    /// A value that was decoded already, from BSON.
-    decoded: Option<Value>,
+    /// What the payload was decoded to already, or why that failed.
+    decoded: Option<Result<Value, String>>,
 }
 
 impl CommandOrder {
@@ -48,10 +52,25 @@ impl CommandOrder {
         Self { target, kind, payload, principal, origin, decoded: None }
     }
 
-    /// Takes the value that the payload was decoded to, in place of reading it as JSON.
-    pub fn with_decoded(mut self, value: Value) -> Self {
-        self.decoded = Some(value);
-        self
+    /// Takes a command that an uplink brought; its payload has been decoded.
+    pub fn from_cloud(command: IncomingCommand) -> Self {
+        let decoded = if command.retained {
+            Err("a command cannot be retained: it would be carried out again and again".to_owned())
+        } else {
+            command.value.map_err(|error| format!("the payload cannot be read: {error}"))
+        };
+        Self {
+            target: command.target,
+            kind: command.kind,
+            payload: command.payload,
+            principal: Principal::uplink(&command.uplink),
+            origin: CommandOrigin::Cloud {
+                uplink: command.uplink.as_str().into(),
+                ack: Some(command.ack),
+                reply_to: command.reply_to,
+            },
+            decoded: Some(decoded),
+        }
     }
 
     /// Returns who asked.
@@ -98,7 +117,7 @@ impl CommandOrder {
     /// The outcome that says what is wrong.
     pub fn parse(&self, now: Timestamp) -> Result<(Command, Topic), CommandOutcome> {
         let value = match &self.decoded {
-            Some(value) => value.clone(),
+            Some(decoded) => decoded.clone().map_err(CommandOutcome::refused)?,
             None => self.read_payload()?,
         };
         let mut command = Command { id: None, kind: self.kind, value, expires: now.saturating_add(LIFETIME_DEFAULT) };

@@ -37,9 +37,9 @@ pub(super) fn tell(desk: &Desk, order: &CommandOrder, id: Option<&CommandId>, ou
             desk.publish(topic.clone(), body, Some(properties), order.principal(), now);
         }
         CommandOrigin::Local { response: None } => {}
-        CommandOrigin::Cloud { uplink, .. } => {
+        CommandOrigin::Cloud { uplink, reply_to, .. } => {
             if let Some(sender) = desk.uplinks.get(&**uplink) {
-                sender.send(order.target(), body);
+                sender.send_to(order.target(), reply_to.as_ref(), body);
             }
         }
     }
