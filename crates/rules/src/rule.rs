@@ -34,6 +34,11 @@ impl RuleName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the name as shared text.
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl fmt::Display for RuleName {

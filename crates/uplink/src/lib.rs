@@ -1,1 +1,41 @@
 //! Batching, encoders, delivery window and ledger of an uplink, without I/O.
+//!
+//! [`Core`] is the uplink as a state machine: records and acknowledgements go in, changes for the
+//! journal and publications for the cloud come out. [`decoder`] is the way back from a payload to
+//! readings, [`downlink`] reads what comes down.
+
+pub mod decoder;
+pub mod downlink;
+
+mod backoff;
+mod bson;
+mod content;
+mod core;
+mod decision;
+mod encoder;
+mod gaps;
+mod keys;
+mod ledger;
+mod outbox;
+mod payload;
+mod settings;
+mod streams;
+mod wire;
+
+pub use self::backoff::{Backoff, Failure};
+pub use self::content::{Column, Content, Gap};
+pub use self::core::{
+    Ack, Core, Disconnect, Load, Moved, Now, OpenError, Outgoing, SendId, Status, Write, WriteId,
+    saved_cursor,
+};
+pub use self::encoder::{Compressor, Encoder, Publication};
+pub use self::keys::{Change, Keys};
+pub use self::ledger::{DropReason, Ledger, Outcomes};
+pub use self::outbox::{Outbox, Outcome, OutcomeId, ReplyTo};
+pub use self::payload::reading;
+pub use self::settings::{
+    BatchLimits, Compression, Encoding, Format, Settings, TopicTemplate, TopicTemplateError,
+    WhenFull,
+};
+pub use self::streams::{StreamId, UNKNOWN_STREAM};
+pub use self::wire::Malformed;

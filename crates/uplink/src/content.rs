@@ -1,0 +1,217 @@
+//! The readings of a batch, by stream.
+
+use tidegate_model::{Clock, Reading, Status, Timestamp, Topic, Unit, Value};
+
+use crate::{bson::size_bound, ledger::DropReason, streams::StreamId};
+
+/// Consecutive readings of one stream with one unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its topic.
+    pub topic: Topic,
+    /// The unit of all values, if known.
+    pub unit: Option<Unit>,
+    /// The stream's number of the first reading; the others follow.
+    pub first: u64,
+    /// The readings' own times.
+    pub times: Vec<Timestamp>,
+    /// The values, one a time.
+    pub values: Vec<Value>,
+    /// The statuses that are not good, by index, in order.
+    pub statuses: Vec<(usize, Status)>,
+}
+
+impl Column {
+    fn new(stream: StreamId, topic: Topic, unit: Option<Unit>, first: u64) -> Self {
+        Self {
+            stream,
+            topic,
+            unit,
+            first,
+            times: Vec::new(),
+            values: Vec::new(),
+            statuses: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, reading: &Reading) {
+        if reading.status != Status::GOOD {
+            self.statuses.push((self.values.len(), reading.status));
+        }
+        self.times.push(reading.time());
+        self.values.push(reading.value.clone());
+    }
+
+    /// Returns the readings `from..to` of this column as a column.
+    fn slice(&self, from: usize, to: usize) -> Self {
+        let statuses = self.statuses.iter().filter(|(at, _)| (from..to).contains(at));
+        Self {
+            stream: self.stream,
+            topic: self.topic.clone(),
+            unit: self.unit.clone(),
+            first: self.first + from as u64,
+            times: self.times[from..to].to_vec(),
+            values: self.values[from..to].to_vec(),
+            statuses: statuses.map(|(at, status)| (at - from, *status)).collect(),
+        }
+    }
+
+    /// Returns how many readings there are.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Returns whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Returns the status of the reading at `index`.
+    pub fn status(&self, index: usize) -> Status {
+        match self.statuses.binary_search_by_key(&index, |(at, _)| *at) {
+            Ok(found) => self.statuses[found].1,
+            Err(_) => Status::GOOD,
+        }
+    }
+}
+
+/// Numbers of one stream that will never come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its topic.
+    pub topic: Topic,
+    /// The first number.
+    pub from: u64,
+    /// The last number.
+    pub to: u64,
+    /// Why.
+    pub why: DropReason,
+}
+
+impl Gap {
+    /// Returns at most how many bytes the gap takes up in a batch.
+    pub(crate) fn size_bound(&self) -> usize {
+        64 + self.topic.as_str().len()
+    }
+}
+
+/// What one payload says: readings, and numbers that will never come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    /// The readings, in the order in which their streams first occurred.
+    pub columns: Vec<Column>,
+    /// The gaps.
+    pub gaps: Vec<Gap>,
+    /// Whether the wall clock was trusted when these were stamped.
+    pub clock: Clock,
+    /// Whether the readings waited for an outage to end.
+    pub replayed: bool,
+}
+
+impl Content {
+    /// Starts without readings.
+    pub fn new(clock: Clock, replayed: bool) -> Self {
+        Self { columns: Vec::new(), gaps: Vec::new(), clock, replayed }
+    }
+
+    /// Returns how many readings there are.
+    pub fn readings(&self) -> usize {
+        self.columns.iter().map(Column::len).sum()
+    }
+
+    /// Returns whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty() && self.gaps.is_empty()
+    }
+
+    /// Adds the reading of `stream` with `number`. `column` is where the stream's last column is; it is
+    /// set if that is another one now.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        stream: StreamId,
+        topic: &Topic,
+        column: &mut usize,
+        number: u64,
+        reading: &Reading,
+    ) {
+        if self.starts_column(stream, *column, number, reading) {
+            *column = self.columns.len();
+            self.columns.push(Column::new(stream, topic.clone(), reading.unit.clone(), number));
+        }
+        self.columns[*column].push(reading);
+    }
+
+    /// Returns whether a reading cannot go on the column.
+    #[inline]
+    pub(crate) fn starts_column(
+        &self,
+        stream: StreamId,
+        column: usize,
+        number: u64,
+        reading: &Reading,
+    ) -> bool {
+        self.columns.get(column).is_none_or(|column| {
+            column.stream != stream
+                || column.first + column.len() as u64 != number
+                || column.unit != reading.unit
+        })
+    }
+
+    /// Divides the readings into at most `parts` contents of about the same number, in order; the
+    /// gaps go with the first.
+    pub(crate) fn split(&self, parts: usize) -> Vec<Self> {
+        let each = self.readings().div_ceil(parts.max(1)).max(1);
+        let mut contents = Vec::new();
+        let mut current = Self::new(self.clock, self.replayed);
+        let mut room = each;
+        for column in &self.columns {
+            let mut from = 0;
+            while from < column.len() {
+                let to = column.len().min(from + room);
+                current.columns.push(column.slice(from, to));
+                room -= to - from;
+                from = to;
+                if room == 0 {
+                    contents.push(std::mem::replace(
+                        &mut current,
+                        Self::new(self.clock, self.replayed),
+                    ));
+                    room = each;
+                }
+            }
+        }
+        if !current.is_empty() || contents.is_empty() {
+            contents.push(current);
+        }
+        contents[0].gaps.clone_from(&self.gaps);
+        contents
+    }
+
+    /// Returns the numbers of all readings as gaps.
+    pub(crate) fn as_gaps(&self, why: DropReason) -> impl Iterator<Item = Gap> {
+        self.columns.iter().map(move |column| Gap {
+            stream: column.stream,
+            topic: column.topic.clone(),
+            from: column.first,
+            to: column.first + column.len() as u64 - 1,
+            why,
+        })
+    }
+}
+
+/// Returns at most how many bytes a reading adds to a batch in columns.
+pub(crate) fn reading_bound(topic: &Topic, reading: &Reading, starts_column: bool) -> usize {
+    let column = if starts_column {
+        96 + topic.as_str().len() + reading.unit.as_ref().map_or(0, |unit| unit.as_str().len())
+    } else {
+        0
+    };
+    let status = if reading.status == Status::GOOD { 0 } else { 40 };
+    // A type, a key of at most five digits and its end, twice: for `dt` and for `x`.
+    column + status + 2 * 7 + 8 + size_bound(&reading.value)
+}

@@ -1,0 +1,52 @@
+//! Moving the cursor past what is resolved.
+
+use super::{Core, Moved, Purpose};
+use crate::{
+    keys::{Change, Key},
+    ledger::Outcomes,
+};
+
+/// A move that the journal was asked for.
+#[derive(Debug)]
+pub(super) struct Moving {
+    pub(super) moved: Moved,
+}
+
+impl Core {
+    /// Asks the journal to move the cursor past the resolved batches at the front of the window, if
+    /// there are any and no other move is under way.
+    pub(super) fn plan_move(&mut self) {
+        if self.moving.is_some() || !self.window.front().is_some_and(|batch| batch.is_resolved()) {
+            return;
+        }
+        let mut changes: Vec<Change> = Vec::new();
+        let mut outcomes = Outcomes::default();
+        let (mut ordinals, mut bytes) = (0, 0);
+        while let Some(batch) = self.window.pop_front_if(|batch| batch.is_resolved()) {
+            changes.push(self.keys.delete(Key::Batch(batch.number)));
+            outcomes.add(&batch.outcomes);
+            ordinals += batch.ordinals;
+            bytes += batch.bytes;
+            self.cursor = batch.to;
+            for gap in batch.lost {
+                self.pending_gaps.add(gap);
+            }
+            for letter in batch.dead {
+                self.dead_letters.add(letter, &self.keys, &mut changes);
+            }
+        }
+        self.totals.add(&outcomes);
+        self.pending_gaps.save(&self.keys, &mut changes);
+        self.streams.save_numbers(&self.keys, &mut changes);
+        let next_batch = self.window.front().map_or(self.first_undecided(), |batch| batch.number);
+        changes.push(self.keys.put(Key::Books, self.books(next_batch)));
+        let cursor = self.cursor;
+        self.moving = Some(Moving { moved: Moved { cursor, ordinals, bytes, outcomes } });
+        self.write(Purpose::Move, changes);
+    }
+
+    /// Returns the number of the first batch after the window.
+    fn first_undecided(&self) -> u64 {
+        self.restoring.front().map_or(self.forming.number, |restoring| restoring.number())
+    }
+}

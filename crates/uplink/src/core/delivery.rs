@@ -1,0 +1,287 @@
+//! Sending, acknowledgements, refusals, lost connections.
+
+use std::time::Duration;
+
+use tidegate_model::Timestamp;
+
+use super::{
+    Core, Now, Outgoing, SendId, WINDOW_BATCHES,
+    batch::{Part, PartState},
+    dead_letters::DeadLetter,
+};
+use crate::{decision::GapEntry, ledger::DropReason};
+
+/// How many publications may be on their way where each reading is one.
+const WINDOW_ROWS: usize = 128;
+/// After so many connections closed running on one publication it is divided, or given up.
+const STRIKES_MAX: u8 = 3;
+/// Into how many a suspicious batch is divided.
+const DIVISION: usize = 16;
+/// What a PUBLISH packet holds beside topic and payload, at most (MQTT 5.0, section 3.3).
+const PACKET_OVERHEAD: usize = 128;
+/// Readings that waited this long for a connection are marked as replayed.
+const OUTAGE: Duration = Duration::from_secs(5);
+
+/// How the cloud answered a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// It took it.
+    Accepted,
+    /// It will never take this payload; smaller pieces of it perhaps.
+    RefusedPayload {
+        /// In its words.
+        reason: String,
+    },
+    /// It will never take anything on this topic.
+    RefusedTopic {
+        /// In its words.
+        reason: String,
+    },
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// The far side closed it: what was on its way may be the cause.
+    ByPeer,
+    /// Anything else: the network, a deadline, our own decision.
+    Otherwise,
+}
+
+/// The state of the connection, as far as the core cares.
+#[derive(Debug)]
+pub(super) struct Link {
+    up: bool,
+    /// Since when it is up or down.
+    since: Duration,
+    /// Readings that arrived earlier waited for the connection.
+    replay_before: Timestamp,
+    in_flight: usize,
+    /// How many parts are suspected of having closed a connection; they go one by one.
+    suspects: usize,
+    /// Where to look for the next part to send: batch and index.
+    next: (u64, usize),
+    /// The largest packet that the far side takes.
+    packet_bytes_max: usize,
+}
+
+impl Link {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            up: false,
+            since: now.elapsed,
+            replay_before: before(now.wall),
+            in_flight: 0,
+            suspects: 0,
+            next: (0, 0),
+            packet_bytes_max: usize::MAX,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Returns whether a reading that is decided now waited for an outage to end.
+    pub(super) fn is_replayed(&self, arrival: Timestamp, now: Now) -> bool {
+        arrival < self.replay_before
+            || (!self.up && now.elapsed.saturating_sub(self.since) > OUTAGE)
+    }
+
+    /// Notes that a part needs no more suspicion.
+    pub(super) fn forget_suspect(&mut self, part: &mut Part) {
+        if std::mem::take(&mut part.is_suspect) {
+            self.suspects -= 1;
+        }
+    }
+
+    fn limit(&self, per_reading: bool) -> usize {
+        match self.suspects {
+            0 if per_reading => WINDOW_ROWS,
+            0 => WINDOW_BATCHES,
+            _ => 1,
+        }
+    }
+}
+
+/// Returns the time before which a reading that arrived is old.
+fn before(wall: Timestamp) -> Timestamp {
+    let outage = i64::try_from(OUTAGE.as_micros()).expect("seconds");
+    Timestamp::from_unix_micros(wall.as_unix_micros().saturating_sub(outage))
+}
+
+impl Core {
+    /// Takes notice of a connection that takes packets of at most `packet_bytes_max`.
+    pub fn handle_connected(&mut self, packet_bytes_max: usize, now: Now) {
+        self.link.up = true;
+        self.link.since = now.elapsed;
+        self.link.replay_before = before(now.wall);
+        self.link.packet_bytes_max = packet_bytes_max;
+        self.link.next = (0, 0);
+        self.open_for_gaps(now);
+    }
+
+    /// Takes notice that the connection is gone. All that was not answered is sent again on the next.
+    pub fn handle_disconnected(&mut self, how: Disconnect, now: Now) {
+        if std::mem::take(&mut self.link.up) {
+            self.link.since = now.elapsed;
+        }
+        self.link.in_flight = 0;
+        self.link.next = (0, 0);
+        let mut first = None;
+        for batch in &mut self.window {
+            for part in batch.parts.iter_mut().filter(|part| part.state == PartState::Sent) {
+                part.state = PartState::Waiting;
+                if how == Disconnect::ByPeer {
+                    if !std::mem::replace(&mut part.is_suspect, true) {
+                        self.link.suspects += 1;
+                    }
+                    // Far sides take packets in order, so the first without an answer is the likeliest.
+                    if first.is_none() {
+                        part.strikes += 1;
+                        first = Some((part.id, part.strikes));
+                    }
+                }
+            }
+        }
+        if let Some((id, strikes)) = first
+            && strikes >= STRIKES_MAX
+        {
+            let reason = "the connection was closed on it three times running".to_owned();
+            self.divide_or_give_up(id, reason, STRIKES_MAX - 1);
+        }
+    }
+
+    /// Returns the next publication to send, with QoS 1 and in this order.
+    pub fn poll_send(&mut self) -> Option<Outgoing> {
+        loop {
+            let id = self.next_to_send()?;
+            let most = self.link.packet_bytes_max;
+            let part = self.part_mut(id)?;
+            let publication = part.publication.clone();
+            let size = publication.payload.len() + publication.topic.len() + PACKET_OVERHEAD;
+            if size > most {
+                let reason =
+                    format!("{size} bytes are more than the {most} that the far side takes");
+                self.divide_or_give_up(id, reason, 0);
+                self.plan_move();
+                continue;
+            }
+            part.state = PartState::Sent;
+            self.link.in_flight += 1;
+            return Some(Outgoing { id, publication });
+        }
+    }
+
+    fn next_to_send(&mut self) -> Option<SendId> {
+        let limit = self.link.limit(self.encoder.is_per_reading());
+        if !self.link.up || self.link.in_flight >= limit {
+            return None;
+        }
+        let first = self.window.front()?.number;
+        let (number, index) = self.link.next;
+        let skip = usize::try_from(number.saturating_sub(first)).ok()?;
+        for batch in self.window.iter().skip(skip) {
+            if !batch.journalled {
+                return None;
+            }
+            let from = if batch.number == number { index } else { 0 };
+            let waiting = |part: &Part| part.state == PartState::Waiting;
+            let rest = batch.parts.get(from..).unwrap_or_default();
+            if let Some(at) = rest.iter().position(waiting) {
+                self.link.next = (batch.number, from + at);
+                return Some(rest[at].id);
+            }
+            self.link.next = (batch.number + 1, 0);
+        }
+        None
+    }
+
+    /// Takes the answer to a publication of the present connection.
+    pub fn handle_ack(&mut self, id: SendId, ack: Ack) {
+        if self.part_mut(id).is_none_or(|part| part.state != PartState::Sent) {
+            return;
+        }
+        self.link.in_flight -= 1;
+        match ack {
+            Ack::Accepted => {
+                let readings = self.finish_part(id);
+                if let Some(batch) = self.batch_mut(id.batch) {
+                    batch.outcomes.delivered += readings;
+                }
+            }
+            Ack::RefusedTopic { reason } => self.give_up(id, reason),
+            Ack::RefusedPayload { reason } => self.divide_or_give_up(id, reason, 0),
+        }
+        self.plan_move();
+    }
+
+    /// Divides a part with several readings, to find the one that is at fault; gives up any other.
+    fn divide_or_give_up(&mut self, id: SendId, reason: String, strikes: u8) {
+        let Some(part) = self.part_mut(id) else { return };
+        if part.content.readings() < 2 {
+            return self.give_up(id, reason);
+        }
+        let contents = part.content.split(DIVISION);
+        let was_suspect = part.is_suspect;
+        self.last_refusal = Some(reason);
+        let mut parts = Vec::new();
+        for content in contents {
+            let single = content.readings() < 2;
+            for mut part in self.encode_parts(id.batch, content) {
+                part.is_suspect = was_suspect;
+                part.strikes = if single { 0 } else { strikes };
+                parts.push(part);
+            }
+        }
+        if was_suspect {
+            // The divided part leaves, its pieces come.
+            self.link.suspects += parts.len() - 1;
+        }
+        let Some(batch) = self.batch_mut(id.batch) else { return };
+        let Some(at) = batch.part(id) else { return };
+        batch.open_parts += parts.len() - 1;
+        batch.parts.splice(at..=at, parts);
+        self.link.next = (0, 0);
+    }
+
+    /// Counts the readings of a part as dropped and keeps its payload as a dead letter.
+    fn give_up(&mut self, id: SendId, reason: String) {
+        self.last_refusal = Some(reason.clone());
+        let readings = self.finish_part(id);
+        let Some(batch) = self.batch_mut(id.batch) else { return };
+        batch.outcomes.add_dropped(DropReason::DeadLetter, readings);
+        let Some(at) = batch.part(id) else { return };
+        let part = &batch.parts[at];
+        let gaps = part.content.as_gaps(DropReason::DeadLetter);
+        batch.lost.extend(gaps.map(|gap| GapEntry::from(&gap)));
+        if readings > 0 {
+            // The gaps that went with it go with another; those of a part without readings are what
+            // the far side refused.
+            batch.lost.extend(part.content.gaps.iter().map(GapEntry::from));
+        }
+        let topic = part.publication.topic.clone();
+        batch.dead.push(DeadLetter { topic, payload: part.publication.payload.clone(), reason });
+    }
+
+    /// Marks a part as done and returns how many readings it holds.
+    fn finish_part(&mut self, id: SendId) -> u64 {
+        let Self { window, link, .. } = self;
+        let Some(first) = window.front().map(|batch| batch.number) else { return 0 };
+        let at = usize::try_from(id.batch.saturating_sub(first)).unwrap_or(usize::MAX);
+        let Some(batch) = window.get_mut(at) else { return 0 };
+        let Some(part) = batch.parts.iter_mut().find(|part| part.id == id) else { return 0 };
+        part.state = PartState::Done;
+        link.forget_suspect(part);
+        batch.open_parts -= 1;
+        part.content.readings() as u64
+    }
+
+    fn part_mut(&mut self, id: SendId) -> Option<&mut Part> {
+        self.batch_mut(id.batch)?.parts.iter_mut().find(|part| part.id == id)
+    }
+}

@@ -1,0 +1,109 @@
+//! Letting the oldest records go when the uplink or the store is full.
+
+use super::{Core, Now, batch::PartState, forming::Mode};
+use crate::{decision::GapEntry, ledger::DropReason, settings::WhenFull};
+
+/// How much waits, and how the store is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// The size of the bodies of all records behind the cursor.
+    pub queued_bytes: u64,
+    /// Whether the store nears its reserve and asks uplinks to give something up.
+    pub store_is_tight: bool,
+}
+
+/// Under pressure of the store, this part of what waits is given up at a time.
+const TIGHT_DIVISOR: u64 = 8;
+/// Once full, so much more is given up that it does not begin again with the next record.
+const SLACK_DIVISOR: u64 = 16;
+
+impl Core {
+    /// Returns whether the front should refuse records for this uplink.
+    pub fn refuses(&self, load: Load) -> bool {
+        self.settings.when_full == WhenFull::Refuse && load.queued_bytes >= self.settings.max_bytes
+    }
+
+    /// Lets the oldest records go if too much waits. Call it when the load has changed; it does
+    /// nothing while what was given up before has not left the journal yet.
+    ///
+    /// Without a connection, decided batches go first, as they are the oldest; with one they are on
+    /// their way and stay.
+    pub fn handle_load(&mut self, load: Load, now: Now) {
+        let excess = self.excess(load);
+        if excess == 0 {
+            if self.forming.is_dropping() && self.to_drop == 0 {
+                self.stop_dropping();
+            }
+            return;
+        }
+        let mut left = excess;
+        if !self.link.is_up() {
+            left = left.saturating_sub(self.give_up_decided(left));
+        }
+        if left > 0 && self.restoring.is_empty() {
+            self.to_drop = left;
+            if !self.forming.is_dropping() {
+                self.close();
+                self.forming.mode = Mode::Dropping;
+            }
+        }
+        self.plan_move();
+        self.open_for_gaps(now);
+    }
+
+    /// Returns how many bytes must go, beside those that are about to.
+    fn excess(&self, load: Load) -> u64 {
+        if self.settings.when_full == WhenFull::Refuse {
+            return 0;
+        }
+        let resolved: u64 =
+            self.window.iter().filter(|batch| batch.open_parts == 0).map(|batch| batch.bytes).sum();
+        let moving = self.moving.as_ref().map_or(0, |moving| moving.moved.bytes);
+        let forming = if self.forming.is_dropping() { self.forming.bytes } else { 0 };
+        let waiting = load.queued_bytes.saturating_sub(resolved + moving + forming);
+        if waiting > self.settings.max_bytes {
+            return waiting - (self.settings.max_bytes - self.settings.max_bytes / SLACK_DIVISOR);
+        }
+        // One share at a time: the store must get its space back before it is asked again.
+        let nothing_leaves = resolved + moving + forming == 0;
+        if load.store_is_tight && nothing_leaves { waiting.div_ceil(TIGHT_DIVISOR) } else { 0 }
+    }
+
+    /// Notes that a record was dropped, and stops when enough were.
+    pub(super) fn note_dropped(&mut self, bytes: usize) {
+        self.to_drop = self.to_drop.saturating_sub(bytes as u64);
+        if self.to_drop == 0 {
+            self.stop_dropping();
+        }
+    }
+
+    fn stop_dropping(&mut self) {
+        self.close();
+        self.forming.mode = Mode::Deciding;
+    }
+
+    /// Gives up decided batches, oldest first, until `bytes` are reached. Returns how many were.
+    fn give_up_decided(&mut self, bytes: u64) -> u64 {
+        let mut given_up = 0;
+        for batch in &mut self.window {
+            if given_up >= bytes {
+                break;
+            }
+            if batch.open_parts == 0 {
+                continue;
+            }
+            for part in batch.parts.iter_mut().filter(|part| part.state != PartState::Done) {
+                part.state = PartState::Done;
+                self.link.forget_suspect(part);
+                batch.open_parts -= 1;
+                let readings = part.content.readings() as u64;
+                batch.outcomes.add_dropped(DropReason::Full, readings);
+                let readings = part.content.as_gaps(DropReason::Full);
+                batch.lost.extend(readings.map(|gap| GapEntry::from(&gap)));
+                batch.lost.extend(part.content.gaps.iter().map(GapEntry::from));
+            }
+            given_up += batch.bytes;
+        }
+        given_up
+    }
+}

@@ -1,0 +1,342 @@
+//! The uplink as a state machine: records in, batches out, nothing forgotten.
+//!
+//! A record is *decided* first: held back by a rule, expired, dropped, or given the next number of its
+//! stream in the batch that is being formed. When a batch is closed, all its decisions are written to
+//! the journal; only when that is durable may its publications be sent. When the cloud has
+//! acknowledged all of a batch and of those before it, the cursor moves past its records, in one
+//! journal write with the counters. After a restart the decided batches are formed again from the
+//! records, with the same numbers, whatever the rules say now; only records behind the last decided
+//! one are decided anew. So one number never names two readings, and no number is left out.
+
+use std::{collections::VecDeque, time::Duration};
+
+use thiserror::Error;
+use tidegate_model::Timestamp;
+use tidegate_rules::Rules;
+use tidegate_store::{Item, Position, record::MessageDecoder};
+
+use crate::{
+    encoder::{Encoder, Publication},
+    gaps::PendingGaps,
+    keys::{Change, Keys},
+    ledger::Outcomes,
+    settings::Settings,
+    streams::Streams,
+};
+
+mod batch;
+mod cursor;
+mod dead_letters;
+mod delivery;
+mod forming;
+mod full;
+mod intake;
+mod restore;
+mod saved;
+
+pub use self::delivery::{Ack, Disconnect};
+pub use self::full::Load;
+pub use self::saved::saved_cursor;
+
+use self::{
+    batch::Batch, cursor::Moving, dead_letters::DeadLetters, delivery::Link, forming::Forming,
+    restore::Restoring,
+};
+
+/// The moment of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time, since any fixed moment.
+    pub elapsed: Duration,
+    /// Wall-clock time.
+    pub wall: Timestamp,
+    /// Whether the wall clock is trusted; until then nothing expires.
+    pub wall_is_trusted: bool,
+}
+
+/// What the journal keeps for the uplink cannot be read. Going on would give numbers twice.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the journal's state of the uplink is malformed: {what}")]
+pub struct OpenError {
+    /// Which part.
+    pub what: &'static str,
+}
+
+/// Names a journal write until it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(u64);
+
+/// Changes that the journal must make durable, all or none, in the order of [`Core::poll_write`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// To be handed to [`Core::handle_written`].
+    pub id: WriteId,
+    /// The changes.
+    pub changes: Vec<Change>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// The decisions of a batch.
+    Decide { batch: u64 },
+    /// A move of the cursor.
+    Move,
+}
+
+/// Names a publication until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SendId {
+    batch: u64,
+    part: u64,
+}
+
+/// One publication to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To be handed to [`Core::handle_ack`].
+    pub id: SendId,
+    /// What to publish, with QoS 1.
+    pub publication: Publication,
+}
+
+/// The cursor has moved; for [`Ledger::note_moved`](crate::Ledger::note_moved).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where the cursor is now.
+    pub cursor: Position,
+    /// How many of the uplink's ordinals it has passed.
+    pub ordinals: u64,
+    /// The size of the bodies of the records passed.
+    pub bytes: u64,
+    /// What became of the records passed.
+    pub outcomes: Outcomes,
+}
+
+/// How the core is doing, for status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Batches that are decided and not yet resolved.
+    pub batches_open: usize,
+    /// Publications sent and not answered.
+    pub in_flight: usize,
+    /// When the oldest record arrived that is read and not resolved.
+    pub oldest: Option<Timestamp>,
+    /// How many streams have numbers.
+    pub streams: usize,
+    /// Why the cloud last refused something for good.
+    pub last_refusal: Option<String>,
+    /// How many payloads are kept as dead letters.
+    pub dead_letters: usize,
+}
+
+/// How many decided batches may wait for the cloud.
+pub(crate) const WINDOW_BATCHES: usize = 16;
+
+/// The logic of one uplink; see the module.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    keys: Keys,
+    rules: Rules,
+    rule_names: Vec<std::sync::Arc<str>>,
+    streams: Streams,
+    encoder: Encoder,
+    /// The decided batches of before the restart that are still to be formed again, oldest first.
+    restoring: VecDeque<Restoring>,
+    forming: Forming,
+    /// Decided batches, oldest first; their numbers follow each other.
+    window: VecDeque<Batch>,
+    pending_gaps: PendingGaps,
+    link: Link,
+    /// The last record that was read.
+    read: Position,
+    /// The last record that the journal was asked to move the cursor past.
+    cursor: Position,
+    /// Of all records that the cursor has passed in this epoch.
+    totals: Outcomes,
+    moving: Option<Moving>,
+    writes: VecDeque<Write>,
+    awaited: VecDeque<(WriteId, Purpose)>,
+    next_write: u64,
+    next_part: u64,
+    dead_letters: DeadLetters,
+    last_refusal: Option<String>,
+    decoder: MessageDecoder,
+    /// How many bytes of records are still to be dropped.
+    to_drop: u64,
+}
+
+impl Core {
+    /// Restores the uplink from the journal's entries whose keys begin with
+    /// [`Keys::prefix`](crate::Keys::prefix); entries of other keys are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if an entry cannot be read.
+    pub fn open<'e>(
+        settings: Settings,
+        entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+        now: Now,
+    ) -> Result<Self, OpenError> {
+        let keys = Keys::new(&settings.name);
+        let saved = saved::Saved::read(&keys, entries)?;
+        let streams = Streams::load(settings.streams_max, saved.topics, &saved.pages)
+            .map_err(|_| OpenError { what: "the streams" })?;
+        let rule_names = settings.rules.iter().map(|rule| rule.name.to_shared()).collect();
+        let mut core = Self {
+            rules: Rules::new(settings.rules.clone(), settings.rule_memory),
+            rule_names,
+            encoder: Encoder::new(&settings),
+            streams,
+            restoring: VecDeque::new(),
+            forming: Forming::new(saved.next_batch, saved.cursor),
+            window: VecDeque::new(),
+            pending_gaps: saved.gaps,
+            link: Link::new(now),
+            read: saved.cursor,
+            cursor: saved.cursor,
+            totals: saved.totals,
+            moving: None,
+            writes: VecDeque::new(),
+            awaited: VecDeque::new(),
+            next_write: 1,
+            next_part: 1,
+            dead_letters: saved.dead_letters,
+            last_refusal: None,
+            decoder: MessageDecoder::new(),
+            to_drop: 0,
+            settings,
+            keys,
+        };
+        core.prepare_restore(saved.batches)?;
+        Ok(core)
+    }
+
+    /// Returns the settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns where to read on: after the last record that was handed in.
+    pub fn position(&self) -> Position {
+        self.read
+    }
+
+    /// Returns the last record that the cursor has passed.
+    pub fn cursor(&self) -> Position {
+        self.cursor
+    }
+
+    /// Returns what became of all records that the cursor has passed in this epoch.
+    pub fn totals(&self) -> &Outcomes {
+        &self.totals
+    }
+
+    /// Returns whether another item may be handed in now.
+    pub fn wants_items(&self) -> bool {
+        let unresolved = self.unresolved();
+        let settled = self.window.len() - unresolved;
+        !self.restoring.is_empty()
+            || (self.forming.is_dropping() && settled < 4 * WINDOW_BATCHES)
+            || (unresolved < WINDOW_BATCHES && settled < 4 * WINDOW_BATCHES)
+    }
+
+    /// Takes the next item of the journal's reader, in order.
+    pub fn handle_item(&mut self, item: &Item, now: Now) {
+        match item {
+            Item::Record { seq, ordinal, body } => {
+                self.handle_record(Position { seq: *seq, ordinal: *ordinal }, body, now);
+            }
+            Item::Damaged { records, position, .. } => {
+                self.handle_damaged(*position, *records, now);
+            }
+        }
+        self.plan_move();
+    }
+
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout), if ever.
+    ///
+    /// A batch that would only wait for room in the window goes on filling instead.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        if self.unresolved() >= WINDOW_BATCHES {
+            return None;
+        }
+        self.forming.opened().map(|opened| opened + self.settings.batch.age)
+    }
+
+    /// Closes the batch that is being formed if it is old enough.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.poll_timeout().is_some_and(|deadline| deadline <= now.elapsed) {
+            self.close();
+        }
+    }
+
+    /// Closes the batch that is being formed, whatever its age.
+    pub fn flush(&mut self) {
+        self.close();
+    }
+
+    /// Returns the next write for the journal. Writes must become durable in this order.
+    pub fn poll_write(&mut self) -> Option<Write> {
+        self.writes.pop_front()
+    }
+
+    /// Takes notice that a write is durable.
+    pub fn handle_written(&mut self, id: WriteId, now: Now) -> Option<Moved> {
+        let at = self.awaited.iter().position(|(awaited, _)| *awaited == id)?;
+        let (_, purpose) = self.awaited.remove(at)?;
+        let moved = match purpose {
+            Purpose::Decide { batch } => {
+                if let Some(batch) = self.batch_mut(batch) {
+                    batch.journalled = true;
+                }
+                None
+            }
+            Purpose::Move => self.moving.take().map(|moving| moving.moved),
+        };
+        self.plan_move();
+        self.open_for_gaps(now);
+        moved
+    }
+
+    /// Returns how the core is doing.
+    pub fn status(&self) -> Status {
+        let unresolved = self.window.iter().filter(|batch| !batch.is_resolved());
+        let oldest = unresolved.clone().find_map(|batch| batch.oldest);
+        Status {
+            batches_open: unresolved.count(),
+            in_flight: self.link.in_flight(),
+            oldest: oldest.or(self.forming.oldest()),
+            streams: self.streams.len(),
+            last_refusal: self.last_refusal.clone(),
+            dead_letters: self.dead_letters.len(),
+        }
+    }
+
+    /// Returns whether nothing is left to be written, sent or answered.
+    pub fn is_idle(&self) -> bool {
+        self.window.is_empty()
+            && self.awaited.is_empty()
+            && self.restoring.is_empty()
+            && self.forming.is_empty()
+    }
+
+    fn unresolved(&self) -> usize {
+        self.window.iter().filter(|batch| !batch.is_resolved()).count()
+    }
+
+    fn write(&mut self, purpose: Purpose, changes: Vec<Change>) {
+        let id = WriteId(self.next_write);
+        self.next_write += 1;
+        self.writes.push_back(Write { id, changes });
+        self.awaited.push_back((id, purpose));
+    }
+
+    fn batch_mut(&mut self, number: u64) -> Option<&mut Batch> {
+        let first = self.window.front()?.number;
+        self.window.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
