@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tidegate_settings::{Issues, Node, TableReader, read};
 
@@ -43,6 +44,8 @@ pub struct UplinkLogin {
 }
 
 const PORT_DEFAULT: u16 = 1883;
+const VERSION_DEFAULT: MqttVersion = MqttVersion::V5;
+const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(60);
 const URL_HINT: &str = "write it like \"mqtt://cloud.example:1883\"";
 
 impl LinkUrl {
@@ -160,8 +163,33 @@ impl MqttVersion {
     }
 }
 
+/// The keys of the connection.
+pub(super) struct Link {
+    pub(super) url: Option<LinkUrl>,
+    pub(super) version: MqttVersion,
+    pub(super) client_id: Option<String>,
+    pub(super) keep_alive: Duration,
+    pub(super) login: Option<UplinkLogin>,
+}
+
+/// Reads the keys of the connection.
+pub(super) fn read_link(
+    table: &mut TableReader<'_>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Link {
+    let example = "url = \"mqtt://cloud.example:1883\"";
+    let url = table.required_like("url", example, LinkUrl::read, issues);
+    let version = table.optional_or("version", VERSION_DEFAULT, MqttVersion::read, issues);
+    let client_id = table.optional("client-id", read::text, issues);
+    let keep_alives = read::duration_within(Duration::from_secs(5)..=Duration::from_secs(3_600));
+    let keep_alive = table.optional_or("keep-alive", KEEP_ALIVE_DEFAULT, keep_alives, issues);
+    let login = read_login(table, url.as_ref(), context, issues);
+    Link { url, version, client_id, keep_alive, login }
+}
+
 /// Reads the keys of login and encryption.
-pub(super) fn read_login(
+fn read_login(
     table: &mut TableReader<'_>,
     url: Option<&LinkUrl>,
     context: &Context<'_>,

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use tidegate_model::{Topic, TopicFilter, UplinkName};
+use tidegate_model::{TopicFilter, UplinkName};
 use tidegate_rules::Rule;
 use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
 
-use super::link::read_login;
+use super::commands::{check_echo, read_commands};
+use super::link::read_link;
 use super::rule::read_rule;
-use super::{BatchLimits, LinkUrl, MqttVersion, TopicTemplate, TopicTemplateError, UplinkLogin};
+use super::{
+    BatchLimits, CommandsConfig, LinkUrl, MqttVersion, TopicTemplate, TopicTemplateError,
+    UplinkLogin,
+};
 use crate::config::context::Context;
 use crate::config::gateway::GatewayId;
 use crate::config::unique::Unique;
@@ -48,17 +52,6 @@ pub struct UplinkConfig {
     pub rules: Vec<Rule>,
 }
 
-/// What may come down from a cloud.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandsConfig {
-    /// The filter to subscribe to; it ends in `/#`.
-    pub filter: TopicFilter,
-    /// The levels before the `#`, with the last `/`; what follows is the local topic.
-    pub prefix: String,
-    /// The topic below which outcomes go up.
-    pub results: Topic,
-}
-
 /// How readings are written (`docs/telemetry-envelope.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -89,13 +82,10 @@ pub enum WhenFull {
     Refuse,
 }
 
-const VERSION_DEFAULT: MqttVersion = MqttVersion::V5;
-const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(60);
 const FORMAT_DEFAULT: PayloadFormat = PayloadFormat::Columns;
 const COMPRESSION_DEFAULT: Compression = Compression::None;
 const WHEN_FULL_DEFAULT: WhenFull = WhenFull::DropOldest;
 const MAX_BYTES_DEFAULT: ByteSize = ByteSize::mib(512);
-const RESULTS_DEFAULT: &str = "tidegate/{gateway}/result";
 
 pub(in crate::config) const FILTER_HINT: &str = "`+` stands alone for one level, `#` alone at the end for the rest, such as \"hall1/+/temperature\"";
 const TEMPLATE_HINT: &str = "known are `{gateway}`, `{uplink}`, `{encoding}` and `{topic}`";
@@ -116,18 +106,7 @@ pub(in crate::config) fn read(
     if table.has("name") {
         names.note(name.as_str(), table.value_span("name"), issues);
     }
-    let example = "url = \"mqtt://cloud.example:1883\"";
-    let url = table.required_like("url", example, LinkUrl::read, issues);
-    let version = table.optional_or("version", VERSION_DEFAULT, MqttVersion::read, issues);
-    let client_id = table.optional("client-id", read::text, issues);
-    let keep_alives = Duration::from_secs(5)..=Duration::from_secs(3_600);
-    let keep_alive = table.optional_or(
-        "keep-alive",
-        KEEP_ALIVE_DEFAULT,
-        read::duration_within(keep_alives),
-        issues,
-    );
-    let login = read_login(&mut table, url.as_ref(), context, issues);
+    let link = read_link(&mut table, context, issues);
     let topics = table.required_list("topics", "topics = [\"hall1/#\"]", read_filter, issues);
 
     let template = |node: &Node, issues: &mut Issues| read_template(node, gateway, &name, issues);
@@ -151,7 +130,7 @@ pub(in crate::config) fn read(
     };
     let rules = table.tables("rule", read, issues);
     if let Some(topic) = &topic {
-        check_format(&table, topic, format, version, compression, issues);
+        check_format(&table, topic, format, link.version, compression, issues);
         check_echo(&table, topic, commands.as_ref(), issues);
     }
     if let (Some(at), PayloadFormat::Message | PayloadFormat::Json) = (batch_given, format) {
@@ -159,15 +138,14 @@ pub(in crate::config) fn read(
         issues.push(issue.with_hint("remove it, or write `format = \"columns\"`"));
     }
     table.finish(issues);
-    let client_id = client_id.unwrap_or_else(|| format!("{gateway}-{name}"));
     Some(UplinkConfig {
-        url: url?,
+        url: link.url?,
         topic: topic?,
+        version: link.version,
+        client_id: link.client_id.unwrap_or_else(|| format!("{gateway}-{name}")),
+        keep_alive: link.keep_alive,
+        login: link.login,
         name,
-        version,
-        client_id,
-        keep_alive,
-        login,
         topics,
         format,
         compression,
@@ -227,57 +205,6 @@ fn read_template(
     }
 }
 
-fn read_commands(
-    table: &mut TableReader<'_>,
-    gateway: &GatewayId,
-    uplink: &UplinkName,
-    issues: &mut Issues,
-) -> Option<CommandsConfig> {
-    let fill = |text: &str| {
-        text.replace("{gateway}", gateway.as_str()).replace("{uplink}", uplink.as_str())
-    };
-    let commands_given = table.has("commands");
-    let read_prefix = |node: &Node, issues: &mut Issues| {
-        const HINT: &str =
-            "write it like \"tidegate/{gateway}/cmd/#\": what `#` stands for is the local topic";
-        let text = read::string(node, issues)?;
-        let filled = fill(text);
-        let prefix = filled.strip_suffix('#').filter(|prefix| prefix.ends_with('/'));
-        let fixed = prefix.filter(|prefix| !prefix.contains(['+', '#', '{', '}']));
-        let filter = TopicFilter::new(&filled).ok();
-        let Some((prefix, filter)) = fixed.zip(filter) else {
-            issues.error(
-                node.span,
-                format!("`{text}` is not a fixed topic with `/#` behind it"),
-                HINT,
-            );
-            return None;
-        };
-        Some((filter, prefix.to_owned()))
-    };
-    let commands = table.optional("commands", read_prefix, issues);
-    let results_at = table.key_span("results");
-    let read_results = |node: &Node, issues: &mut Issues| {
-        let text = read::string(node, issues)?;
-        let filled = fill(text);
-        let topic = Topic::new(&filled).ok().filter(|_| !filled.contains(['{', '}']));
-        if topic.is_none() {
-            let hint =
-                "write it like \"tidegate/{gateway}/result\"; `{gateway}` and `{uplink}` are known";
-            issues.error(node.span, format!("`{text}` is not a topic"), hint);
-        }
-        topic
-    };
-    let results = table.optional("results", read_results, issues);
-    if let (Some(at), false) = (results_at, commands_given) {
-        let issue =
-            Issue::hint(at, "`results` has no effect: nothing comes down without `commands`");
-        issues.push(issue.with_hint("remove it, or add `commands`"));
-    }
-    let results = results.or_else(|| Topic::new(&fill(RESULTS_DEFAULT)).ok())?;
-    commands.map(|(filter, prefix)| CommandsConfig { filter, prefix, results })
-}
-
 /// Notes a topic that does not fit what is published there.
 fn check_format(
     table: &TableReader<'_>,
@@ -308,26 +235,5 @@ fn check_format(
             "with MQTT 3.1.1 the topic must tell whether a message is compressed",
             "put `{encoding}` into it, such as \"tidegate/{gateway}/{encoding}\"",
         );
-    }
-}
-
-/// Notes topics of our own that would come back to us as commands.
-fn check_echo(
-    table: &TableReader<'_>,
-    topic: &TopicTemplate,
-    commands: Option<&CommandsConfig>,
-    issues: &mut Issues,
-) {
-    let Some(commands) = commands else { return };
-    let sent = topic.fill("x", "x");
-    for (key, topic) in [("topic", sent.as_str()), ("results", commands.results.as_str())] {
-        if format!("{topic}/").starts_with(&commands.prefix) {
-            let issue = Issue::error(
-                table.value_span(key),
-                format!("what is published to `{topic}` would come back as a command"),
-            );
-            let issue = issue.with_hint("publish elsewhere, or narrow `commands`");
-            issues.push(issue.with_related(table.value_span("commands"), "subscribed here"));
-        }
     }
 }
