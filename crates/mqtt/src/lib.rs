@@ -9,6 +9,8 @@ mod error;
 mod frame;
 mod ids;
 mod limits;
+#[cfg(test)]
+mod oracle;
 mod output;
 pub mod packet;
 mod property;

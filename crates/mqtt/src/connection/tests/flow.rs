@@ -214,7 +214,7 @@ fn fault_m08_a_repeated_identifier_takes_one_place() {
         assert_eq!(rig.send(&[qos2(1)]).len(), 1);
         rig.connection.pubrec(packet_id(1), ReasonCode::Success, &mut rig.output);
         for _ in 0..1_000 {
-            assert_eq!(rig.send(&[again.clone()]).len(), 1);
+            assert_eq!(rig.send(std::slice::from_ref(&again)).len(), 1);
             rig.connection.pubrec(packet_id(1), ReasonCode::Success, &mut rig.output);
             rig.heard_bytes();
         }
