@@ -24,7 +24,7 @@ pub use self::{
 };
 use crate::{
     broker::{BrokerHandle, durable},
-    uplink::OutcomeSender,
+    uplink::{IncomingCommand, OutcomeSender},
 };
 
 /// Commands that wait to be looked at.
@@ -55,6 +55,7 @@ impl CommandQueue {
 #[derive(Debug)]
 pub struct Commander {
     orders: mpsc::Receiver<CommandOrder>,
+    from_clouds: mpsc::Receiver<IncomingCommand>,
     desk: Arc<Desk>,
 }
 
@@ -65,7 +66,7 @@ struct Desk {
     mapping: Arc<RwLock<Arc<MappingSet>>>,
     adapters: BTreeMap<AdapterName, mpsc::Sender<CommandRequest>>,
     uplinks: BTreeMap<String, OutcomeSender>,
-    history: History,
+    history: Arc<History>,
 }
 
 /// The channels of one adapter's commands.
@@ -74,6 +75,11 @@ pub type AdapterCommands = (mpsc::Sender<CommandRequest>, mpsc::Receiver<Command
 /// Makes the channel of one adapter's commands.
 pub fn adapter_channel() -> AdapterCommands {
     mpsc::channel(PER_ADAPTER)
+}
+
+/// Makes the queue of the commands that clouds send.
+pub fn cloud_channel() -> (mpsc::Sender<IncomingCommand>, mpsc::Receiver<IncomingCommand>) {
+    mpsc::channel(QUEUE)
 }
 
 /// Makes the queue of commands and its other end.
@@ -86,13 +92,14 @@ impl Commander {
     /// Makes the commander behind a queue.
     pub fn new(
         orders: mpsc::Receiver<CommandOrder>,
+        from_clouds: mpsc::Receiver<IncomingCommand>,
         broker: BrokerHandle,
         mapping: Arc<RwLock<Arc<MappingSet>>>,
         adapters: BTreeMap<AdapterName, mpsc::Sender<CommandRequest>>,
         uplinks: BTreeMap<String, OutcomeSender>,
-        history: History,
+        history: Arc<History>,
     ) -> Self {
-        Self { orders, desk: Arc::new(Desk { broker, mapping, adapters, uplinks, history }) }
+        Self { orders, from_clouds, desk: Arc::new(Desk { broker, mapping, adapters, uplinks, history }) }
     }
 
     /// Carries out commands until `stop` is cancelled; what is under way then gets one second more.
@@ -103,10 +110,13 @@ impl Commander {
                 biased;
                 () = stop.cancelled() => break,
                 Some(()) = under_way.next(), if !under_way.is_empty() => {}
-                order = self.orders.recv(), if under_way.len() < UNDER_WAY_MAX => match order {
-                    Some(order) => under_way.push(Arc::clone(&self.desk).handle(order)),
-                    None => break,
-                },
+                Some(order) = self.orders.recv(), if under_way.len() < UNDER_WAY_MAX => {
+                    under_way.push(Arc::clone(&self.desk).handle(order));
+                }
+                Some(command) = self.from_clouds.recv(), if under_way.len() < UNDER_WAY_MAX => {
+                    under_way.push(Arc::clone(&self.desk).handle(CommandOrder::from_cloud(command)));
+                }
+                else => break,
             }
         }
         // Devices that do not answer in this second find out by the expiry of the command.

@@ -6,7 +6,6 @@ mod journal;
 mod uplinks;
 
 use std::{
-    collections::BTreeMap,
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -17,22 +16,21 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tidegate_adapter_api::{Access, AdapterError, HealthSource, TopicSpace};
-use tidegate_broker::access::{AccessEntry, AccessFilter, AccessRules};
 use tidegate_mapping::MappingSet;
-use tidegate_model::Glob;
 use tracing::{info, warn};
 
 use self::adapters::Adapters;
 use crate::{
     broker::{BrokerHandle, ConnectionSettings, MqttListener, MqttSettings, Passwords, Topics},
     clock::Clock,
-    commander::{Commander, History, command_channel},
+    commander::{Commander, cloud_channel, command_channel},
     config::{Config, Durability},
     control::ControlSocket,
     ingest::Ingest,
     status::Status,
     store::{DirectoryError, Store},
     supervise::{Conditions, Stage},
+    uplink::UplinkError,
 };
 
 /// Why the gateway cannot start.
@@ -65,6 +63,14 @@ pub enum StartError {
         directory: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// What the journal keeps for an uplink cannot be read.
+    #[error("cannot start the uplink {name}")]
+    Uplink {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        source: UplinkError,
     },
     /// A task of the gateway could not be started.
     #[error("cannot start a thread")]
@@ -113,11 +119,11 @@ impl Gateway {
         let conditions = Conditions::default();
         let mapping = Arc::new(RwLock::new(Arc::new(mapping)));
         let (commands, orders) = command_channel();
-        let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands.clone());
+        let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands);
 
         let mut links = Stage::new("uplinks");
-        let uplinks =
-            uplinks::start(&config, &journal.recovery, &broker, &commands, &conditions, &mut links)?;
+        let (cloud_commands, from_clouds) = cloud_channel();
+        let uplinks = uplinks::start(&config, &journal.recovery, &broker, &cloud_commands, &conditions, &mut links).await?;
         let passwords = Arc::new(Passwords::new(accounts(&config)));
         let topics = TopicSpace::new(Arc::new(Topics::new(ingest.clone())));
         let mut prepared = Adapters::prepare(&config, &mapping.read())?;
@@ -130,7 +136,7 @@ impl Gateway {
             broker: broker.clone(),
             ingest: ingest.clone(),
             mqtt: mqtt.as_ref().map(MqttListener::counters),
-            uplinks: uplinks.statuses.clone(),
+            uplinks: uplinks.handles.clone(),
             adapters: prepared.counters(),
             conditions: conditions.clone(),
             mapping_error: Mutex::new(None),
@@ -147,10 +153,11 @@ impl Gateway {
         let history = Arc::new(journal.history);
         let commander = Commander::new(
             orders,
+            from_clouds,
             broker.clone(),
             Arc::clone(&mapping),
             prepared.command_senders(),
-            uplinks.outcomes.clone(),
+            uplinks.outcomes(),
             Arc::clone(&history),
         );
         let stop = middle.stop_token();
@@ -178,7 +185,7 @@ impl Gateway {
         edges.spawn(control.run(housekeeping::answerer(&status), stop));
 
         let store_is_alive = Box::new(journal.store.is_alive());
-        let keeper = housekeeping::Keeper { broker, history, mapping, points, source, status: Arc::clone(&status), floors: uplinks.floors, store_is_alive };
+        let keeper = housekeeping::Keeper { broker, history, mapping, points, source, status: Arc::clone(&status), uplinks: uplinks.handles, store_is_alive };
         let stop = middle.stop_token();
         middle.spawn(keeper.run(stop));
         announce(&config, &addresses);
@@ -235,25 +242,6 @@ fn accounts(config: &Config) -> impl Iterator<Item = (tidegate_model::Principal,
     })
 }
 
-/// Returns the access rules of a configuration, which has checked them.
-fn access_rules(config: &Config) -> AccessRules {
-    let filters = |filters: &[crate::config::AccessFilter]| {
-        filters.iter().filter_map(|filter| AccessFilter::parse(filter.as_str()).ok()).collect()
-    };
-    AccessRules::new(
-        config
-            .access
-            .iter()
-            .map(|rule| AccessEntry {
-                principal: Glob::new(rule.principal.as_str()),
-                publish: filters(&rule.publish),
-                subscribe: filters(&rule.subscribe),
-                command: filters(&rule.command),
-            })
-            .collect(),
-    )
-}
-
 async fn listen_mqtt(
     config: &Config,
     ingest: &Ingest,
@@ -296,8 +284,5 @@ impl From<AdapterError> for StartError {
         }
     }
 }
-
-/// Names by which parts are found.
-type ByName<T> = BTreeMap<String, T>;
 
 pub use self::housekeeping::Source as ConfigSource;

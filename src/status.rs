@@ -1,6 +1,6 @@
 //! How the gateway is: one snapshot for the control socket, `/metrics` and the health checks.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::{self, Write as _}, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use crate::{
     ingest::Ingest,
     store::{Admission, StoreStatus},
     supervise::Conditions,
-    uplink::UplinkStatus,
+    uplink::{ConnectionState, Snapshot, UplinkHandle},
 };
 
 /// Tells how the journal is.
@@ -36,7 +36,7 @@ pub struct Status {
     /// The MQTT listeners, if there are any.
     pub mqtt: Option<Arc<ListenerCounters>>,
     /// The uplinks, by name.
-    pub uplinks: Vec<(String, UplinkStatus)>,
+    pub uplinks: Vec<UplinkHandle>,
     /// The counters of the adapters, by name.
     pub adapters: Vec<(String, Counters)>,
     /// Which supervised parts are running.
@@ -53,11 +53,18 @@ impl Status {
     /// Returns the same with what a walk through the journal counts.
     pub async fn audit(&self) -> Value {
         let mut status = self.to_json();
-        for (name, uplink) in &self.uplinks {
-            let audit = uplink.audit().await;
-            // The books are read again: they may have moved while the journal was walked.
-            status["uplinks"][name] = uplink.to_json();
-            status["uplinks"][name]["audit"] = audit;
+        for uplink in &self.uplinks {
+            let name = uplink.name().as_str();
+            let audited = match uplink.audit().await {
+                Ok(audit) => {
+                    let counted = json!({ "queued": audit.queued, "damaged": audit.damaged, "agrees": audit.is_sound() });
+                    // The books at the moment of the count, so that both speak of the same.
+                    status["uplinks"][name] = uplink_json(&audit.snapshot);
+                    counted
+                }
+                Err(error) => json!({ "error": error.to_string(), "agrees": false }),
+            };
+            status["uplinks"][name]["audit"] = audited;
         }
         status
     }
@@ -65,7 +72,7 @@ impl Status {
     /// Returns one snapshot of everything, as `tidegate status --json` prints it.
     pub fn to_json(&self) -> Value {
         let uplinks: Map<String, Value> =
-            self.uplinks.iter().map(|(name, uplink)| (name.clone(), uplink.to_json())).collect();
+            self.uplinks.iter().map(|uplink| (uplink.name().to_string(), uplink_json(&uplink.snapshot()))).collect();
         let adapters: Map<String, Value> =
             self.adapters.iter().map(|(name, counters)| (name.clone(), counters_json(counters))).collect();
         json!({
@@ -131,6 +138,55 @@ impl Status {
     }
 }
 
+impl fmt::Debug for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Status").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+fn uplink_json(uplink: &Snapshot) -> Value {
+    let outcomes = &uplink.ledger.outcomes;
+    let filtered: Map<String, Value> =
+        outcomes.filtered.iter().map(|(rule, count)| (rule.to_string(), (*count).into())).collect();
+    let dropped: Map<String, Value> =
+        outcomes.dropped.iter().map(|(reason, count)| (reason.to_string(), (*count).into())).collect();
+    json!({
+        "received": uplink.ledger.received,
+        "delivered": outcomes.delivered,
+        "filtered": filtered,
+        "expired": outcomes.expired,
+        "dropped": dropped,
+        "queued": uplink.ledger.queued,
+        "balanced": uplink.ledger.is_sound(),
+        "queued-bytes": uplink.queued_bytes,
+        "refusing": uplink.is_refusing,
+        "connected": uplink.connection == ConnectionState::Connected,
+        "connection": connection(&uplink.connection),
+        "since": uplink.since.to_string(),
+        "error": uplink.last_error,
+        "connections": uplink.connections,
+        "batches-open": uplink.core.batches_open,
+        "in-flight": uplink.core.in_flight,
+        "oldest": uplink.core.oldest.map(|oldest| oldest.to_string()),
+        "streams": uplink.core.streams,
+        "dead-letters": uplink.core.dead_letters,
+        "last-refusal": uplink.core.last_refusal,
+        "bytes-sent": uplink.bytes_sent,
+        "readings-per-second": uplink.readings_per_second,
+        "commands": uplink.commands,
+        "outcomes-waiting": uplink.outcomes_waiting,
+    })
+}
+
+fn connection(state: &ConnectionState) -> String {
+    match state {
+        ConnectionState::Idle => "idle".into(),
+        ConnectionState::Connecting => "connecting".into(),
+        ConnectionState::Connected => "connected".into(),
+        ConnectionState::Waiting { until } => format!("waiting until {until}"),
+    }
+}
+
 fn store_json(store: &StoreStatus) -> Value {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     json!({
@@ -180,8 +236,8 @@ impl Health for Status {
         let mut text = String::with_capacity(4_096);
         let status = self.to_json();
         gauge(&mut text, "tidegate_uptime_seconds", &status["uptime-seconds"]);
-        for (name, uplink) in &self.uplinks {
-            uplink_metrics(&mut text, name, &uplink.to_json());
+        for uplink in &self.uplinks {
+            uplink_metrics(&mut text, uplink.name().as_str(), &uplink_json(&uplink.snapshot()));
         }
         by_reason(&mut text, "tidegate_not_admitted_total", "reason", &status["not-admitted"]);
         by_reason(&mut text, "tidegate_left_out_total", "reason", &status["left-out"]);

@@ -135,3 +135,57 @@ impl Adapters {
         }
     }
 }
+
+#[cfg(feature = "opcua")]
+mod opcua {
+    //! OPC UA servers as devices.
+
+    use tidegate_adapter_opcua::{Endpoint, Limits, OpcUaAdapter, OpcUaSettings, Security, UserLogin};
+
+    use super::{Adapters, Config, MappingSet, StartError, points};
+    use crate::config::{OpcUaConfig, OpcUaLogin, OpcUaSecurity};
+
+    impl Adapters {
+        pub(super) fn prepare_opcua(&mut self, config: &Config, mapping: &MappingSet) -> Result<(), StartError> {
+            for server in &config.opcua {
+                let name = server.name.clone();
+                let adapter = OpcUaAdapter::new(settings(server, config)?);
+                self.add(adapter, false, Box::new(move |mapping| points::opcua(mapping, &name)), mapping);
+            }
+            Ok(())
+        }
+    }
+
+    fn settings(server: &OpcUaConfig, config: &Config) -> Result<OpcUaSettings, StartError> {
+        let limits = &config.limits.opcua;
+        Ok(OpcUaSettings {
+            name: server.name.clone(),
+            endpoint: Endpoint::new(server.endpoint.as_str()).map_err(|error| StartError::Setting(error.to_string()))?,
+            security: match server.security {
+                OpcUaSecurity::None => Security::None,
+                OpcUaSecurity::Sign => Security::Sign,
+                OpcUaSecurity::SignAndEncrypt => Security::SignAndEncrypt,
+            },
+            user: match &server.login {
+                OpcUaLogin::Anonymous => None,
+                OpcUaLogin::Password { username, password } => {
+                    Some(UserLogin { name: username.clone(), password: password.expose().to_owned() })
+                }
+            },
+            rebrowse: server.rebrowse,
+            pki_directory: config.gateway.data_dir.join("pki"),
+            application_uri: format!("urn:{}:tidegate", config.gateway.id),
+            limits: Limits {
+                max_message: super::bytes(limits.max_message),
+                max_chunks: limits.max_chunks,
+                max_array: limits.max_array,
+                max_string: super::bytes(limits.max_string),
+            },
+        })
+    }
+}
+
+/// Returns a size as a number of bytes in memory.
+fn bytes(size: tidegate_settings::ByteSize) -> usize {
+    usize::try_from(size.get()).unwrap_or(usize::MAX)
+}

@@ -26,7 +26,7 @@ use crate::{
     service,
     status::Status,
     store::Completion,
-    uplink::Floor,
+    uplink::UplinkHandle,
 };
 
 /// How often expiries are looked at.
@@ -58,7 +58,7 @@ pub(super) struct Keeper {
     pub(super) points: PointSenders,
     pub(super) source: Source,
     pub(super) status: Arc<Status>,
-    pub(super) floors: Vec<Floor>,
+    pub(super) uplinks: Vec<UplinkHandle>,
     pub(super) store_is_alive: Box<dyn Fn(Duration) -> bool + Send + Sync>,
 }
 
@@ -100,7 +100,8 @@ impl Keeper {
             let core = self.broker.core();
             (core.first_needed(), core.last_seq())
         };
-        let floor = self.floors.iter().map(Floor::get).chain(sessions).min().unwrap_or(last.next());
+        let uplinks = self.uplinks.iter().map(|uplink| uplink.cursor().borrow().next());
+        let floor = uplinks.chain(sessions).min().unwrap_or(last.next());
         if floor > Seq::FIRST {
             self.broker.store().release(floor);
         }

@@ -1,11 +1,11 @@
 //! Opens the journal and gives the broker core its state back.
 
-use tidegate_broker::{Broker, BrokerLimits};
+use tidegate_broker::{Broker, BrokerLimits, access::AccessRules};
 use bytes::Bytes;
 use tidegate_store::{Item, Position, Recovery, record::MessageDecoder};
 use tracing::{error, info, warn};
 
-use super::{StartError, access_rules};
+use super::StartError;
 use crate::{
     clock::Clock,
     commander::History,
@@ -32,7 +32,7 @@ pub(super) fn open(config: &Config, clock: Clock) -> Result<Journal, StartError>
     let (journal, recovery) = store::open(&directory, &config.store)?;
     report(&recovery);
     let store = store::spawn("journal", directory, journal, &recovery, &config.store).map_err(StartError::Thread)?;
-    let mut core = Broker::new(limits(config), access_rules(config));
+    let mut core = Broker::new(limits(config), AccessRules::new(config.access.clone()));
     restore(&mut core, &recovery, &store, clock)?;
     let history = History::recover(recovery.state.iter().map(|(key, value)| (&key[..], &value[..])));
     Ok(Journal { store, recovery, core, history })

@@ -4,6 +4,8 @@
 mod support;
 
 mod harness;
+mod kill;
+mod mqtt;
 mod press_hall;
 mod service;
 mod syscalls;

@@ -114,6 +114,8 @@ pub struct UplinkRoute {
     pub selects: Arc<dyn Fn(&Topic) -> bool + Send + Sync>,
     /// Whether it would rather have messages refused than lose old ones, and is full now.
     pub refuses: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Hears of each record that is appended for it, in order: its ordinal and the size of its body.
+    pub appended: Arc<dyn Fn(u64, usize) + Send + Sync>,
 }
 
 impl fmt::Debug for UplinkRoute {

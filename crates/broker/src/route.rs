@@ -284,6 +284,7 @@ impl Broker {
             let mut body = Vec::with_capacity(128);
             record::encode_message(message, &mut body).expect("depth was checked");
             transaction.append(seq, &takers, &body).expect("sizes were checked");
+            self.tell_uplinks(&takers, body.len());
             self.last_seq = seq;
             routing.awaited |= confirmed;
         }
@@ -312,6 +313,14 @@ impl Broker {
             return Vec::new();
         }
         wanted.into_iter().map(|taker| (taker, self.next_ordinal(taker))).collect()
+    }
+
+    fn tell_uplinks(&self, takers: &[(TakerId, u64)], body_bytes: usize) {
+        for uplink in &self.uplinks {
+            if let Some((_, ordinal)) = takers.iter().find(|(taker, _)| *taker == uplink.taker) {
+                (uplink.appended)(*ordinal, body_bytes);
+            }
+        }
     }
 
     fn next_ordinal(&mut self, taker: TakerId) -> u64 {

@@ -383,6 +383,7 @@ fn a_full_journal_refuses_what_must_be_durable() {
         taker,
         selects: Arc::new(|topic| topic.as_str().starts_with("up/")),
         refuses: Arc::new(|| false),
+        appended: Arc::new(|_, _| {}),
     });
     let mut route = |topic, qos| {
         house.core.route(vec![message(topic, "1", qos)], Source::Gateway, Admission::Closed)

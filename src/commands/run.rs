@@ -1,0 +1,87 @@
+//! `tidegate run`.
+
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use super::{ConfigArguments, EX_CONFIG, EX_IOERR, EX_UNAVAILABLE};
+use crate::{
+    config::{self, Style},
+    pipeline::{ConfigSource, Gateway, StartError},
+    service, telemetry,
+};
+
+/// How long a stop may take; shorter than `TimeoutStopSec` of the unit.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Runs the gateway until a stop signal.
+pub(super) fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
+    let path = &arguments.config;
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            return Ok(ExitCode::from(EX_CONFIG));
+        }
+    };
+    let style = if std::io::stderr().is_terminal() { Style::Color } else { Style::Plain };
+    eprint!("{}", config::render(&loaded.issues, &loaded.sources, style));
+    let (Some(config), Some(mapping)) = (loaded.config, loaded.mapping) else {
+        eprintln!("tidegate: the configuration has errors; `tidegate check -c {}` shows them too", path.display());
+        return Ok(ExitCode::from(EX_CONFIG));
+    };
+    telemetry::init("info");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let gateway = match Gateway::start(config, mapping, ConfigSource::File(path.clone())).await {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                let code = exit_code(&error);
+                eprintln!("tidegate: {:#}", anyhow::Error::from(error));
+                return Ok(ExitCode::from(code));
+            }
+        };
+        service::ready();
+        info!("Ready");
+        serve(gateway).await
+    })
+}
+
+async fn serve(gateway: Gateway) -> anyhow::Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let failed = tokio::select! {
+        biased;
+        () = gateway.storage_failed() => true,
+        _ = interrupt.recv() => false,
+        _ = terminate.recv() => false,
+    };
+    service::stopping();
+    if failed {
+        // What is in memory cannot be saved; every moment more is one in which nothing is acknowledged.
+        error!("Storage failed, ending so that the service manager starts a new process");
+        return Ok(ExitCode::from(EX_IOERR));
+    }
+    info!("Stopping");
+    match gateway.stop(GRACE).await {
+        Ok(()) => {
+            info!("Stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            error!(%error, "Storage failed while stopping");
+            Ok(ExitCode::from(EX_IOERR))
+        }
+    }
+}
+
+fn exit_code(error: &StartError) -> u8 {
+    match error {
+        StartError::Directory(error) => error.exit_code(),
+        StartError::Listen { .. } => EX_UNAVAILABLE,
+        StartError::Setting(_) => EX_CONFIG,
+        _ => EX_IOERR,
+    }
+}

@@ -1,0 +1,170 @@
+//! The uplinks of a configuration.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::AtomicBool,
+    },
+    time::Duration,
+};
+
+use tidegate_broker::UplinkRoute;
+use tidegate_rules::{MemoryLimits, Selector};
+use tidegate_store::{Position, Recovery, Transaction};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::StartError;
+use crate::{
+    broker::BrokerHandle,
+    config::{self, Config, LinkHost, UplinkConfig},
+    store::Completion,
+    supervise::{Conditions, Failure, Stage, keep_running},
+    uplink::{
+        self, CommandRoute, IncomingCommand, LinkSettings, Login, MqttVersion, OutcomeSender, UplinkContext,
+        UplinkError, UplinkHandle, UplinkSettings,
+    },
+};
+
+/// How long a stop may take to deliver what is under way; part of the whole stop's grace.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Uplinks that run.
+pub(super) struct Uplinks {
+    pub(super) handles: Vec<UplinkHandle>,
+}
+
+impl Uplinks {
+    /// Returns the ways in for outcomes, by the name of the uplink.
+    pub(super) fn outcomes(&self) -> BTreeMap<String, OutcomeSender> {
+        self.handles.iter().map(|handle| (handle.name().to_string(), handle.outcomes())).collect()
+    }
+}
+
+impl Failure for UplinkError {
+    fn is_transient(&self) -> bool {
+        Self::is_transient(self)
+    }
+}
+
+/// Numbers, counts and starts every uplink, and routes messages to it.
+pub(super) async fn start(
+    config: &Config,
+    recovery: &Recovery,
+    broker: &BrokerHandle,
+    commands: &mpsc::Sender<IncomingCommand>,
+    conditions: &Conditions,
+    stage: &mut Stage,
+) -> Result<Uplinks, StartError> {
+    retire(config, broker);
+    let mut handles = Vec::new();
+    for uplink in &config.uplinks {
+        let taker = {
+            let mut core = broker.core();
+            let mut transaction = Transaction::new();
+            let taker = core.uplink_taker(uplink.name.as_str(), &mut transaction);
+            broker.submit(&core, Some(transaction).filter(|made| !made.is_empty()), Completion::None);
+            taker
+        };
+        let settings = settings(uplink, config, recovery)?;
+        let context = UplinkContext {
+            store: broker.store().clone(),
+            taker,
+            received: recovery.positions.get(&taker).copied().unwrap_or(Position::START),
+            entries: recovery.state.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect(),
+            clock: broker.clock(),
+            time_is_trusted: Arc::new(AtomicBool::new(true)),
+            commands: commands.clone(),
+        };
+        // Counting what waits reads the disk.
+        let made = tokio::task::spawn_blocking(move || uplink::new(settings, context)).await;
+        let failed = |source| StartError::Uplink { name: uplink.name.to_string(), source };
+        let (_, handle) = made.map_err(|panic| StartError::Thread(panic.into()))?.map_err(failed)?;
+        broker.core().add_uplink(route(&handle));
+        let (stop, running) = (stage.stop_token(), handle.clone());
+        let name = format!("uplink {}", uplink.name);
+        let shutdown = stop.clone();
+        stage.spawn(keep_running(name, stop, conditions.clone(), move || running.task().run(shutdown.clone())));
+        handles.push(handle);
+    }
+    Ok(Uplinks { handles })
+}
+
+/// Forgets uplinks that the configuration names no more; what waited for them is given up, and said.
+fn retire(config: &Config, broker: &BrokerHandle) {
+    let names: Vec<&str> = config.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
+    let mut core = broker.core();
+    let mut transaction = Transaction::new();
+    for name in core.retire_uplinks(&names, &mut transaction) {
+        warn!(uplink = %name, "The configuration no longer names this uplink; what waited for it is given up");
+    }
+    broker.submit(&core, Some(transaction).filter(|made| !made.is_empty()), Completion::None);
+}
+
+fn route(handle: &UplinkHandle) -> UplinkRoute {
+    let (selects, refuses, appended) = (handle.clone(), handle.clone(), handle.clone());
+    UplinkRoute {
+        taker: handle.taker(),
+        selects: Arc::new(move |topic| selects.selects(topic)),
+        refuses: Arc::new(move || refuses.is_full()),
+        appended: Arc::new(move |ordinal, bytes| appended.note_appended(ordinal, bytes)),
+    }
+}
+
+fn settings(uplink: &UplinkConfig, config: &Config, recovery: &Recovery) -> Result<UplinkSettings, StartError> {
+    let wrong = |reason: &dyn std::fmt::Display| StartError::Setting(format!("uplink {}: {reason}", uplink.name));
+    let gateway: Arc<str> = config.gateway.id.as_str().into();
+    let format = match uplink.format {
+        config::PayloadFormat::Columns => tidegate_uplink::Format::Columns,
+        config::PayloadFormat::Message => tidegate_uplink::Format::Message,
+        config::PayloadFormat::Json => tidegate_uplink::Format::Json,
+    };
+    let template = uplink.topic.fill("{encoding}", "{topic}");
+    let core = tidegate_uplink::Settings {
+        topic: tidegate_uplink::TopicTemplate::new(&template, &gateway, format).map_err(|error| wrong(&error))?,
+        gateway,
+        name: uplink.name.clone(),
+        epoch: recovery.epoch.cast_signed() & i64::MAX,
+        rules: uplink.rules.clone(),
+        rule_memory: MemoryLimits::default(),
+        format,
+        compression: match uplink.compression {
+            config::Compression::None => tidegate_uplink::Compression::None,
+            config::Compression::Zlib => tidegate_uplink::Compression::Zlib,
+        },
+        batch: tidegate_uplink::BatchLimits {
+            readings: uplink.batch.readings,
+            age: uplink.batch.age,
+            bytes: usize::try_from(uplink.batch.bytes.get()).unwrap_or(usize::MAX),
+        },
+        when_full: match uplink.when_full {
+            config::WhenFull::DropOldest => tidegate_uplink::WhenFull::DropOldest,
+            config::WhenFull::Refuse => tidegate_uplink::WhenFull::Refuse,
+        },
+        max_bytes: uplink.max_bytes.get(),
+        streams_max: tidegate_uplink::Settings::STREAMS_MAX_DEFAULT,
+    };
+    let commands = uplink.commands.as_ref();
+    let route = commands.map(|commands| CommandRoute::new(commands.filter.clone())).transpose();
+    let link = LinkSettings {
+        host: match uplink.url.host() {
+            LinkHost::Address(address) => address.to_string(),
+            LinkHost::Name(name) => name.clone(),
+        },
+        port: uplink.url.port(),
+        version: match uplink.version {
+            config::MqttVersion::V3 => MqttVersion::V3_1_1,
+            config::MqttVersion::V5 => MqttVersion::V5,
+        },
+        client_id: uplink.client_id.clone(),
+        login: uplink.login.as_ref().map(|login| Login {
+            username: login.username.clone(),
+            password: login.password.as_ref().map(|password| password.expose().to_owned()).unwrap_or_default(),
+        }),
+        keep_alive: uplink.keep_alive,
+        commands: route.map_err(|error| wrong(&error))?,
+        results: commands.map(|commands| commands.results.clone()),
+    };
+    Ok(UplinkSettings { selector: Selector::new(uplink.topics.clone()), core, link, grace: GRACE })
+}
