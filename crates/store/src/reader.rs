@@ -399,6 +399,7 @@ impl Gap {
             _ => (before.seq.next(), last.seq),
         };
         self.is_open = false;
+        self.last_seen = self.last_seen.max(last.seq);
         let records = last.ordinal - before.ordinal;
         Item::Damaged { first_seq, last_seq, records, position: last }
     }

@@ -167,8 +167,14 @@ impl SimulatedDisk {
     /// Open files and this directory are of no more use.
     #[must_use]
     pub fn power_cut(&self, fate: Fate) -> Self {
-        let mut old = self.0.lock();
-        old.is_off = true;
+        self.0.lock().is_off = true;
+        self.image_after_cut(fate)
+    }
+
+    /// Returns what a power cut at this moment would leave, and goes on.
+    #[must_use]
+    pub fn image_after_cut(&self, fate: Fate) -> Self {
+        let old = self.0.lock();
         let mut disk = Disk { next_inode: old.next_inode, ..Disk::default() };
         let mut tear = Tear::new(fate);
         let mut names = old.durable_names.clone();

@@ -57,6 +57,8 @@ pub(crate) struct ClosedMark {
     pub(crate) epoch: u64,
     pub(crate) segment: u64,
     pub(crate) length: u64,
+    /// The first segment that was not released.
+    pub(crate) first_segment: u64,
     pub(crate) last_seq: Seq,
     pub(crate) positions: BTreeMap<TakerId, Position>,
 }
@@ -67,6 +69,7 @@ impl ClosedMark {
         put_varint(&mut bytes, self.epoch);
         put_varint(&mut bytes, self.segment);
         put_varint(&mut bytes, self.length);
+        put_varint(&mut bytes, self.first_segment);
         put_varint(&mut bytes, self.last_seq.get());
         for (taker, position) in &self.positions {
             put_varint(&mut bytes, u64::from(taker.get()));
@@ -88,6 +91,7 @@ impl ClosedMark {
             epoch: input.varint()?,
             segment: input.varint()?,
             length: input.varint()?,
+            first_segment: input.varint()?,
             last_seq: Seq::new(input.varint()?),
             positions: BTreeMap::new(),
         };
@@ -111,6 +115,7 @@ mod tests {
             epoch: u64::MAX,
             segment: 3,
             length: 4_096,
+            first_segment: 2,
             last_seq: Seq::new(901),
             positions: [(TakerId::new(1), position)].into(),
         };

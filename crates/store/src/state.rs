@@ -70,8 +70,12 @@ impl State {
     }
 
     /// Hands the state to `part` as sealed frames of moderate size and returns their number.
+    ///
+    /// The positions are those before the group that follows, as given in `before`, so that damage
+    /// to the group can be told.
     pub(crate) fn write_parts<E>(
         &self,
+        before: &BTreeMap<TakerId, Position>,
         mut part: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<u64, E> {
         let mut parts = PartWriter { buffer: Vec::new(), start: 0, parts: 0 };
@@ -79,9 +83,12 @@ impl State {
             format::put_value(parts.ops(), key, value);
             parts.pass_on_if_large(&mut part)?;
         }
-        for (taker, position) in &self.positions {
-            format::put_position(parts.ops(), *taker, *position);
-            parts.pass_on_if_large(&mut part)?;
+        let unchanged = self.positions.iter().filter(|(taker, _)| !before.contains_key(taker));
+        for (taker, position) in unchanged.chain(before) {
+            if *position != Position::START {
+                format::put_position(parts.ops(), *taker, *position);
+                parts.pass_on_if_large(&mut part)?;
+            }
         }
         for damage in self.damages.values() {
             format::put_damage(parts.ops(), damage);

@@ -20,7 +20,7 @@ pub(crate) struct SegmentEntry {
 /// The start of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Begin {
-    /// The last record number that was given out before this segment.
+    /// The last record number that was given out before this segment's first group.
     pub(crate) last_seq: Seq,
     /// The name for the next damage.
     pub(crate) next_damage: u64,
@@ -68,21 +68,29 @@ impl Begin {
     }
 }
 
-/// The end of a checkpoint: what must have come since its start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The end of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct End {
+    /// How many parts must have come since the start.
     pub(crate) parts: u64,
+    /// How many bytes the group that follows takes up, its commit record included. It was synced
+    /// with the checkpoint.
+    pub(crate) group_bytes: u64,
+    /// What the commit record of that group says.
+    pub(crate) group: CommitMark,
 }
 
 impl End {
-    pub(crate) fn encode(self, buffer: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
         put_varint(buffer, self.parts);
+        put_varint(buffer, self.group_bytes);
+        self.group.encode(buffer);
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
         let mut input = Input::new(payload);
-        let parts = input.varint()?;
-        if input.is_empty() { Ok(Self { parts }) } else { Err(Malformed) }
+        let (parts, group_bytes) = (input.varint()?, input.varint()?);
+        Ok(Self { parts, group_bytes, group: CommitMark::read(&mut input)? })
     }
 }
 
@@ -90,14 +98,14 @@ impl End {
 ///
 /// It repeats what the group holds, so that the loss of the last transactions of the log can be
 /// told exactly.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CommitMark {
     /// How many bytes the group takes up before this frame.
     pub(crate) bytes: u64,
     /// The first and the last record; both [`Seq::ORIGIN`] if there is none.
     pub(crate) first_seq: Seq,
     pub(crate) last_seq: Seq,
-    /// The last ordinal of each taker in the group.
+    /// The last ordinal of each taker in the group, and of some in the groups before.
     pub(crate) takers: Vec<(TakerId, u64)>,
 }
 
@@ -113,7 +121,11 @@ impl CommitMark {
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
-        let mut input = Input::new(payload);
+        Self::read(&mut Input::new(payload))
+    }
+
+    /// Reads a mark up to the end of `input`.
+    fn read(input: &mut Input<'_>) -> Result<Self, Malformed> {
         let mut mark = Self {
             bytes: input.varint()?,
             first_seq: Seq::new(input.varint()?),
@@ -156,8 +168,9 @@ mod tests {
             last_seq: Seq::new(11),
             takers: vec![(TakerId::new(1), 5), (TakerId::new(300), 700)],
         };
+        let end = End { parts: 3, group_bytes: 340, group: mark };
         let mut buffer = Vec::new();
-        mark.encode(&mut buffer);
-        assert_eq!(CommitMark::decode(&buffer), Ok(mark));
+        end.encode(&mut buffer);
+        assert_eq!(End::decode(&buffer), Ok(end));
     }
 }

@@ -225,6 +225,9 @@ impl<F: FileSystem> Journal<F> {
         const OWN: &str = "a transaction holds what it encoded";
         let mut ops = Ops::new(ops);
         while let Some(op) = ops.next().expect(OWN) {
+            if let Op::Retire { taker } = op {
+                self.group.retire(taker);
+            }
             let Op::Append { seq, mut takers, .. } = op else {
                 self.state.apply(&op);
                 continue;
@@ -236,7 +239,7 @@ impl<F: FileSystem> Journal<F> {
                 let position = Position { seq, ordinal };
                 let last = self.state.positions.insert(taker, position).unwrap_or_default();
                 assert_eq!(ordinal, last.ordinal + 1, "ordinal of taker {taker} at record {seq}");
-                self.group.add_taker(taker, position);
+                self.group.add_taker(taker, last, position);
             }
         }
     }
@@ -388,7 +391,7 @@ impl<F: FileSystem> Journal<F> {
         let number = self.next_segment;
         self.next_segment += 1;
         let begin = Begin {
-            last_seq: self.last_seq,
+            last_seq: self.durable_seq,
             next_damage: self.next_damage,
             segments: self.catalog.entries(),
         };
@@ -457,6 +460,7 @@ impl<F: FileSystem> Journal<F> {
                 epoch: self.epoch,
                 segment: active.number(),
                 length: active.written(),
+                first_segment: self.catalog.entries().first().map_or(0, |entry| entry.number),
                 last_seq: self.last_seq,
                 positions: std::mem::take(&mut self.state.positions),
             };

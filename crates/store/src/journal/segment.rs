@@ -159,8 +159,11 @@ impl SegmentStart<'_> {
             image.frame(FrameKind::Predecessor, |buffer| predecessor.encode(buffer))?;
         }
         image.frame(FrameKind::CheckpointBegin, |buffer| self.begin.encode(buffer))?;
-        let parts = self.state.write_parts(|frames| image.frames(frames))?;
-        image.frame(FrameKind::CheckpointEnd, |buffer| End { parts }.encode(buffer))?;
+        let before = group.positions_before();
+        let parts = self.state.write_parts(before, |frames| image.frames(frames))?;
+        let group_bytes = group.bytes() as u64;
+        let end = End { parts, group_bytes, group: group.mark().clone() };
+        image.frame(FrameKind::CheckpointEnd, |buffer| end.encode(buffer))?;
         let checkpoint_bytes = image.length();
         image.frames(group.all())?;
         let length = image.finish()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::OpenError;
 use super::inventory::{Inventory, SegmentFile};
 use crate::file_system::{File, FileSystem};
-use crate::format::{self, Begin, End, FrameKind, HEADER_BYTES, Ops, Salt};
+use crate::format::{self, Begin, CommitMark, End, FrameKind, HEADER_BYTES, Ops, Salt};
 use crate::scanner::{Scanner, Step};
 use crate::state::State;
 use crate::summary::Predecessor;
@@ -19,6 +19,10 @@ pub(crate) struct Base {
     pub(crate) state: State,
     /// Where the frames after the checkpoint start.
     pub(crate) offset: u64,
+    /// Up to here the segment was synced when it got its name.
+    pub(crate) proven: u64,
+    /// What the first group holds.
+    pub(crate) group: CommitMark,
     /// Stretches before the checkpoint that are no frame.
     pub(crate) bad: Vec<(u64, u64)>,
 }
@@ -77,9 +81,12 @@ fn read_checkpoint<T: File>(
                 parts += 1;
             }
             FrameKind::CheckpointEnd => {
-                let complete = End::decode(payload).is_ok_and(|end| end.parts == parts);
-                let Some(begin) = begin.filter(|_| complete) else { return Ok(None) };
-                return Ok(Some(Base { number, begin, state, offset: frame.end(), bad }));
+                let end = End::decode(payload).ok().filter(|end| end.parts == parts);
+                let (Some(begin), Some(end)) = (begin, end) else { return Ok(None) };
+                let offset = frame.end();
+                let proven = offset + end.group_bytes;
+                let group = end.group;
+                return Ok(Some(Base { number, begin, state, offset, proven, group, bad }));
             }
             FrameKind::CheckpointBegin
             | FrameKind::Transaction

@@ -134,8 +134,8 @@ pub(crate) fn open<F: FileSystem>(
 ) -> Result<(Journal<F>, Recovery), OpenError> {
     let mut inventory = Inventory::take(&files, options.epoch)?;
     let mut replay = Replay::start(&files, &inventory)?;
-    let unsettled: Vec<Damage> = replay.state.damages.values().cloned().collect();
     replay.run()?;
+    let unsettled: Vec<Damage> = replay.state.damages.values().cloned().collect();
     let older = older::check(&files, &inventory, &replay.earlier, replay.floor)?;
     let replayed = replay.finish();
 

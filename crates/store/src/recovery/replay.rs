@@ -1,5 +1,6 @@
 //! Rebuilds the state from the newest checkpoint and everything after it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -32,8 +33,8 @@ pub(crate) struct Replay<'f, F: FileSystem> {
     pub(crate) state: State,
     last_seq: Seq,
     next_damage: u64,
-    /// The segment with the checkpoint, and where its frames after the checkpoint start.
-    base: Option<(u64, u64)>,
+    /// The segment with the checkpoint.
+    base: Option<BaseSegment>,
     /// The segments before the base.
     pub(crate) earlier: Vec<SegmentEntry>,
     /// The newest list of live segments, and the segment that holds it.
@@ -48,6 +49,18 @@ pub(crate) struct Replay<'f, F: FileSystem> {
     active: Option<ActiveSegment<F::File>>,
     predecessor: Option<Predecessor>,
     state_may_be_stale: bool,
+}
+
+/// The segment with the newest checkpoint.
+#[derive(Clone, Debug)]
+struct BaseSegment {
+    number: u64,
+    /// Where the frames after the checkpoint start.
+    offset: u64,
+    /// Up to here it was synced when it got its name.
+    proven: u64,
+    /// What its first group holds.
+    group: CommitMark,
 }
 
 /// What replaying has led to.
@@ -71,10 +84,8 @@ struct Content {
     summary: Summary,
     footer: Option<u64>,
     has_frames: bool,
-    /// Whether the start of the segment, which repeats what is known, was passed.
-    has_begun: bool,
-    /// Damage of which it is not yet known whether it belongs to the start.
-    at_start: Option<(u64, u64)>,
+    /// Where the groups start; what is before repeats what is known.
+    groups_start: u64,
 }
 
 impl<'f, F: FileSystem> Replay<'f, F> {
@@ -92,7 +103,7 @@ impl<'f, F: FileSystem> Replay<'f, F> {
             earlier: Vec::new(),
             list,
             list_segment,
-            floor: 0,
+            floor: inventory.closed.as_ref().map_or(0, |mark| mark.first_segment),
             ledger: DamageLedger::default(),
             redundant: Vec::new(),
             segments: Vec::new(),
@@ -110,7 +121,12 @@ impl<'f, F: FileSystem> Replay<'f, F> {
             replay.earlier = listed.filter(|entry| entry.number < found.number).copied().collect();
             let bad = found.bad.iter();
             replay.redundant.extend(bad.map(|&(at, bytes)| redundant(found.number, at, bytes)));
-            replay.base = Some((found.number, found.offset));
+            replay.base = Some(BaseSegment {
+                number: found.number,
+                offset: found.offset,
+                proven: found.proven,
+                group: found.group,
+            });
             replay.state = found.state;
             replay.last_seq = found.begin.last_seq;
         } else if let Some(&newest) = inventory.segments.keys().next_back() {
@@ -123,7 +139,7 @@ impl<'f, F: FileSystem> Replay<'f, F> {
 
     /// Replays every segment from the checkpoint on.
     pub(crate) fn run(&mut self) -> Result<(), OpenError> {
-        let first = self.base.map_or(0, |(number, _)| number);
+        let first = self.base.as_ref().map_or(0, |base| base.number);
         let listed = self.list.segments.clone();
         let is_listed = |number| listed.iter().any(|entry| entry.number == number);
         let mut missing = listed
@@ -166,7 +182,7 @@ impl<'f, F: FileSystem> Replay<'f, F> {
         };
         let losses_before = self.ledger.len();
         let content = self.replay_frames(number, &file, salt, end.length)?;
-        if !content.has_frames && self.base.is_none_or(|(base, _)| base != number) {
+        if !content.has_frames && !self.is_base(number) {
             self.lose_segment(number, segment, listed, is_newest);
             return Ok(());
         }
@@ -193,7 +209,7 @@ impl<'f, F: FileSystem> Replay<'f, F> {
         let is_whole = self.ledger.len() == losses_before
             && end.length == segment.length
             && segment.header.is_some()
-            && self.base.is_some_and(|(base, _)| base == number);
+            && self.is_base(number);
         if is_newest && is_whole && content.footer.is_none() {
             let summary = content.summary.clone();
             self.active = Some(ActiveSegment::resume(file, salt, number, end.length, summary));
@@ -209,58 +225,34 @@ impl<'f, F: FileSystem> Replay<'f, F> {
         salt: Salt,
         end: u64,
     ) -> io::Result<Content> {
-        let mut content = Content::default();
-        let mut start = HEADER_BYTES as u64;
-        if let Some((base, offset)) = self.base
-            && base == number
-        {
-            start = offset;
-            content.has_begun = true;
-        }
+        let base = self.base.clone().filter(|base| base.number == number);
+        let start = base.as_ref().map_or(HEADER_BYTES as u64, |base| base.offset);
+        let groups_start =
+            if base.is_some() { start } else { find_groups(file, salt, start, end)? };
+        let mut content = Content { groups_start, ..Content::default() };
         let mut scanner = Scanner::new(Arc::clone(file), salt, start, end);
         loop {
             match scanner.next()? {
                 Step::End => break,
-                Step::Bad { offset, bytes } => self.add_bad(number, &mut content, offset, bytes),
+                Step::Bad { offset, bytes } => self.add_bad(number, &content, offset, bytes),
                 Step::Frame(frame) => {
                     let payload = scanner.payload(&frame);
-                    if !self.replay_frame(number, &mut content, &frame, payload) {
+                    if !self.replay_frame(&mut content, &frame, payload) {
                         let bytes = frame.end() - frame.offset;
-                        self.add_bad(number, &mut content, frame.offset, bytes);
+                        self.add_bad(number, &content, frame.offset, bytes);
                     }
                 }
             }
         }
-        if let Some((offset, bytes)) = content.at_start.take() {
-            self.add_lost_frames(number, offset, bytes);
+        if let Some(base) = base {
+            self.compare_with_commit(&base.group);
         }
         Ok(content)
     }
 
     /// Returns whether the frame's payload made sense.
-    fn replay_frame(
-        &mut self,
-        number: u64,
-        content: &mut Content,
-        frame: &Frame,
-        payload: &[u8],
-    ) -> bool {
+    fn replay_frame(&mut self, content: &mut Content, frame: &Frame, payload: &[u8]) -> bool {
         content.has_frames = true;
-        let repeats = match frame.kind {
-            FrameKind::Predecessor
-            | FrameKind::CheckpointBegin
-            | FrameKind::CheckpointPart
-            | FrameKind::CheckpointEnd => true,
-            FrameKind::Transaction | FrameKind::Commit | FrameKind::Footer => false,
-        };
-        if let Some((offset, bytes)) = content.at_start.take() {
-            if repeats {
-                self.redundant.push(redundant(number, offset, bytes));
-            } else {
-                self.add_lost_frames(number, offset, bytes);
-            }
-        }
-        content.has_begun |= !repeats || frame.kind == FrameKind::CheckpointEnd;
         match frame.kind {
             FrameKind::Transaction if Ops::new(payload).are_well_formed() => {
                 self.replay_transaction(content, payload);
@@ -282,7 +274,11 @@ impl<'f, F: FileSystem> Replay<'f, F> {
                 }
                 Err(_) => false,
             },
-            _ => repeats,
+            FrameKind::Transaction => false,
+            FrameKind::Predecessor
+            | FrameKind::CheckpointBegin
+            | FrameKind::CheckpointPart
+            | FrameKind::CheckpointEnd => true,
         }
     }
 
@@ -342,19 +338,13 @@ impl<'f, F: FileSystem> Replay<'f, F> {
         }
     }
 
-    fn add_bad(&mut self, number: u64, content: &mut Content, offset: u64, bytes: u64) {
-        if content.has_begun {
-            self.add_lost_frames(number, offset, bytes);
-        } else if let Some((start, length)) = &mut content.at_start {
-            *length = offset + bytes - *start;
+    fn add_bad(&mut self, number: u64, content: &Content, offset: u64, bytes: u64) {
+        if offset + bytes <= content.groups_start {
+            self.redundant.push(redundant(number, offset, bytes));
         } else {
-            content.at_start = Some((offset, bytes));
+            self.ledger.add(DamageKind::Frames, number, offset, bytes, self.last_seq);
+            self.state_may_be_stale = true;
         }
-    }
-
-    fn add_lost_frames(&mut self, number: u64, offset: u64, bytes: u64) {
-        self.ledger.add(DamageKind::Frames, number, offset, bytes, self.last_seq);
-        self.state_may_be_stale = true;
     }
 
     /// Notes that a listed segment is not there.
@@ -376,6 +366,8 @@ impl<'f, F: FileSystem> Replay<'f, F> {
     ) {
         self.lost.push(number);
         self.ledger.retract(number);
+        let name = format::segment_name(number);
+        self.redundant.retain(|damage| damage.file != name);
         self.state_may_be_stale = true;
         if let Some(entry) = listed {
             self.lose_listed(entry);
@@ -396,10 +388,16 @@ impl<'f, F: FileSystem> Replay<'f, F> {
         self.last_seq = Seq::new(self.last_seq.get() + bytes / RECORD_BYTES_MIN + 1);
     }
 
-    /// Returns how much of a segment an orderly stop has synced.
+    fn is_base(&self, number: u64) -> bool {
+        self.base.as_ref().is_some_and(|base| base.number == number)
+    }
+
+    /// Returns how much of a segment is known to have been synced, at least.
     fn proven_bytes(&self, number: u64) -> u64 {
         let closed = self.inventory.closed.as_ref();
-        closed.filter(|mark| mark.segment == number).map_or(0, |mark| mark.length)
+        let closed = closed.filter(|mark| mark.segment == number).map_or(0, |mark| mark.length);
+        let base = self.base.as_ref().filter(|base| base.number == number);
+        closed.max(base.map_or(0, |base| base.proven))
     }
 
     /// Notes what is cut off the end of the log, if it was ever written.
@@ -427,7 +425,15 @@ impl<'f, F: FileSystem> Replay<'f, F> {
         let newest = self.inventory.segments.keys().next_back().copied().unwrap_or(0);
         let there = self.segments.iter().find(|segment| segment.entry.number == mark.segment);
         let length = there.map_or(0, |segment| segment.entry.length);
-        if mark.segment < newest || mark.length <= length {
+        if mark.segment < newest || mark.length < length {
+            // The log has gone on since.
+            return;
+        }
+        if mark.length == length {
+            // Its end is there; what is missing in its midst is now known.
+            self.ledger.end_ranges(mark.last_seq);
+            self.last_seq = self.last_seq.max(mark.last_seq);
+            self.advance_all(&mark.positions);
             return;
         }
         self.state_may_be_stale = true;
@@ -453,16 +459,30 @@ impl<'f, F: FileSystem> Replay<'f, F> {
             Some(cut) if cut.file == name && cut.kind == DamageKind::Tail => {
                 (cut.first_seq, cut.last_seq) = (first_seq, last_seq);
             }
+            Some(bad) if bad.file == name && bad.offset + bad.bytes == length => {
+                bad.kind = DamageKind::Tail;
+                bad.bytes += bytes;
+                if first_seq != Seq::ORIGIN {
+                    bad.last_seq = last_seq;
+                    if bad.first_seq == Seq::ORIGIN {
+                        bad.first_seq = first_seq;
+                    }
+                }
+            }
             _ => {
                 let kind = if there.is_some() { DamageKind::Tail } else { DamageKind::Segment };
                 let damage = redundant(mark.segment, length, bytes);
                 self.ledger.add_known(Damage { kind, first_seq, last_seq, ..damage });
             }
         }
-        for (&taker, &position) in &mark.positions {
+        self.advance_all(&mark.positions);
+        self.active = None;
+    }
+
+    fn advance_all(&mut self, positions: &BTreeMap<TakerId, Position>) {
+        for (&taker, &position) in positions {
             self.advance(taker, position, 0);
         }
-        self.active = None;
     }
 
     /// Gathers what was found.
@@ -477,7 +497,7 @@ impl<'f, F: FileSystem> Replay<'f, F> {
             state: self.state,
             last_seq: self.last_seq,
             next_damage: self.next_damage,
-            base: self.base.map_or(0, |(number, _)| number),
+            base: self.base.as_ref().map_or(0, |base| base.number),
             segments: self.segments,
             damages,
             lost: self.lost,
@@ -485,6 +505,35 @@ impl<'f, F: FileSystem> Replay<'f, F> {
             predecessor: self.predecessor,
             next_segment: numbers.max().unwrap_or(0) + 1,
             state_may_be_stale: self.state_may_be_stale,
+        }
+    }
+}
+
+/// Returns where the first group after a checkpoint starts.
+///
+/// The first commit record tells, so that damage to the end of the checkpoint is not taken for a
+/// lost transaction.
+fn find_groups<T: File>(file: &Arc<T>, salt: Salt, start: u64, end: u64) -> io::Result<u64> {
+    let mut scanner = Scanner::new(Arc::clone(file), salt, start, end);
+    let mut first_transaction = end;
+    let mut checkpoint_end = start;
+    loop {
+        match scanner.next()? {
+            Step::End => return Ok(first_transaction.min(checkpoint_end)),
+            Step::Bad { .. } => {}
+            Step::Frame(frame) => match frame.kind {
+                FrameKind::Transaction => first_transaction = first_transaction.min(frame.offset),
+                FrameKind::Commit => {
+                    let mark = CommitMark::decode(scanner.payload(&frame)).unwrap_or_default();
+                    let group = frame.offset.saturating_sub(mark.bytes);
+                    return Ok(first_transaction.min(group));
+                }
+                FrameKind::Footer => return Ok(first_transaction.min(frame.offset)),
+                FrameKind::Predecessor
+                | FrameKind::CheckpointBegin
+                | FrameKind::CheckpointPart
+                | FrameKind::CheckpointEnd => checkpoint_end = frame.end(),
+            },
         }
     }
 }

@@ -8,8 +8,8 @@
 //! reached the disk, with pages before it still missing. Then a frame is bad because a block of it
 //! was never written and reads as zeros; the log is cut there, as if the commit record were missing
 //! too, so that a power cut leaves a prefix of what was written. Any later frame, or the mark of an
-//! orderly stop, proves that the group was synced; and the first group of a segment was synced before
-//! the segment got its name.
+//! orderly stop, proves that the group was synced; the first group of a segment was synced before the
+//! segment got its name. In what is proven nothing is cut.
 
 use std::io;
 use std::sync::Arc;
@@ -40,7 +40,6 @@ pub(crate) fn find_end<T: File>(
     let survey = Survey::take(file, salt, file_length)?;
     if let Some(group) = survey.last_group
         && group.end == survey.frames_end
-        && survey.commits > 1
         && group.end > proven
     {
         for &(offset, bytes) in &survey.bad {
@@ -50,9 +49,11 @@ pub(crate) fn find_end<T: File>(
             }
         }
     }
-    let cut = survey.bad.iter().find(|&&(offset, _)| offset >= survey.committed_end);
+    let committed = survey.committed_end.max(proven);
+    let cut = survey.bad.iter().find(|&&(offset, bytes)| offset + bytes > committed);
+    let cut = cut.map(|&(offset, bytes)| (offset.max(committed), bytes));
     Ok(End {
-        length: cut.map_or(file_length, |&(offset, _)| offset),
+        length: cut.map_or(file_length, |(offset, _)| offset),
         unproven: survey.last_group.map_or(survey.committed_end, |group| group.start),
     })
 }
@@ -68,7 +69,6 @@ struct GroupExtent {
 struct Survey {
     /// Offset and size of what is no frame, merged and in order.
     bad: Vec<(u64, u64)>,
-    commits: u64,
     last_group: Option<GroupExtent>,
     /// After the last frame that was written only when all before it was synced.
     committed_end: u64,
@@ -94,7 +94,6 @@ impl Survey {
                             let start = frame.offset.saturating_sub(bytes);
                             survey.last_group = Some(GroupExtent { start, end: frame.end() });
                             survey.committed_end = frame.end();
-                            survey.commits += 1;
                         }
                         FrameKind::CheckpointEnd | FrameKind::Footer => {
                             survey.committed_end = frame.end();
