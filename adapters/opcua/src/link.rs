@@ -190,7 +190,10 @@ async fn client(settings: &OpcUaSettings) -> Result<Client, LinkError> {
     let made = tokio::task::spawn_blocking(move || {
         let pki = Pki::new(&settings.pki_directory);
         let limits = settings.limits;
-        let mut builder = ClientBuilder::new()
+        if settings.security != Security::None {
+            pki.prepare(&settings.application_uri)?;
+        }
+        let client = ClientBuilder::new()
             .application_name("Tidegate")
             .application_uri(settings.application_uri.as_str())
             .product_uri("urn:tidegate")
@@ -211,13 +214,16 @@ async fn client(settings: &OpcUaSettings) -> Result<Client, LinkError> {
             .max_chunk_count(limits.max_chunks)
             .max_array_length(limits.max_array)
             .max_string_length(limits.max_string)
-            .max_byte_string_length(limits.max_string);
+            .max_byte_string_length(limits.max_string)
+            .client()
+            .map_err(|reasons| LinkError::Store { reason: reasons.join(", ") })?;
         if settings.security != Security::None {
-            pki.prepare(&settings.application_uri)?;
-            builder =
-                builder.certificate_path(pki.certificate()).private_key_path(pki.private_key());
+            // Without them the library panics on the first message.
+            let store = client.certificate_store().read();
+            let readable = store.read_own_cert().map(drop).and(store.read_own_pkey().map(drop));
+            readable.map_err(|reason| LinkError::Store { reason })?;
         }
-        builder.client().map_err(|reasons| LinkError::Store { reason: reasons.join(", ") })
+        Ok(client)
     });
     match made.await {
         Ok(client) => client,

@@ -38,13 +38,13 @@ impl Pki {
         Self { directory: directory.to_owned() }
     }
 
-    /// Returns the file of the gateway's own certificate.
-    pub(crate) fn certificate(&self) -> PathBuf {
+    /// Returns the file of the gateway's own certificate, where the library looks for it.
+    fn certificate(&self) -> PathBuf {
         self.directory.join("own/cert.der")
     }
 
-    /// Returns the file of its private key.
-    pub(crate) fn private_key(&self) -> PathBuf {
+    /// Returns the file of its private key, where the library looks for it.
+    fn private_key(&self) -> PathBuf {
         self.directory.join("private/private.pem")
     }
 
@@ -101,10 +101,10 @@ impl Pki {
         }
         Err(refused(format!(
             "its certificate `{}` (SHA-1 {}) is not trusted; to trust it, move {} to {}",
-            certificate.subject_name(),
+            printable(&certificate.subject_name()),
             certificate.thumbprint().as_hex_string(),
-            rejected.display(),
-            trusted.display(),
+            printable(&rejected.display().to_string()),
+            printable(&trusted.display().to_string()),
         )))
     }
 
@@ -120,6 +120,11 @@ impl Pki {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Leaves out what would break a line of a log; the name is the server's own choice.
+fn printable(name: &str) -> String {
+    name.chars().filter(|character| !character.is_control()).take(400).collect()
 }
 
 fn store_error(path: &Path, error: &io::Error) -> LinkError {

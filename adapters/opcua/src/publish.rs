@@ -17,7 +17,7 @@ use opcua::{
     },
     types::{
         DataChangeNotification, MonitoredItemNotification, NotificationMessage, PublishResponse,
-        StatusChangeNotification, StatusCode, SubscriptionAcknowledgement,
+        StatusChangeNotification, StatusCode, SubscriptionAcknowledgement, VariableId,
     },
 };
 use tidegate_adapter_api::{Delivery, Intake, ReadingBatch};
@@ -29,7 +29,7 @@ use crate::{
     command::now,
     delivery::{Deliveries, MessageKey},
     sequence::Arrival,
-    services::ServiceError,
+    services::{self, ServiceError},
     shared::Shared,
     table::SubscriptionId,
 };
@@ -295,9 +295,14 @@ impl<'a> Publisher<'a> {
         self.shared.table().subscription_mut(subscription).map(|known| known.sequence.expected())
     }
 
+    /// Makes silent subscriptions anew, if the server answers at all; if not, that is noticed elsewhere, and
+    /// what the server has kept meanwhile is not thrown away.
     async fn give_up_silent(&mut self) {
+        let state = services::value_of(VariableId::Server_ServerStatus_State.into());
+        let answered = services::read(self.session, vec![state]).await.is_ok();
         let silent = self.shared.table().silent(Instant::now());
-        for subscription in silent {
+        self.shared.table().listen_from(Instant::now());
+        for subscription in silent.into_iter().filter(|_| answered) {
             warn!(adapter = %self.name, subscription, "Subscription is silent, making it anew");
             self.shared.rebuild(self.session, subscription).await;
         }

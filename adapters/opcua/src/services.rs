@@ -8,8 +8,8 @@ use opcua::{
         services::{DeleteMonitoredItems, DeleteSubscriptions, Read},
     },
     types::{
-        AttributeId, DataValue, NodeId, ReadValueId, StatusCode, TimestampsToReturn, VariableId,
-        Variant,
+        AttributeId, DataValue, DateTime, NodeId, ReadValueId, StatusCode, TimestampsToReturn,
+        VariableId, Variant,
     },
 };
 use thiserror::Error;
@@ -62,20 +62,23 @@ pub(crate) struct CallLimits {
 #[derive(Clone, Debug)]
 pub(crate) struct ServerFacts {
     pub(crate) namespaces: Namespaces,
+    /// When it was started, if it says so: another time is another run, with other subscriptions.
+    pub(crate) start: Option<DateTime>,
     pub(crate) limits: CallLimits,
 }
 
-/// Reads the namespace array and the limits.
+/// Reads the namespace array, the time of start and the limits.
 pub(crate) async fn facts(session: &Session) -> Result<ServerFacts, ServiceError> {
     let nodes = [
         VariableId::Server_NamespaceArray,
+        VariableId::Server_ServerStatus_StartTime,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
     ];
     let nodes = nodes.map(|node| value_of(node.into()));
     let values = read(session, nodes.to_vec()).await?;
-    let [namespaces, items, browses, reads] = values.as_slice() else {
+    let [namespaces, start, items, browses, reads] = values.as_slice() else {
         return Err(ServiceError(StatusCode::BadUnknownResponse));
     };
     let namespaces = namespaces
@@ -88,7 +91,11 @@ pub(crate) async fn facts(session: &Session) -> Result<ServerFacts, ServiceError
         browses: call_limit(browses, BROWSES_PER_CALL),
         reads: call_limit(reads, READS_PER_CALL),
     };
-    Ok(ServerFacts { namespaces, limits })
+    let start = match &start.value {
+        Some(Variant::DateTime(time)) => Some(**time),
+        _ => None,
+    };
+    Ok(ServerFacts { namespaces, start, limits })
 }
 
 /// Takes a stated limit, within our own; 0 and a missing node mean that none is stated.

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use opcua::{client::Session, types::DateTime};
 use tidegate_adapter_api::{Counter, Counters};
 use tokio::sync::Notify;
 
@@ -13,7 +14,6 @@ use crate::{
     services::{self, ServiceError},
     table::{SubscriptionId, Table},
 };
-use opcua::client::Session;
 
 /// How long the deletion of a subscription that is given up anyway may take.
 const DELETE_PATIENCE: Duration = Duration::from_secs(5);
@@ -23,6 +23,7 @@ const DELETE_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Shared {
     table: Mutex<Table>,
     namespaces: Mutex<Arc<Namespaces>>,
+    start: Mutex<Option<DateTime>>,
     /// Called when there is a new subscription to ask for messages.
     pub(crate) subscribed: Notify,
     /// Called when items have to be created again.
@@ -79,6 +80,7 @@ impl Shared {
         Self {
             table: Mutex::default(),
             namespaces: Mutex::default(),
+            start: Mutex::default(),
             subscribed: Notify::new(),
             items_wanted: Notify::new(),
             counted: Counted::new(counters),
@@ -98,6 +100,11 @@ impl Shared {
     /// Takes the namespaces that were read anew.
     pub(crate) fn set_namespaces(&self, namespaces: Namespaces) {
         *self.namespaces.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(namespaces);
+    }
+
+    /// Takes the time at which the server was started; returns the one of before.
+    pub(crate) fn swap_start(&self, start: Option<DateTime>) -> Option<DateTime> {
+        std::mem::replace(&mut self.start.lock().unwrap_or_else(PoisonError::into_inner), start)
     }
 
     /// Gives up a subscription, on the server as well, and has its items created again.

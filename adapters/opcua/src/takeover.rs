@@ -23,11 +23,12 @@ pub(crate) async fn take_over(
     resumed: Resumed,
 ) -> Result<CallLimits, ServiceError> {
     let facts = services::facts(session).await?;
-    let moved = !facts.namespaces.extends(&shared.namespaces());
+    let restarted = shared.swap_start(facts.start) != facts.start;
+    let moved = restarted || !facts.namespaces.extends(&shared.namespaces());
     let subscriptions = shared.table().subscription_ids();
     shared.table().drop_unconfirmed();
-    if moved {
-        info!(adapter = %name, "Namespaces of the server changed, subscribing anew");
+    if moved && !subscriptions.is_empty() {
+        info!(adapter = %name, subscriptions = subscriptions.len(), "Server was started anew, and so are the subscriptions");
         shared.table().clear();
         if resumed == Resumed::SameSession {
             services::delete_subscriptions(session, subscriptions).await?;

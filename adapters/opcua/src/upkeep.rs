@@ -55,6 +55,7 @@ impl Upkeep<'_> {
         let mut found: Vec<NodeAddress> = Vec::new();
         let mut search = true;
         let mut next_search = Instant::now();
+        let mut reported = None;
         loop {
             let wanted = ServerPoints::new(&points.borrow_and_update(), self.name);
             // What is known already goes on at once; a search takes its time.
@@ -66,7 +67,7 @@ impl Upkeep<'_> {
                     return error;
                 }
                 settled = self.bring_in_line(&wanted, &found).await;
-                self.report();
+                self.report(&mut reported);
             }
             let retry = if settled { next_search } else { next_search.min(Instant::now() + RETRY) };
             search = tokio::select! {
@@ -218,15 +219,18 @@ impl Upkeep<'_> {
             .ok_or(ServiceError(StatusCode::BadInvalidState))
     }
 
-    fn report(&self) {
+    /// Says once in each interval that nodes are refused, and what is monitored when that changed.
+    fn report(&self, reported: &mut Option<usize>) {
         let table = self.shared.table();
         let (monitored, refused) = table.counts();
+        let changed = reported.replace(monitored) != Some(monitored);
         match table.first_refused() {
             Some((node, status)) => warn!(
                 adapter = %self.name, monitored, refused, %node, %status,
                 "Server refused nodes, the first of them is named"
             ),
-            None => info!(adapter = %self.name, monitored, "Nodes monitored"),
+            None if changed => info!(adapter = %self.name, monitored, "Nodes monitored"),
+            None => {}
         }
     }
 }
