@@ -26,7 +26,7 @@ pub use self::backoff::{Backoff, Failure};
 pub use self::content::{Column, Content, Gap};
 pub use self::core::{
     Ack, Core, Disconnect, Load, Moved, Now, OpenError, Outgoing, SendId, Status, Write, WriteId,
-    saved_cursor,
+    retire, saved_cursor,
 };
 pub use self::encoder::{Compressor, Encoder, Publication};
 pub use self::keys::{Change, Keys};

@@ -36,7 +36,7 @@ mod saved;
 
 pub use self::delivery::{Ack, Disconnect};
 pub use self::full::Load;
-pub use self::saved::saved_cursor;
+pub use self::saved::{retire, saved_cursor};
 
 use self::{
     batch::Batch, cursor::Moving, dead_letters::DeadLetters, delivery::Link, forming::Forming,

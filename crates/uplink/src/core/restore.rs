@@ -10,7 +10,7 @@ use crate::{
     decision::{Decision, Entry, GapEntry},
     ledger::{DropReason, Outcomes},
     payload,
-    streams::StreamId,
+    streams::{StreamId, Streams},
 };
 
 /// A decided batch whose records are being read again.
@@ -117,6 +117,27 @@ impl Restoring {
     }
 }
 
+impl Entry {
+    /// Takes the numbers that the entry gives as given.
+    pub(super) fn note_numbers(&self, streams: &mut Streams) -> Result<(), OpenError> {
+        let mut numbers: Vec<u64> = self.streams.iter().map(|(_, first)| *first).collect();
+        for run in &self.runs {
+            if let Decision::Assigned { stream } | Decision::DroppedNumbered { stream, .. } =
+                run.decision
+            {
+                numbers[usize::try_from(stream).expect("checked when it was read")] += run.records;
+            }
+        }
+        for ((stream, _), next) in self.streams.iter().zip(numbers) {
+            if streams.get(*stream).is_none() {
+                return Err(OpenError { what: "the decided batches" });
+            }
+            streams.decide_up_to(*stream, next);
+        }
+        Ok(())
+    }
+}
+
 impl Core {
     /// Takes the decided batches of before the restart.
     pub(super) fn prepare_restore(
@@ -130,20 +151,7 @@ impl Core {
                 return Err(broken);
             }
             expected = (number + 1, entry.to);
-            let mut numbers: Vec<u64> = entry.streams.iter().map(|(_, first)| *first).collect();
-            for run in &entry.runs {
-                if let Decision::Assigned { stream } | Decision::DroppedNumbered { stream, .. } =
-                    run.decision
-                {
-                    numbers[usize::try_from(stream).expect("checked")] += run.records;
-                }
-            }
-            for ((stream, _), next) in entry.streams.iter().zip(numbers) {
-                if self.streams.get(*stream).is_none() {
-                    return Err(broken);
-                }
-                self.streams.decide_up_to(*stream, next);
-            }
+            entry.note_numbers(&mut self.streams)?;
             let mut gaps = Vec::new();
             for gap in &entry.gaps {
                 let stream = self.streams.get(gap.stream).ok_or(broken.clone())?;

@@ -9,9 +9,9 @@ use super::{Core, OpenError, dead_letters::DeadLetters};
 use crate::{
     decision::{Entry, put_position, read_position},
     gaps::PendingGaps,
-    keys::{Key, Keys},
+    keys::{Change, Key, Keys},
     ledger::Outcomes,
-    streams::read_page,
+    streams::{Streams, read_page},
     wire::{Input, Malformed, put_varint},
 };
 
@@ -124,4 +124,38 @@ pub fn saved_cursor<'e>(
         _ => Err(Malformed),
     };
     read.map_err(|Malformed| OpenError { what: what(Key::Books) })
+}
+
+/// Returns the changes that forget an uplink which is no longer configured: everything but the
+/// numbers of its streams. If it ever comes back in this epoch, they go on, so that no number names
+/// two readings.
+///
+/// # Errors
+///
+/// [`OpenError`] if an entry cannot be read; then nothing should be forgotten.
+pub fn retire<'e>(
+    name: &UplinkName,
+    entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+) -> Result<Vec<Change>, OpenError> {
+    let keys = Keys::new(name);
+    let mut changes = Vec::new();
+    let mut own = Vec::new();
+    for (key, value) in entries {
+        match keys.parse(key) {
+            None => {}
+            Some(Key::Topic(_) | Key::Numbers(_)) => own.push((key, value)),
+            Some(_) => {
+                own.push((key, value));
+                changes.push(Change::Delete { key: key.to_vec() });
+            }
+        }
+    }
+    let saved = Saved::read(&keys, own)?;
+    let mut streams = Streams::load(usize::MAX, saved.topics, &saved.pages)
+        .map_err(|Malformed| OpenError { what: "the streams" })?;
+    for entry in saved.batches.values() {
+        entry.note_numbers(&mut streams)?;
+    }
+    streams.save_numbers(&keys, &mut changes);
+    Ok(changes)
 }

@@ -1,0 +1,59 @@
+//! Commands from the cloud, on their way to whoever carries them out.
+
+use bytes::Bytes;
+use tidegate_model::{CommandKind, Topic, UplinkName, Value};
+use tidegate_uplink::{ReplyTo, decoder::DecodeError};
+use tokio::sync::mpsc;
+
+/// One command as the cloud sent it.
+#[derive(Debug)]
+pub struct IncomingCommand {
+    /// The uplink that brought it.
+    pub uplink: UplinkName,
+    /// The local topic it is for, without `/set` or `/call`.
+    pub target: Topic,
+    /// Whether it writes or calls.
+    pub kind: CommandKind,
+    /// The payload as it was sent.
+    pub payload: Bytes,
+    /// What the payload says, or why it cannot be read: then the command is refused with that reason.
+    pub value: Result<Value, DecodeError>,
+    /// Whether it was a retained message: those are refused.
+    pub retained: bool,
+    /// Where its sender wants the answer, beside the uplink's `results`.
+    pub reply_to: Option<ReplyTo>,
+    /// Tells the cloud that the command is safe.
+    pub ack: CommandAck,
+}
+
+/// Names a command on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AckId {
+    pub(super) connection: u64,
+    pub(super) packet: u16,
+}
+
+/// The cloud's wait for an acknowledgement.
+///
+/// Dropped without [`settle`](Self::settle), the acknowledgement is withheld: the cloud sends the
+/// command again on the next connection.
+#[derive(Debug)]
+#[must_use]
+pub struct CommandAck {
+    id: AckId,
+    acks: mpsc::Sender<AckId>,
+}
+
+impl CommandAck {
+    pub(super) fn new(id: AckId, acks: mpsc::Sender<AckId>) -> Self {
+        Self { id, acks }
+    }
+
+    /// Lets the cloud know that the command and its id are durable, or that it was refused with an
+    /// outcome that is. Never blocks; of no effect once the connection is gone.
+    pub fn settle(self) {
+        // A queue that is full means that far more commands are open than a broker keeps in flight.
+        // Then this one comes again.
+        let _ = self.acks.try_send(self.id);
+    }
+}

@@ -1,0 +1,76 @@
+//! What a task sees of its connection, whatever protocol and version it speaks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo};
+
+/// What happened on the connection.
+#[derive(Debug)]
+pub(super) enum LinkEvent {
+    /// The far side has accepted the connection.
+    Connected {
+        /// The largest packet it takes.
+        packet_bytes_max: usize,
+        /// How many messages it takes without having answered.
+        receive_max: usize,
+    },
+    /// The next message in the order in which they were handed over is on its way, under this packet
+    /// identifier.
+    Sent { packet: u16 },
+    /// A message was answered.
+    Answered { packet: u16, answer: Answer },
+    /// The far side does not let us have commands.
+    NotSubscribed { reason: String },
+    /// A command, or whatever else was published there.
+    Incoming(Incoming),
+    /// Anything else that shows that the far side is there.
+    Alive,
+}
+
+/// How the far side answered a message.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// For good.
+    Final(Ack),
+    /// Not now.
+    Later { reason: String },
+}
+
+/// A message that came down.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) topic: Bytes,
+    pub(super) payload: Bytes,
+    /// `None` if no acknowledgement is wanted.
+    pub(super) packet: Option<u16>,
+    pub(super) retained: bool,
+    pub(super) content_type: Option<String>,
+    pub(super) content_encoding: Option<String>,
+    pub(super) reply_to: Option<ReplyTo>,
+}
+
+/// A message that goes up.
+#[derive(Clone, Debug)]
+pub(super) struct Up {
+    pub(super) topic: Arc<str>,
+    pub(super) payload: Bytes,
+    pub(super) content_type: &'static str,
+    pub(super) content_encoding: Option<&'static str>,
+    pub(super) correlation: Option<Bytes>,
+}
+
+/// Why a connection ended, or was not made.
+#[derive(Debug)]
+pub(super) struct LinkError {
+    pub(super) reason: String,
+    pub(super) failure: Failure,
+    pub(super) how: Disconnect,
+}
+
+impl LinkError {
+    /// Makes an error that has nothing to do with what was sent, and may pass by itself.
+    pub(super) fn transient(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), failure: Failure::Transient, how: Disconnect::Otherwise }
+    }
+}

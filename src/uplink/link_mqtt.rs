@@ -1,0 +1,218 @@
+//! The connection to an MQTT broker, over rumqttc.
+//!
+//! What rumqttc leaves to its user, and how it is done here: a negative PUBACK only shows in its
+//! reason, so every reason is looked at; a message's packet identifier is told by the order of
+//! `Outgoing::Publish` events, so tokens are paired in that order; its event loop is never
+//! cancelled within a poll, as a packet may be half handed over, so it runs inside one future that
+//! lives as long as the connection; after any error that future is dropped with all its state, and
+//! everything without an answer is sent again by the core.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use tidegate_uplink::{OutcomeId, SendId};
+use tokio::sync::mpsc;
+
+use super::{
+    link::{LinkError, LinkEvent, Up},
+    settings::{LinkSettings, MqttVersion},
+};
+
+mod v4;
+mod v5;
+
+/// Events that wait for the task; more than one wake-up of the event loop makes.
+const EVENTS: usize = 64;
+/// Requests that wait for the event loop: what may be in flight and its acknowledgements.
+const REQUESTS: usize = 1_024;
+/// The most messages without an answer that the event loop keeps account of.
+const IN_FLIGHT_MAX: u16 = 512;
+/// The largest packet that may come down: a command with its topic and properties.
+const INCOMING_BYTES_MAX: u32 = 512 << 10;
+/// Connecting takes at most so long, and so does a flush.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A broker keeps what comes down for so long while the connection is lost.
+const SESSION_EXPIRY: Duration = Duration::from_secs(24 * 3_600);
+
+/// What was sent under a packet identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Batch(SendId),
+    Outcome(OutcomeId),
+}
+
+type Driver = Pin<Box<dyn Future<Output = LinkError> + Send>>;
+
+#[derive(Debug)]
+enum Client {
+    V4(rumqttc::AsyncClient),
+    V5(rumqttc::v5::AsyncClient),
+}
+
+/// One connection, from its first attempt to its end.
+pub(super) struct Connection {
+    client: Client,
+    driver: Driver,
+    events: mpsc::Receiver<LinkEvent>,
+    /// Tokens of messages that are handed over and not on their way yet, in order.
+    handed_over: VecDeque<Token>,
+    in_flight: HashMap<u16, Token>,
+    receive_max: usize,
+    is_up: bool,
+    last_heard: Instant,
+    patience: Duration,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Connection")
+            .field("is_up", &self.is_up)
+            .field("in_flight", &self.in_flight.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Starts to connect. The subscription to commands goes out before anything else.
+    pub(super) fn open(settings: &LinkSettings) -> Self {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let (client, driver): (Client, Driver) = match settings.version {
+            MqttVersion::V3_1_1 => {
+                let (client, driver) = v4::open(settings, sender);
+                (Client::V4(client), Box::pin(driver))
+            }
+            MqttVersion::V5 => {
+                let (client, driver) = v5::open(settings, sender);
+                (Client::V5(client), Box::pin(driver))
+            }
+        };
+        Self {
+            client,
+            driver,
+            events,
+            handed_over: VecDeque::new(),
+            in_flight: HashMap::new(),
+            receive_max: 0,
+            is_up: false,
+            last_heard: Instant::now(),
+            patience: CONNECT_TIMEOUT + Duration::from_secs(5),
+        }
+    }
+
+    /// Waits for what happens next. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`]; the connection is to be dropped.
+    pub(super) async fn next(&mut self) -> Result<LinkEvent, LinkError> {
+        let deadline = (self.last_heard + self.patience).into();
+        let event = tokio::select! {
+            biased;
+            Some(event) = self.events.recv() => event,
+            error = &mut self.driver => return Err(error),
+            () = tokio::time::sleep_until(deadline) => {
+                // rumqttc waits for an unanswered ping one keep alive longer, and on a full socket for
+                // ever.
+                return Err(LinkError::transient("the far side has gone silent"));
+            }
+        };
+        if !matches!(event, LinkEvent::Sent { .. }) {
+            self.last_heard = Instant::now();
+        }
+        Ok(event)
+    }
+
+    /// Takes notice that the far side has accepted the connection.
+    pub(super) fn set_up(&mut self, receive_max: usize, keep_alive: Duration) {
+        self.is_up = true;
+        // One place stays free: rumqttc holds back acknowledgements, too, when none is.
+        self.receive_max = receive_max.min(usize::from(IN_FLIGHT_MAX)).saturating_sub(1).max(1);
+        self.patience = keep_alive + keep_alive / 2;
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up
+    }
+
+    /// Returns whether another message may be handed over.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_up && self.handed_over.len() + self.in_flight.len() < self.receive_max
+    }
+
+    /// Hands a message over, to be sent with QoS 1.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`] if the connection does not take it; it is to be dropped.
+    pub(super) fn send(&mut self, token: Token, up: Up) -> Result<(), LinkError> {
+        let taken = match &self.client {
+            Client::V4(client) => v4::publish(client, up),
+            Client::V5(client) => v5::publish(client, up),
+        };
+        taken?;
+        self.handed_over.push_back(token);
+        Ok(())
+    }
+
+    /// Acknowledges a command.
+    pub(super) fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
+        match &self.client {
+            Client::V4(client) => v4::acknowledge(client, packet),
+            Client::V5(client) => v5::acknowledge(client, packet),
+        }
+    }
+
+    /// Pairs the oldest message handed over with its packet identifier.
+    pub(super) fn note_sent(&mut self, packet: u16) {
+        if let Some(token) = self.handed_over.pop_front() {
+            self.in_flight.insert(packet, token);
+        }
+    }
+
+    /// Returns what a packet identifier stood for.
+    pub(super) fn take_answered(&mut self, packet: u16) -> Option<Token> {
+        self.in_flight.remove(&packet)
+    }
+
+    /// Says good-bye, so that the broker does not wait for us.
+    pub(super) async fn close(mut self) {
+        let asked = match &self.client {
+            Client::V4(client) => client.try_disconnect().is_ok(),
+            Client::V5(client) => client.try_disconnect().is_ok(),
+        };
+        if asked && self.is_up {
+            // The event loop ends with the connection; the far side may be slow to close it.
+            let driven = async {
+                loop {
+                    tokio::select! {
+                        biased;
+                        _ = &mut self.driver => return,
+                        event = self.events.recv() => if event.is_none() { return },
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_millis(250), driven).await;
+        }
+    }
+}
+
+/// Writes a host so that a port can follow it.
+fn host(settings: &LinkSettings) -> String {
+    if settings.host.contains(':') && !settings.host.starts_with('[') {
+        format!("[{}]", settings.host)
+    } else {
+        settings.host.clone()
+    }
+}
+
+fn network() -> rumqttc::NetworkOptions {
+    let mut network = rumqttc::NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
+    network
+}

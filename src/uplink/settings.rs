@@ -1,0 +1,115 @@
+//! What an uplink is told by its configuration.
+
+use std::{sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tidegate_model::{CommandKind, Topic, TopicFilter};
+use tidegate_rules::Selector;
+use tidegate_uplink::Settings;
+
+/// Everything about one uplink.
+#[derive(Clone, Debug)]
+pub struct UplinkSettings {
+    /// Which topics it takes.
+    pub selector: Selector,
+    /// What it makes of them.
+    pub core: Settings,
+    /// Where they go.
+    pub link: LinkSettings,
+    /// How long a stop may take to deliver what is under way.
+    pub grace: Duration,
+}
+
+/// The version of MQTT that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// 3.1.1.
+    V3_1_1,
+    /// 5.0.
+    #[default]
+    V5,
+}
+
+/// A connection to a broker.
+#[derive(Clone, Debug)]
+pub struct LinkSettings {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The version of MQTT.
+    pub version: MqttVersion,
+    /// The client identifier: the same after every restart, and of this uplink alone.
+    pub client_id: String,
+    /// User name and password, if the broker wants them.
+    pub login: Option<Login>,
+    /// How long the connection may be silent; at least 5 s.
+    pub keep_alive: Duration,
+    /// What may come down; nothing without it.
+    pub commands: Option<CommandRoute>,
+    /// Below which topic outcomes of commands go up.
+    pub results: Option<Topic>,
+}
+
+impl LinkSettings {
+    /// The default of [`keep_alive`](Self::keep_alive).
+    pub const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(30);
+}
+
+/// A user name with its password. Its `Debug` form hides the password.
+#[derive(Clone)]
+pub struct Login {
+    /// The user name.
+    pub username: String,
+    /// The password; empty if there is none.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// Where commands come down: a filter that ends in `/#`, whose fixed part is taken off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandRoute {
+    filter: TopicFilter,
+    fixed: Arc<str>,
+}
+
+/// A filter is not one for commands.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`commands` must end in `/#` and hold no other wildcard, like \"tidegate/gw/cmd/#\"")]
+pub struct RouteError;
+
+impl CommandRoute {
+    /// Takes a filter.
+    ///
+    /// # Errors
+    ///
+    /// [`RouteError`] if it does not end in `/#` or holds another wildcard.
+    pub fn new(filter: TopicFilter) -> Result<Self, RouteError> {
+        let fixed = filter.as_str().strip_suffix('#').ok_or(RouteError)?;
+        if !fixed.ends_with('/') || fixed.contains(['+', '#']) {
+            return Err(RouteError);
+        }
+        let fixed = fixed.into();
+        Ok(Self { filter, fixed })
+    }
+
+    /// Returns the filter to subscribe to.
+    pub fn filter(&self) -> &TopicFilter {
+        &self.filter
+    }
+
+    /// Returns the local topic that a command is for, without `/set` or `/call`, and its kind.
+    pub fn target(&self, topic: &str) -> Option<(Topic, CommandKind)> {
+        let below = topic.strip_prefix(&*self.fixed)?;
+        let (below, kind) = match below.strip_suffix("/call") {
+            Some(below) => (below, CommandKind::Call),
+            None => (below, CommandKind::Write),
+        };
+        Some((Topic::new(below).ok()?, kind))
+    }
+}
