@@ -2,8 +2,6 @@
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use anyhow::Context as _;
-
 use super::{ConfigArguments, EX_CONFIG};
 use crate::config::{self, Style};
 
@@ -33,15 +31,11 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         let style = if std::io::stdout().is_terminal() { Style::Color } else { Style::Plain };
         print!("{}", config::render(&loaded.issues, &loaded.sources, style));
     }
-    match &loaded.config {
-        Some(config) if !arguments.json => {
-            let mappings = loaded.mapping_files.len();
-            let files = if mappings == 1 { "file" } else { "files" };
-            println!("{}: good; gateway `{}`, {mappings} mapping {files}", path.display(), config.gateway.id);
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(_) => Ok(ExitCode::SUCCESS),
-        None => Ok(ExitCode::from(EX_CONFIG)),
+    let Some(config) = &loaded.config else { return Ok(ExitCode::from(EX_CONFIG)) };
+    if !arguments.json {
+        let mappings = loaded.mapping_files.len();
+        let files = if mappings == 1 { "file" } else { "files" };
+        println!("{}: good; gateway `{}`, {mappings} mapping {files}", path.display(), config.gateway.id);
     }
-    .context("check")
+    Ok(ExitCode::SUCCESS)
 }

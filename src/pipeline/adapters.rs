@@ -136,6 +136,34 @@ impl Adapters {
     }
 }
 
+#[cfg(feature = "coap")]
+mod coap {
+    //! CoAP devices.
+
+    use tidegate_adapter_coap::{CoapAdapter, CoapSettings};
+    use tidegate_model::AdapterName;
+
+    use super::{Adapters, Config, MappingSet, StartError, points};
+
+    impl Adapters {
+        pub(super) fn prepare_coap(&mut self, config: &Config, mapping: &MappingSet) -> Result<(), StartError> {
+            let Some(listener) = &config.coap else { return Ok(()) };
+            let limits = &config.limits.coap;
+            let settings = CoapSettings {
+                body_bytes_max: super::bytes(limits.max_body),
+                duplicate_lifetime: limits.dedup_lifetime,
+                duplicates_max: limits.dedup_entries,
+                ..CoapSettings::listening_on(listener.listen.clone())
+            };
+            let name = AdapterName::new("coap").expect("the word is a name");
+            let adapter = CoapAdapter::bind(name, settings)?;
+            self.coap = adapter.local_addrs();
+            self.add(adapter, listener.anonymous, Box::new(points::coap), mapping);
+            Ok(())
+        }
+    }
+}
+
 #[cfg(feature = "opcua")]
 mod opcua {
     //! OPC UA servers as devices.
