@@ -231,8 +231,18 @@ impl<'f, F: FileSystem> Replay<'f, F> {
             if base.is_some() { start } else { find_groups(file, salt, start, end)? };
         let mut content = Content { groups_start, ..Content::default() };
         let mut scanner = Scanner::new(Arc::clone(file), salt, start, end);
+        let mut first_group = base.map(|base| (base.proven, base.group));
         loop {
-            match scanner.next()? {
+            let step = scanner.next()?;
+            let is_behind = |proven: u64| match &step {
+                Step::Frame(frame) => frame.offset >= proven,
+                Step::Bad { offset, .. } => *offset >= proven,
+                Step::End => true,
+            };
+            if let Some((_, group)) = first_group.take_if(|(proven, _)| is_behind(*proven)) {
+                self.compare_with_commit(&group);
+            }
+            match step {
                 Step::End => break,
                 Step::Bad { offset, bytes } => self.add_bad(number, &content, offset, bytes),
                 Step::Frame(frame) => {
@@ -243,9 +253,6 @@ impl<'f, F: FileSystem> Replay<'f, F> {
                     }
                 }
             }
-        }
-        if let Some(base) = base {
-            self.compare_with_commit(&base.group);
         }
         Ok(content)
     }
