@@ -7,7 +7,7 @@ use crate::config::{self, Style};
 
 /// Arguments of `tidegate check`.
 #[derive(Debug, clap::Args)]
-pub struct CheckArguments {
+pub(super) struct CheckArguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// Print the problems as JSON.

@@ -15,7 +15,7 @@ const INPUT_BYTES_MAX: u64 = 64 << 20;
 
 /// Arguments of `tidegate decode`.
 #[derive(Debug, clap::Args)]
-pub struct DecodeArguments {
+pub(super) struct DecodeArguments {
     /// The payload; standard input if left out.
     file: Option<PathBuf>,
     /// The payload is written in hexadecimal digits.

@@ -60,10 +60,10 @@ enum Command {
 
 /// Which configuration.
 #[derive(Debug, clap::Args)]
-pub struct ConfigArguments {
+pub(super) struct ConfigArguments {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/tidegate/tidegate.toml")]
-    pub config: PathBuf,
+    config: PathBuf,
 }
 
 /// Runs the command that the arguments name, and returns the exit code of the process.

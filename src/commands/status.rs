@@ -10,7 +10,7 @@ use crate::{config, control};
 
 /// Arguments of `tidegate status`.
 #[derive(Debug, clap::Args)]
-pub struct StatusArguments {
+pub(super) struct StatusArguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// Print everything as JSON.

@@ -16,7 +16,7 @@ use crate::broker::hash_password;
 
 /// Arguments of `tidegate user`.
 #[derive(Debug, clap::Args)]
-pub struct UserArguments {
+pub(super) struct UserArguments {
     #[command(subcommand)]
     command: UserCommand,
 }

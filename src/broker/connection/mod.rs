@@ -73,6 +73,8 @@ pub(super) async fn serve(
         stalled: None,
         farewell: None,
         due: Vec::new(),
+        may_have_due: false,
+        has_progress: false,
         settings,
         ingest,
         access,
@@ -96,6 +98,10 @@ struct Driver<'a> {
     /// How the client said good-bye.
     farewell: Option<Disconnect>,
     due: Vec<Due>,
+    /// Whether the broker may have something: it called, the window has moved, or there was no room.
+    may_have_due: bool,
+    /// Whether the client has acknowledged something that is not stored yet.
+    has_progress: bool,
     settings: &'a ConnectionSettings,
     ingest: &'a Ingest,
     access: &'a Access,
@@ -217,14 +223,16 @@ impl Driver<'_> {
 
     /// Takes what is due from the broker, as far as there is room.
     fn deliver(&mut self) -> Result<(), Superseded> {
-        let Some(attachment) = self.attachment else { return Ok(()) };
-        while self.output.has_room() && !self.connection.is_closed() && !self.replies.holds_deliveries() {
+        self.may_have_due |= self.replies.signal().take_due();
+        let Some(attachment) = self.attachment.filter(|_| self.may_have_due) else { return Ok(()) };
+        while self.output.has_room() && !self.connection.is_closed() && !self.replies.holds_back_deliveries() {
             let broker = self.ingest.broker();
             let mut core = broker.core();
             let mut due = std::mem::take(&mut self.due);
             let transaction = core.take_due(attachment, broker.clock().steady(), DUE_MAX, &mut due)?;
             self.due = due;
             if self.due.is_empty() {
+                self.may_have_due = false;
                 return Ok(());
             }
             if transaction.is_some() {
@@ -249,14 +257,22 @@ impl Driver<'_> {
             if let (Some(packet_id), Some(attachment)) = (unsendable, self.attachment) {
                 // Larger than the client takes: done with, as if it had been acknowledged (MQTT-3.1.2-25).
                 let _ = self.ingest.broker().core().acknowledged(attachment, packet_id);
+                self.acknowledged();
             }
         }
         self.due = due;
     }
 
+    /// Notes that the client is done with a message: there is progress to store, and room in its window.
+    fn acknowledged(&mut self) {
+        self.has_progress = true;
+        self.may_have_due = true;
+    }
+
     /// Stores lazily what the client has acknowledged (promise D6).
     fn note_progress(&mut self) {
-        if let Some(attachment) = self.attachment {
+        if let Some(attachment) = self.attachment.filter(|_| self.has_progress) {
+            self.has_progress = false;
             let broker = self.ingest.broker();
             let mut core = broker.core();
             let transaction = core.take_progress(attachment);

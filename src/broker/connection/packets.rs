@@ -117,6 +117,8 @@ impl Driver<'_> {
             ConnectRefusal::WillNotAuthorized => ReasonCode::NotAuthorized,
         })?;
         self.attachment = Some(outcome.attachment);
+        // A session that is taken up again has what waited for it.
+        self.may_have_due = true;
         let connack = ConnAck {
             session_expiry: granted_expiry(outcome.expiry, connect.session_expiry),
             receive_maximum: Some(self.settings.protocol.receive_maximum),
@@ -254,6 +256,7 @@ impl Driver<'_> {
     fn puback(&mut self, ack: &Ack) -> Result<(), Superseded> {
         let attachment = self.attachment.ok_or(Superseded)?;
         self.ingest.broker().core().acknowledged(attachment, ack.packet_id.as_u16())?;
+        self.acknowledged();
         Ok(())
     }
 
@@ -265,6 +268,8 @@ impl Driver<'_> {
             let mut core = broker.core();
             let (_, transaction) = core.completed(attachment, ack.packet_id.as_u16())?;
             broker.submit(&core, transaction, Completion::None);
+            drop(core);
+            self.acknowledged();
             return Ok(());
         }
         let mut core = broker.core();
@@ -302,6 +307,8 @@ impl Driver<'_> {
         let mut core = broker.core();
         let (_, transaction) = core.completed(attachment, ack.packet_id.as_u16())?;
         broker.submit(&core, transaction, Completion::None);
+        drop(core);
+        self.acknowledged();
         Ok(())
     }
 

@@ -29,14 +29,15 @@ pub(super) enum Reply {
 #[derive(Debug)]
 pub(super) struct Replies {
     waiting: VecDeque<(u64, Reply)>,
-    deliveries: usize,
+    /// How many of them nothing may overtake: CONNACK, and deliveries.
+    barriers: usize,
     last_token: u64,
     signal: Arc<Signal>,
 }
 
 impl Replies {
     pub(super) fn new(signal: Arc<Signal>) -> Self {
-        Self { waiting: VecDeque::new(), deliveries: 0, last_token: 0, signal }
+        Self { waiting: VecDeque::new(), barriers: 0, last_token: 0, signal }
     }
 
     pub(super) fn signal(&self) -> Arc<Signal> {
@@ -47,9 +48,9 @@ impl Replies {
         self.waiting.len()
     }
 
-    /// Whether deliveries wait; later ones must not overtake them.
-    pub(super) fn holds_deliveries(&self) -> bool {
-        self.deliveries > 0
+    /// Whether an answer waits that deliveries must not overtake.
+    pub(super) fn holds_back_deliveries(&self) -> bool {
+        self.barriers > 0
     }
 
     /// Adds an answer that waits for a change; hand the completion in with the change.
@@ -67,13 +68,17 @@ impl Replies {
 
     /// Adds an answer behind all changes so far.
     pub(super) fn push(&mut self, reply: Reply) {
-        self.deliveries += usize::from(matches!(reply, Reply::Deliveries(_)));
-        self.waiting.push_back((self.last_token, reply));
+        self.push_behind(self.last_token, reply);
     }
 
     /// Adds an answer that waits for no change of its own, but not before earlier answers.
     pub(super) fn push_ready(&mut self, reply: Reply) {
         let token = self.waiting.back().map_or(0, |(token, _)| *token);
+        self.push_behind(token, reply);
+    }
+
+    fn push_behind(&mut self, token: u64, reply: Reply) {
+        self.barriers += usize::from(reply.is_barrier());
         self.waiting.push_back((token, reply));
     }
 
@@ -82,12 +87,16 @@ impl Replies {
         let durable = self.signal.durable();
         self.waiting.front().filter(|(token, _)| *token <= durable)?;
         let (_, reply) = self.waiting.pop_front()?;
-        self.deliveries -= usize::from(matches!(reply, Reply::Deliveries(_)));
+        self.barriers -= usize::from(reply.is_barrier());
         Some(reply)
     }
 }
 
 impl Reply {
+    fn is_barrier(&self) -> bool {
+        matches!(self, Self::Accept(_) | Self::Deliveries(_))
+    }
+
     /// Puts the answer into the output; deliveries go to `due` instead.
     pub(super) fn write(self, connection: &mut Connection, output: &mut Output, due: &mut Vec<Due>) {
         match self {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tidegate_broker::Wake;
@@ -15,6 +15,7 @@ use crate::store::DurableListener;
 pub(super) struct Signal {
     notify: Notify,
     durable: AtomicU64,
+    due: AtomicBool,
 }
 
 impl Signal {
@@ -27,6 +28,11 @@ impl Signal {
         self.notify.notified().await;
     }
 
+    /// Returns whether the broker has called since the last time this was asked.
+    pub(super) fn take_due(&self) -> bool {
+        self.due.swap(false, Ordering::AcqRel)
+    }
+
     /// Returns the number of the last change that is durable; they become so in order.
     pub(super) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
@@ -35,6 +41,7 @@ impl Signal {
 
 impl Wake for Signal {
     fn wake(&self) {
+        self.due.store(true, Ordering::Release);
         self.notify.notify_one();
     }
 }
