@@ -116,9 +116,7 @@ impl PublishFrame {
         if 1 + varint::len(body) + lengths.body > bytes_max {
             return false;
         }
-        let tail = output.tail();
-        let head_bytes = 5 + lengths.body - self.payload.len();
-        tail.reserve(head_bytes);
+        let tail = output.tail_with_room(5 + lengths.body - self.payload.len());
         let flags = publish_flags(outgoing.delivery, outgoing.retain);
         tail.put_u8(PacketType::Publish.first_byte() | flags);
         put_varint(tail, body);

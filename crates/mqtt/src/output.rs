@@ -7,6 +7,9 @@ use bytes::{Buf, Bytes, BytesMut};
 /// From this length on, bytes that others share are referenced; below it copying is cheaper.
 const SHARED_BYTES_MIN: usize = 1_024;
 
+/// Least memory that is taken for small packets at once.
+const TAIL_BYTES_MIN: usize = 512;
+
 /// A bounded list of byte chunks: small packets one behind the other in a buffer of their own, large
 /// payloads shared with every other connection that gets them.
 ///
@@ -85,6 +88,16 @@ impl Output {
     /// Drops all that waits, for a peer that is gone.
     pub fn clear(&mut self) {
         *self = Self::with_limit(self.bytes_max);
+    }
+
+    /// Returns the buffer to which packets are appended, with room for `bytes`. Room is taken in pieces
+    /// that serve many small packets, as each head in front of a shared payload is sealed.
+    #[inline]
+    pub(crate) fn tail_with_room(&mut self, bytes: usize) -> &mut BytesMut {
+        if self.tail.capacity() - self.tail.len() < bytes {
+            self.tail.reserve(bytes.max(TAIL_BYTES_MIN));
+        }
+        &mut self.tail
     }
 
     /// Returns the buffer to which packets are appended. Nothing that was in it may be changed.

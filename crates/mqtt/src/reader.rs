@@ -13,7 +13,9 @@ use crate::{
 /// The fields of one packet, from left to right.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
-    whole: &'a Bytes,
+    whole: &'a [u8],
+    /// The same bytes, if binary data is to share their memory.
+    shared: Option<&'a Bytes>,
     at: usize,
     end: usize,
     pub(crate) packet: PacketType,
@@ -25,7 +27,8 @@ impl<'a> Reader<'a> {
     /// Starts behind the fixed header of `whole`, which is exactly one packet.
     #[inline]
     pub(crate) fn new(
-        whole: &'a Bytes,
+        whole: &'a [u8],
+        shared: Option<&'a Bytes>,
         header: FixedHeader,
         version: ProtocolVersion,
         limits: &'a Limits,
@@ -33,6 +36,7 @@ impl<'a> Reader<'a> {
         debug_assert_eq!(whole.len(), header.packet_bytes());
         Self {
             whole,
+            shared,
             at: header.header_bytes,
             end: whole.len(),
             packet: header.packet,
@@ -116,18 +120,26 @@ impl<'a> Reader<'a> {
         self.take(bytes.into())
     }
 
-    /// Takes binary data, which shares the memory of the packet.
+    /// Takes binary data.
     #[inline]
     pub(crate) fn binary(&mut self) -> Result<Bytes, ProtocolError> {
-        self.field().map(|field| self.whole.slice_ref(field))
+        self.field().map(|field| self.own(field))
     }
 
-    /// Takes all that is left, which shares the memory of the packet.
+    /// Takes all that is left.
     #[inline]
     pub(crate) fn rest(&mut self) -> Bytes {
-        let rest = self.whole.slice(self.at..self.end);
+        let rest = &self.whole[self.at..self.end];
         self.at = self.end;
-        rest
+        self.own(rest)
+    }
+
+    #[inline]
+    fn own(&self, bytes: &'a [u8]) -> Bytes {
+        match self.shared {
+            Some(shared) => shared.slice_ref(bytes),
+            None => Bytes::copy_from_slice(bytes),
+        }
     }
 
     /// Takes a UTF-8 string without U+0000 (MQTT 5.0, section 1.5.4).

@@ -85,7 +85,7 @@ fn connected(now: &mut Option<Instant>, output: &mut Output) -> Connection {
     let mut connection = Connection::new(start, Arc::new(Settings::default()));
     let connect = Packet::Connect(Box::new(Connect::new(ProtocolVersion::V5)));
     let mut input = BytesMut::new();
-    connect.encode(ProtocolVersion::V5, &mut input).unwrap();
+    connect.encode(ProtocolVersion::V5, &mut input).expect("a short packet");
     assert_eq!(connection.handle_input(start, &mut input, output).len(), 1);
     assert!(connection.accept(start, &ConnAck::accepted(false), output));
     connection

@@ -155,8 +155,8 @@ impl Connection {
     /// [`wants_input`](Self::wants_input) is false or `output` has no room, and at most
     /// [`PacketBatch::PACKETS_MAX`] packets: call again until the batch is empty.
     ///
-    /// Payloads are split off `input` as [`Bytes`](bytes::Bytes), never copied; an incomplete packet
-    /// stays in it. A packet that breaks the protocol closes the connection: the reply that MQTT asks
+    /// Payloads are split off `input` as [`Bytes`](bytes::Bytes), copied only if small; an incomplete
+    /// packet stays in it. A packet that breaks the protocol closes the connection: the reply that MQTT asks
     /// for is put into `output`, and the packets before it are still returned.
     pub fn handle_input(
         &mut self,

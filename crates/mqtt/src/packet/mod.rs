@@ -27,6 +27,9 @@ pub use subscribe::{
 
 use crate::{EncodeError, Limits, ProtocolError, ProtocolVersion, reader::Reader, writer};
 
+/// From this size on, the binary data of a packet shares the memory of the input; below, it is copied.
+const SHARED_BYTES_MIN: usize = 1_024;
+
 /// A control packet of either version and either direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
@@ -66,7 +69,7 @@ impl Packet {
     /// Splits the first packet off `input`, or returns `None` and leaves it as it is if the packet is
     /// incomplete.
     ///
-    /// Payloads share the memory of `input`. A packet is refused as soon as its fixed header shows that
+    /// Payloads share the memory of `input`, except small ones. A packet is refused as soon as its fixed header shows that
     /// it must be; memory is never taken for lengths that are only announced. After an error the rest
     /// of `input` has no meaning.
     ///
@@ -89,25 +92,26 @@ impl Packet {
         if input.len() < bytes {
             return Ok(None);
         }
-        let whole = match packet {
-            // The will outlives the connection and must not hold on to the buffer it was read into.
-            PacketType::Connect => {
-                let copy = Bytes::copy_from_slice(&input[..bytes]);
-                input.advance(bytes);
-                copy
-            }
-            _ => input.split_to(bytes).freeze(),
-        };
-        Self::decode(header, &whole, version, limits).map(Some)
+        // What outlives the packet must not hold on to a large buffer for the sake of a few bytes: a will,
+        // for one, or a small payload, which is copied at the price of sharing it.
+        if bytes < SHARED_BYTES_MIN || packet == PacketType::Connect {
+            let decoded = Self::decode(header, &input[..bytes], None, version, limits)?;
+            input.advance(bytes);
+            return Ok(Some(decoded));
+        }
+        let whole = input.split_to(bytes).freeze();
+        Self::decode(header, &whole, Some(&whole), version, limits).map(Some)
     }
 
+    #[inline]
     fn decode(
         header: FixedHeader,
-        whole: &Bytes,
+        whole: &[u8],
+        shared: Option<&Bytes>,
         version: ProtocolVersion,
         limits: &Limits,
     ) -> Result<Self, ProtocolError> {
-        let mut reader = Reader::new(whole, header, version, limits);
+        let mut reader = Reader::new(whole, shared, header, version, limits);
         let packet = match header.packet {
             PacketType::Connect => Self::Connect(Box::new(Connect::decode(&mut reader)?)),
             PacketType::ConnAck => Self::ConnAck(Box::new(ConnAck::decode(&mut reader)?)),

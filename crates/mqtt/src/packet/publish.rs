@@ -66,8 +66,8 @@ impl Delivery {
 
 /// A message from a client, its topic alias resolved.
 ///
-/// The payload shares the buffer into which it was read: who keeps it for long should copy it, or a few
-/// bytes hold the whole buffer.
+/// A payload of a kilobyte or more shares the buffer into which it was read, with all that was read along
+/// with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
     /// Where it is published.

@@ -109,15 +109,18 @@ fn a_topic_may_be_left_to_its_alias() {
     assert_eq!(&publish.payload[..], b"payload");
 }
 
-/// The payload is the memory into which it was read.
+/// A large payload is the memory into which it was read; a small one does not hold on to it.
 #[test]
-fn payloads_are_not_copied() {
-    let wire = publish(b"a", &[]);
-    let mut input = BytesMut::from(&wire[..]);
-    let end = input.as_ptr_range().end;
-    let packet = Packet::split_off(&mut input, ProtocolVersion::V5, &Limits::default());
-    let Ok(Some(Packet::Publish(publish))) = packet else { panic!("{packet:?}") };
-    assert_eq!(publish.payload.as_ptr_range().end, end);
+fn only_small_payloads_are_copied() {
+    for (bytes, is_copied) in [(10, true), (1_000, true), (1_024, false), (100_000, false)] {
+        let wire = framed(0x30, &[b"\0\x01t".as_slice(), &vec![b'x'; bytes]].concat());
+        let mut input = BytesMut::from(&wire[..]);
+        let end = input.as_ptr_range().end;
+        let packet = Packet::split_off(&mut input, ProtocolVersion::V311, &Limits::default());
+        let Ok(Some(Packet::Publish(publish))) = packet else { panic!("{packet:?}") };
+        assert_eq!(publish.payload.len(), bytes);
+        assert_eq!(publish.payload.as_ptr_range().end != end, is_copied, "{bytes} bytes");
+    }
 }
 
 /// MQTT 3.1.1 has no properties: their bytes are payload.
