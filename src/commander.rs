@@ -12,7 +12,8 @@ use tidegate_adapter_api::{CommandReply, CommandRequest, Outcome, PointId};
 use tidegate_broker::Source;
 use tidegate_mapping::{Address, CommandTarget, MappingSet};
 use tidegate_model::{
-    AdapterName, CommandKind, CommandOutcome, Message, OutcomeKind, Payload, Principal, Qos, Timestamp, Topic,
+    AdapterName, CommandKind, CommandOutcome, Message, OutcomeKind, Payload, Principal, Qos,
+    Timestamp, Topic,
 };
 use tidegate_store::Transaction;
 use tokio::sync::{mpsc, oneshot};
@@ -46,7 +47,9 @@ impl CommandQueue {
     /// The order, when the queue is full or the gateway stops.
     pub fn try_send(&self, order: CommandOrder) -> Result<(), CommandOrder> {
         self.0.try_send(order).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order) => order,
+            mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order) => {
+                order
+            }
         })
     }
 }
@@ -99,7 +102,11 @@ impl Commander {
         uplinks: BTreeMap<String, OutcomeSender>,
         history: Arc<History>,
     ) -> Self {
-        Self { orders, from_clouds, desk: Arc::new(Desk { broker, mapping, adapters, uplinks, history }) }
+        Self {
+            orders,
+            from_clouds,
+            desk: Arc::new(Desk { broker, mapping, adapters, uplinks, history }),
+        }
     }
 
     /// Carries out commands until `stop` is cancelled; what is under way then gets one second more.
@@ -163,7 +170,9 @@ impl Desk {
         order.settle();
         let result = self.carry_out(&order, &target, command).await;
         self.history.finish(&id, result.clone());
-        self.broker.store().submit(History::entry(&id, now, Some(&result)), crate::store::Completion::None);
+        self.broker
+            .store()
+            .submit(History::entry(&id, now, Some(&result)), crate::store::Completion::None);
         outcome::tell(&self, &order, Some(&id), &result);
     }
 
@@ -180,7 +189,9 @@ impl Desk {
         command: tidegate_model::Command,
     ) -> CommandOutcome {
         if command.kind == CommandKind::Call && command.id.is_none() {
-            return CommandOutcome::refused("a call needs an `id`, under which it is executed at most once");
+            return CommandOutcome::refused(
+                "a call needs an `id`, under which it is executed at most once",
+            );
         }
         if command.expires <= self.broker.clock().wall() {
             return CommandOutcome::new(OutcomeKind::Expired);
@@ -214,7 +225,8 @@ impl Desk {
             Address::OpcUa(address) => self.adapters.get(&address.server),
             _ => None,
         };
-        let adapter = adapter.ok_or_else(|| CommandOutcome::refused("no adapter writes to this point"))?;
+        let adapter =
+            adapter.ok_or_else(|| CommandOutcome::refused("no adapter writes to this point"))?;
         let remaining = command.expires.saturating_since(self.broker.clock().wall());
         let (reply, receiver) = CommandReply::pair();
         let request = CommandRequest {
@@ -239,7 +251,9 @@ impl Desk {
             return CommandOutcome::refused("the topic is too long");
         };
         if !self.broker.core().has_subscriber(&command_topic) {
-            return CommandOutcome::refused("nothing is mapped to this topic, and nobody is subscribed to it");
+            return CommandOutcome::refused(
+                "nothing is mapped to this topic, and nobody is subscribed to it",
+            );
         }
         if let CommandOrigin::Cloud { .. } = order.origin() {
             let message = Message {
@@ -251,7 +265,9 @@ impl Desk {
                 publisher: order.principal().clone(),
                 arrival: self.broker.clock().wall(),
             };
-            let sent = self.broker.publish(vec![message], Source::Gateway, || crate::store::Completion::None);
+            let sent = self
+                .broker
+                .publish(vec![message], Source::Gateway, || crate::store::Completion::None);
             if let Err(refusal) = sent {
                 return CommandOutcome::refused(refusal.to_string());
             }
@@ -260,7 +276,10 @@ impl Desk {
     }
 }
 
-async fn await_reply(receiver: oneshot::Receiver<CommandOutcome>, remaining: Duration) -> CommandOutcome {
+async fn await_reply(
+    receiver: oneshot::Receiver<CommandOutcome>,
+    remaining: Duration,
+) -> CommandOutcome {
     match tokio::time::timeout(remaining, receiver).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => CommandOutcome::refused("the adapter stopped before an answer came"),
@@ -273,7 +292,14 @@ async fn await_reply(receiver: oneshot::Receiver<CommandOutcome>, remaining: Dur
 }
 
 impl Desk {
-    fn publish(&self, topic: Topic, payload: Vec<u8>, properties: Option<tidegate_model::Properties>, by: &Principal, at: Timestamp) {
+    fn publish(
+        &self,
+        topic: Topic,
+        payload: Vec<u8>,
+        properties: Option<tidegate_model::Properties>,
+        by: &Principal,
+        at: Timestamp,
+    ) {
         let message = Message {
             topic,
             payload: Payload::bytes(payload),
@@ -284,6 +310,7 @@ impl Desk {
             arrival: at,
         };
         // An outcome that finds no room is lost for local readers; the history still has it.
-        let _ = self.broker.publish(vec![message], Source::Gateway, || crate::store::Completion::None);
+        let _ =
+            self.broker.publish(vec![message], Source::Gateway, || crate::store::Completion::None);
     }
 }

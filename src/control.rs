@@ -92,7 +92,8 @@ impl ControlSocket {
 async fn serve(mut stream: UnixStream, answer: &Answerer) -> io::Result<()> {
     let mut question = String::new();
     let (reader, _) = stream.split();
-    timeout(DEADLINE, BufReader::new(reader.take(QUESTION_BYTES_MAX)).read_line(&mut question)).await??;
+    timeout(DEADLINE, BufReader::new(reader.take(QUESTION_BYTES_MAX)).read_line(&mut question))
+        .await??;
     let reply = match answer(question.trim()) {
         Some(answer) => answer.await,
         None => serde_json::json!({ "error": "unknown question" }),

@@ -107,7 +107,8 @@ impl Ingest {
     ) -> Result<Published, Refusal> {
         let command = match command_target(&message.topic) {
             Some(_) if message.retain => {
-                let reason = "a command cannot be retained: it would be carried out again and again";
+                let reason =
+                    "a command cannot be retained: it would be carried out again and again";
                 return Err(self.counted(Refusal::Invalid { reason: reason.into() }));
             }
             Some(target) => Some(command_order(target, &message, &self.rights(&message.publisher))),
@@ -150,11 +151,17 @@ impl Ingest {
         let Some((entry, captures)) = mapping.match_mqtt(&message.topic) else {
             return Vec::new();
         };
-        let inlet = Inlet { arrival: message.arrival, clock: Clock::Trusted, origin: self.shared.origin.clone() };
+        let inlet = Inlet {
+            arrival: message.arrival,
+            clock: Clock::Trusted,
+            origin: self.shared.origin.clone(),
+        };
         match entry.apply_mqtt(&captures, &message.payload.to_bytes(), &inlet) {
             Ok(applied) => applied
                 .into_iter()
-                .filter_map(|applied| self.to_message(applied, &message.publisher, message.qos, message.retain))
+                .filter_map(|applied| {
+                    self.to_message(applied, &message.publisher, message.qos, message.retain)
+                })
                 .collect(),
             Err(error) => {
                 self.count_fault(error.as_str());
@@ -165,9 +172,22 @@ impl Ingest {
     }
 
     /// Turns what a mapping made into a message; what it left out, spoilt or refused is counted.
-    fn to_message(&self, applied: Applied, publisher: &Principal, qos: Qos, retain: bool) -> Option<Message> {
+    fn to_message(
+        &self,
+        applied: Applied,
+        publisher: &Principal,
+        qos: Qos,
+        retain: bool,
+    ) -> Option<Message> {
         match applied {
-            Applied::Message { topic, reading, presentation, qos: mapped_qos, retain: mapped_retain, fault } => {
+            Applied::Message {
+                topic,
+                reading,
+                presentation,
+                qos: mapped_qos,
+                retain: mapped_retain,
+                fault,
+            } => {
                 if let Some(fault) = fault {
                     self.count_fault(fault.as_str());
                     debug!(%topic, error = %fault, "A mapping made a reading bad");
@@ -229,7 +249,8 @@ impl Ingest {
         let attended = batch.principal.is_some();
         let mut messages = Vec::with_capacity(batch.readings.len());
         for reading in batch.readings {
-            let entry = mapping.entry(reading.point.0).ok_or(Refusal::Busy { retry_after: RETRY_AFTER })?;
+            let entry =
+                mapping.entry(reading.point.0).ok_or(Refusal::Busy { retry_after: RETRY_AFTER })?;
             let applied = if attended {
                 entry.apply(&reading.captures, reading.reading)
             } else {
@@ -239,7 +260,8 @@ impl Ingest {
                 self.count_fault(fault.as_str());
                 return Err(Refusal::Invalid { reason: fault.to_string() });
             }
-            let Some(message) = self.to_message(applied, &publisher, Qos::AtLeastOnce, false) else {
+            let Some(message) = self.to_message(applied, &publisher, Qos::AtLeastOnce, false)
+            else {
                 continue;
             };
             if rights.as_ref().is_some_and(|rights| !rights.may_publish(&message.topic)) {
@@ -252,7 +274,12 @@ impl Ingest {
 }
 
 impl IntakeSink for Ingest {
-    fn submit(&self, adapter: &AdapterName, batch: ReadingBatch, permit: OwnedSemaphorePermit) -> Receipt {
+    fn submit(
+        &self,
+        adapter: &AdapterName,
+        batch: ReadingBatch,
+        permit: OwnedSemaphorePermit,
+    ) -> Receipt {
         let droppable = batch.delivery == Delivery::Unconfirmed;
         if droppable && !self.shared.broker.store().has_room() {
             return Receipt::ready(Outcome::Refused(self.refuse_busy(adapter, &batch)));
@@ -282,7 +309,8 @@ impl IntakeSink for Ingest {
     }
 
     fn refuse_busy(&self, _: &AdapterName, batch: &ReadingBatch) -> Refusal {
-        *self.shared.counters.not_admitted.lock().entry("busy").or_insert(0) += batch.readings.len() as u64;
+        *self.shared.counters.not_admitted.lock().entry("busy").or_insert(0) +=
+            batch.readings.len() as u64;
         Refusal::Busy { retry_after: RETRY_AFTER }
     }
 
@@ -297,7 +325,8 @@ impl IntakeSink for Ingest {
         if generation != mapping.generation() {
             return Err(Refusal::Busy { retry_after: RETRY_AFTER });
         }
-        let Some(topic) = mapping.entry(point.0).and_then(|entry| entry.topic(captures).ok()) else {
+        let Some(topic) = mapping.entry(point.0).and_then(|entry| entry.topic(captures).ok())
+        else {
             return Ok(None);
         };
         if !self.rights(principal).may_receive(&topic) {
@@ -315,12 +344,17 @@ impl fmt::Debug for Ingest {
 
 /// Returns as whom an adapter publishes what it has read itself.
 fn adapter_principal(adapter: &AdapterName) -> Principal {
-    Principal::new(&format!("adapter:{adapter}")).expect("an adapter's name has no control characters")
+    Principal::new(&format!("adapter:{adapter}"))
+        .expect("an adapter's name has no control characters")
 }
 
 /// Makes a command of a message on a command topic.
 fn command_order(target: Topic, message: &Message, rights: &Rights) -> CommandOrder {
-    let kind = if message.topic.as_str().ends_with("/call") { CommandKind::Call } else { CommandKind::Write };
+    let kind = if message.topic.as_str().ends_with("/call") {
+        CommandKind::Call
+    } else {
+        CommandKind::Write
+    };
     let response = message.properties.as_ref().and_then(|properties| {
         let topic = properties.response_topic.clone().filter(|topic| rights.may_receive(topic))?;
         Some((topic, properties.correlation_data.clone()))

@@ -112,7 +112,11 @@ impl Gateway {
     /// # Errors
     ///
     /// [`StartError`] says what is in the way; nothing keeps running.
-    pub async fn start(config: Config, mapping: MappingSet, source: housekeeping::Source) -> Result<Self, StartError> {
+    pub async fn start(
+        config: Config,
+        mapping: MappingSet,
+        source: housekeeping::Source,
+    ) -> Result<Self, StartError> {
         let clock = Clock::start();
         let journal = journal::open(&config, clock)?;
         let broker = BrokerHandle::new(journal.core, journal.store.handle(), clock);
@@ -123,7 +127,15 @@ impl Gateway {
 
         let mut links = Stage::new("uplinks");
         let (cloud_commands, from_clouds) = cloud_channel();
-        let uplinks = uplinks::start(&config, &journal.recovery, &broker, &cloud_commands, &conditions, &mut links).await?;
+        let uplinks = uplinks::start(
+            &config,
+            &journal.recovery,
+            &broker,
+            &cloud_commands,
+            &conditions,
+            &mut links,
+        )
+        .await?;
         let passwords = Arc::new(Passwords::new(accounts(&config)));
         let topics = TopicSpace::new(Arc::new(Topics::new(ingest.clone())));
         let mut prepared = Adapters::prepare(&config, &mapping.read())?;
@@ -179,13 +191,23 @@ impl Gateway {
             let stop = edges.stop_token();
             edges.spawn(mqtt.run(stop));
         }
-        let control = ControlSocket::bind(&config.gateway.data_dir)
-            .map_err(|source| StartError::Control { directory: config.gateway.data_dir.clone(), source })?;
+        let control = ControlSocket::bind(&config.gateway.data_dir).map_err(|source| {
+            StartError::Control { directory: config.gateway.data_dir.clone(), source }
+        })?;
         let stop = edges.stop_token();
         edges.spawn(control.run(housekeeping::answerer(&status), stop));
 
         let store_is_alive = Box::new(journal.store.is_alive());
-        let keeper = housekeeping::Keeper { broker, history, mapping, points, source, status: Arc::clone(&status), uplinks: uplinks.handles, store_is_alive };
+        let keeper = housekeeping::Keeper {
+            broker,
+            history,
+            mapping,
+            points,
+            source,
+            status: Arc::clone(&status),
+            uplinks: uplinks.handles,
+            store_is_alive,
+        };
         let stop = middle.stop_token();
         middle.spawn(keeper.run(stop));
         announce(&config, &addresses);
@@ -221,7 +243,9 @@ impl Gateway {
 
 /// Says once what a person who looks at the log needs to know.
 fn announce(config: &Config, addresses: &Addresses) {
-    for (protocol, bound) in [("mqtt", &addresses.mqtt), ("coap", &addresses.coap), ("http", &addresses.http)] {
+    for (protocol, bound) in
+        [("mqtt", &addresses.mqtt), ("coap", &addresses.coap), ("http", &addresses.http)]
+    {
         for address in bound {
             info!(protocol, %address, "Listening");
         }
@@ -229,7 +253,10 @@ fn announce(config: &Config, addresses: &Addresses) {
     match config.store.durability {
         Durability::Ack => {}
         Durability::Interval(interval) => {
-            warn!(interval_ms = interval.as_millis(), "Acknowledged messages may be lost by a power cut within the interval");
+            warn!(
+                interval_ms = interval.as_millis(),
+                "Acknowledged messages may be lost by a power cut within the interval"
+            );
         }
         Durability::Memory => warn!("Acknowledged messages are lost when the gateway ends"),
     }
@@ -249,7 +276,8 @@ async fn listen_mqtt(
 ) -> Result<Option<MqttListener>, StartError> {
     let Some(listener) = &config.mqtt else { return Ok(None) };
     let (limits, net) = (&config.limits.mqtt, &config.limits.net);
-    let bytes = |size: tidegate_settings::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
+    let bytes =
+        |size: tidegate_settings::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
     let protocol = tidegate_mqtt::Settings {
         limits: tidegate_mqtt::Limits {
             connect_bytes: bytes(limits.max_connect_bytes),
@@ -261,25 +289,36 @@ async fn listen_mqtt(
             ..tidegate_mqtt::Limits::default()
         },
         connect_timeout: net.connect_deadline,
-        receive_maximum: limits.receive_maximum.try_into().expect("the configuration allows 1 and more"),
+        receive_maximum: limits
+            .receive_maximum
+            .try_into()
+            .expect("the configuration allows 1 and more"),
         ..tidegate_mqtt::Settings::default()
     };
     let settings = MqttSettings {
-        connection: ConnectionSettings { protocol: Arc::new(protocol), keep_alive_max: limits.max_keepalive },
+        connection: ConnectionSettings {
+            protocol: Arc::new(protocol),
+            keep_alive_max: limits.max_keepalive,
+        },
         connections_max: net.max_connections,
         connections_per_address_max: net.max_connections_per_address,
     };
     let access = Access::new(Arc::clone(passwords) as _, listener.anonymous);
-    MqttListener::bind(&listener.listen, settings, ingest.clone(), access)
-        .await
-        .map(Some)
-        .map_err(|(address, source)| StartError::Listen { protocol: "MQTT", address: address.to_string(), source })
+    MqttListener::bind(&listener.listen, settings, ingest.clone(), access).await.map(Some).map_err(
+        |(address, source)| StartError::Listen {
+            protocol: "MQTT",
+            address: address.to_string(),
+            source,
+        },
+    )
 }
 
 impl From<AdapterError> for StartError {
     fn from(error: AdapterError) -> Self {
         match error {
-            AdapterError::Bind { address, source } => Self::Listen { protocol: "adapter", address, source },
+            AdapterError::Bind { address, source } => {
+                Self::Listen { protocol: "adapter", address, source }
+            }
             other => Self::Setting(other.to_string()),
         }
     }

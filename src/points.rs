@@ -23,14 +23,16 @@ pub fn http(mapping: &MappingSet) -> PointSet {
 /// Returns the nodes of one OPC UA server.
 pub fn opcua(mapping: &MappingSet, server: &AdapterName) -> PointSet {
     select(mapping, |entry| match entry.address() {
-        Address::OpcUa(address) if address.server == *server => Some(PointAddress::OpcUa(OpcUaPoint {
-            server: address.server.clone(),
-            node: address.node.clone(),
-            sampling: address.sampling,
-            deadband: address.deadband,
-            unit: entry.unit().cloned(),
-            writable: entry.writable().is_some(),
-        })),
+        Address::OpcUa(address) if address.server == *server => {
+            Some(PointAddress::OpcUa(OpcUaPoint {
+                server: address.server.clone(),
+                node: address.node.clone(),
+                sampling: address.sampling,
+                deadband: address.deadband,
+                unit: entry.unit().cloned(),
+                writable: entry.writable().is_some(),
+            }))
+        }
         _ => None,
     })
 }

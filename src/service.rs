@@ -23,7 +23,8 @@ pub fn alive() {
 /// Returns how often systemd wants to hear that we are alive, if it does.
 pub fn watchdog_interval() -> Option<Duration> {
     let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
-    let for_us = std::env::var("WATCHDOG_PID").ok().is_none_or(|pid| pid == std::process::id().to_string());
+    let for_us =
+        std::env::var("WATCHDOG_PID").ok().is_none_or(|pid| pid == std::process::id().to_string());
     (for_us && micros > 0).then(|| Duration::from_micros(micros))
 }
 

@@ -1,6 +1,10 @@
 //! How the gateway is: one snapshot for the control socket, `/metrics` and the health checks.
 
-use std::{fmt::{self, Write as _}, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -71,10 +75,16 @@ impl Status {
 
     /// Returns one snapshot of everything, as `tidegate status --json` prints it.
     pub fn to_json(&self) -> Value {
-        let uplinks: Map<String, Value> =
-            self.uplinks.iter().map(|uplink| (uplink.name().to_string(), uplink_json(&uplink.snapshot()))).collect();
-        let adapters: Map<String, Value> =
-            self.adapters.iter().map(|(name, counters)| (name.clone(), counters_json(counters))).collect();
+        let uplinks: Map<String, Value> = self
+            .uplinks
+            .iter()
+            .map(|uplink| (uplink.name().to_string(), uplink_json(&uplink.snapshot())))
+            .collect();
+        let adapters: Map<String, Value> = self
+            .adapters
+            .iter()
+            .map(|(name, counters)| (name.clone(), counters_json(counters)))
+            .collect();
         json!({
             "gateway": self.gateway,
             "version": env!("CARGO_PKG_VERSION"),
@@ -99,8 +109,12 @@ impl Status {
 
     /// What was lost before the append, by reason: outside the equation of the ledger.
     fn not_admitted(&self) -> Map<String, Value> {
-        let mut reasons: Map<String, Value> =
-            self.ingest.not_admitted().into_iter().map(|(reason, count)| (reason.into(), count.into())).collect();
+        let mut reasons: Map<String, Value> = self
+            .ingest
+            .not_admitted()
+            .into_iter()
+            .map(|(reason, count)| (reason.into(), count.into()))
+            .collect();
         let unconfirmed = self.broker.core().counters().not_admitted;
         if unconfirmed > 0 {
             reasons.insert("qos-0".into(), unconfirmed.into());
@@ -148,8 +162,11 @@ fn uplink_json(uplink: &Snapshot) -> Value {
     let outcomes = &uplink.ledger.outcomes;
     let filtered: Map<String, Value> =
         outcomes.filtered.iter().map(|(rule, count)| (rule.to_string(), (*count).into())).collect();
-    let dropped: Map<String, Value> =
-        outcomes.dropped.iter().map(|(reason, count)| (reason.to_string(), (*count).into())).collect();
+    let dropped: Map<String, Value> = outcomes
+        .dropped
+        .iter()
+        .map(|(reason, count)| (reason.to_string(), (*count).into()))
+        .collect();
     json!({
         "received": uplink.ledger.received,
         "delivered": outcomes.delivered,
@@ -241,7 +258,12 @@ impl Health for Status {
         }
         by_reason(&mut text, "tidegate_not_admitted_total", "reason", &status["not-admitted"]);
         by_reason(&mut text, "tidegate_left_out_total", "reason", &status["left-out"]);
-        by_reason(&mut text, "tidegate_mapping_faults_total", "reason", &status["mapping"]["faults"]);
+        by_reason(
+            &mut text,
+            "tidegate_mapping_faults_total",
+            "reason",
+            &status["mapping"]["faults"],
+        );
         let broker = &status["broker"];
         for (key, name) in [
             ("connections", "tidegate_mqtt_connections"),
@@ -273,7 +295,12 @@ impl Health for Status {
         for (adapter, counters) in &self.adapters {
             for sample in counters.samples() {
                 let name = format!("tidegate_{}_total", sample.name);
-                line(&mut text, &name, &[("adapter", adapter), ("reason", sample.reason)], &sample.value.into());
+                line(
+                    &mut text,
+                    &name,
+                    &[("adapter", adapter), ("reason", sample.reason)],
+                    &sample.value.into(),
+                );
             }
         }
         text.push_str("# EOF\n");
@@ -290,7 +317,12 @@ fn uplink_metrics(text: &mut String, name: &str, uplink: &Value) {
     for (key, label) in [("filtered", "rule"), ("dropped", "reason")] {
         if let Value::Object(counts) = &uplink[key] {
             for (value, count) in counts {
-                line(text, &format!("tidegate_uplink_{key}_total"), &[("uplink", name), (label, value)], count);
+                line(
+                    text,
+                    &format!("tidegate_uplink_{key}_total"),
+                    &[("uplink", name), (label, value)],
+                    count,
+                );
             }
         }
     }

@@ -118,8 +118,12 @@ impl Failure for tidegate_adapter_api::AdapterError {
 ///
 /// Transient failures pause for 1 s, doubling to 60 s; lasting ones and panics for 5 minutes. Each pause is
 /// shortened or lengthened by up to a quarter, so that many do not come back together.
-pub async fn keep_running<R, F, E>(name: String, stop: CancellationToken, conditions: Conditions, mut run: R)
-where
+pub async fn keep_running<R, F, E>(
+    name: String,
+    stop: CancellationToken,
+    conditions: Conditions,
+    mut run: R,
+) where
     R: FnMut() -> F,
     F: Future<Output = Result<(), E>> + Send + 'static,
     E: Failure + Send + 'static,
@@ -176,7 +180,10 @@ mod tests {
     fn jitter_stays_within_a_quarter() {
         for _ in 0..100 {
             let pause = jittered(Duration::from_secs(4));
-            assert!((Duration::from_secs(3)..=Duration::from_secs(5)).contains(&pause), "{pause:?}");
+            assert!(
+                (Duration::from_secs(3)..=Duration::from_secs(5)).contains(&pause),
+                "{pause:?}"
+            );
         }
     }
 }

@@ -10,7 +10,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 pub fn init(default_level: &str) {
     let wanted = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| default_level.into());
     // The OPC UA library logs every failed attempt as an error; our adapter says the same once.
-    let filter = EnvFilter::try_new(format!("opcua=off,{wanted}")).unwrap_or_else(|_| EnvFilter::new("opcua=off,info"));
+    let filter = EnvFilter::try_new(format!("opcua=off,{wanted}"))
+        .unwrap_or_else(|_| EnvFilter::new("opcua=off,info"));
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

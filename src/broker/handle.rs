@@ -46,7 +46,8 @@ pub struct Published {
 impl BrokerHandle {
     /// Takes a core whose state has been recovered.
     pub fn new(core: Broker, store: StoreHandle, clock: Clock) -> Self {
-        let shared = Shared { core: Mutex::new(core), store, clock, next_connection: AtomicU64::new(1) };
+        let shared =
+            Shared { core: Mutex::new(core), store, clock, next_connection: AtomicU64::new(1) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -109,7 +110,12 @@ impl BrokerHandle {
     }
 
     /// Makes a change durable that was decided under the lock `core`.
-    pub fn submit(&self, core: &MutexGuard<'_, Broker>, transaction: Option<Transaction>, completion: Completion) {
+    pub fn submit(
+        &self,
+        core: &MutexGuard<'_, Broker>,
+        transaction: Option<Transaction>,
+        completion: Completion,
+    ) {
         debug_assert!(std::ptr::eq(MutexGuard::mutex(core), &raw const self.shared.core));
         if let Some(transaction) = transaction {
             self.shared.store.submit(transaction, completion);

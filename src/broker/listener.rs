@@ -132,7 +132,16 @@ impl MqttListener {
                     let stop = stop.clone();
                     connections.spawn(async move {
                         let _place = place;
-                        connection::serve(stream, peer, &shared.settings.connection, &shared.ingest, &shared.access, &shared.counters, stop).await;
+                        connection::serve(
+                            stream,
+                            peer,
+                            &shared.settings.connection,
+                            &shared.ingest,
+                            &shared.access,
+                            &shared.counters,
+                            stop,
+                        )
+                        .await;
                     });
                 }
                 Err(error) => {
@@ -158,7 +167,11 @@ impl MqttListener {
         *count += 1;
         self.counters.open.fetch_add(1, Ordering::Relaxed);
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        Some(Place { address, per_address: Arc::clone(&self.per_address), counters: Arc::clone(&self.counters) })
+        Some(Place {
+            address,
+            per_address: Arc::clone(&self.per_address),
+            counters: Arc::clone(&self.counters),
+        })
     }
 }
 

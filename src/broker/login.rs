@@ -51,7 +51,8 @@ impl Passwords {
         let hash = Arc::clone(account.map_or(&self.decoy, |(_, hash)| hash));
         let password = Zeroizing::new(password.to_vec());
         let _place = self.waiting.try_acquire().map_err(|_| LoginRefusal::Busy)?;
-        let permit = Arc::clone(&self.checks).acquire_owned().await.expect("the semaphore is never closed");
+        let permit =
+            Arc::clone(&self.checks).acquire_owned().await.expect("the semaphore is never closed");
         let matches = spawn_blocking(move || {
             let _permit = permit;
             PasswordHash::new(&hash)
@@ -67,8 +68,7 @@ impl Passwords {
 }
 
 /// A hash of random bytes that nobody kept, with the same parameters as real ones.
-const DECOY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$Y2hvc2VuIG9uY2UsIHVua25vd24$YWxsIHplcm9zIHdvdWxkIGRvIGFzIHdlbGwu";
+const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$Y2hvc2VuIG9uY2UsIHVua25vd24$YWxsIHplcm9zIHdvdWxkIGRvIGFzIHdlbGwu";
 
 impl Authenticator for Passwords {
     fn login<'a>(
@@ -86,7 +86,9 @@ impl Authenticator for Passwords {
 ///
 /// If the random source or the hash fails, which on a working system they do not.
 pub fn hash_password(password: &[u8]) -> anyhow::Result<String> {
-    let hash = Argon2::default().hash_password(password).map_err(|error| anyhow::anyhow!("cannot hash: {error}"))?;
+    let hash = Argon2::default()
+        .hash_password(password)
+        .map_err(|error| anyhow::anyhow!("cannot hash: {error}"))?;
     Ok(hash.to_string())
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tidegate_adapter_api::{LastMessage, Outcome, Publication, Receipt, Refusal, TopicEvents, TopicSpaceBackend};
+use tidegate_adapter_api::{
+    LastMessage, Outcome, Publication, Receipt, Refusal, TopicEvents, TopicSpaceBackend,
+};
 use tidegate_broker::{LocalSubscriber, RetainHandling, Routed, SubscriptionOptions};
 use tidegate_model::{Message, Payload, Principal, Properties, Qos, Topic, TopicFilter};
 use tokio::sync::mpsc;
@@ -49,9 +51,9 @@ impl TopicSpaceBackend for Topics {
             payload: Payload::bytes(publication.payload),
             qos: publication.qos,
             retain: publication.retain,
-            properties: publication
-                .content_type
-                .map(|content_type| Arc::new(Properties { content_type: Some(content_type), ..Properties::default() })),
+            properties: publication.content_type.map(|content_type| {
+                Arc::new(Properties { content_type: Some(content_type), ..Properties::default() })
+            }),
             publisher: principal.clone(),
             arrival: self.ingest.broker().clock().wall(),
         };
@@ -79,7 +81,12 @@ impl TopicSpaceBackend for Topics {
         Ok(found.iter().map(|routed| last_message(routed)).collect())
     }
 
-    fn subscribe(&self, principal: &Principal, filter: &TopicFilter, capacity: usize) -> Result<TopicEvents, Refusal> {
+    fn subscribe(
+        &self,
+        principal: &Principal,
+        filter: &TopicFilter,
+        capacity: usize,
+    ) -> Result<TopicEvents, Refusal> {
         if !self.ingest.rights(principal).may_subscribe(filter) {
             return Err(Refusal::NotAuthorized);
         }

@@ -50,7 +50,11 @@ impl History {
             .filter_map(|(key, value)| {
                 let id = CommandId::new(std::str::from_utf8(key.strip_prefix(KEY)?).ok()?).ok()?;
                 let (at, outcome) = read(value)?;
-                let unknown = || CommandOutcome::refused("received before a restart of the gateway; its outcome is unknown");
+                let unknown = || {
+                    CommandOutcome::refused(
+                        "received before a restart of the gateway; its outcome is unknown",
+                    )
+                };
                 Some((at, id, outcome.unwrap_or_else(unknown)))
             })
             .collect();
@@ -96,7 +100,11 @@ impl History {
     }
 
     /// Returns what makes an id and its outcome durable.
-    pub(super) fn entry(id: &CommandId, at: Timestamp, outcome: Option<&CommandOutcome>) -> Transaction {
+    pub(super) fn entry(
+        id: &CommandId,
+        at: Timestamp,
+        outcome: Option<&CommandOutcome>,
+    ) -> Transaction {
         let mut value = at.as_unix_micros().to_be_bytes().to_vec();
         if let Some(outcome) = outcome {
             value.push(match outcome.kind {
@@ -168,7 +176,10 @@ mod tests {
         assert_eq!(history.begin(&id, at(0)), Begin::New);
         assert_eq!(history.begin(&id, at(1)), Begin::UnderWay);
         history.finish(&id, CommandOutcome::new(OutcomeKind::Confirmed));
-        assert_eq!(history.begin(&id, at(23)), Begin::Known(CommandOutcome::new(OutcomeKind::Confirmed)));
+        assert_eq!(
+            history.begin(&id, at(23)),
+            Begin::Known(CommandOutcome::new(OutcomeKind::Confirmed))
+        );
         assert_eq!(history.begin(&id, at(24)), Begin::New);
         assert!(history.take_forgotten(at(24)).is_some());
     }
@@ -186,6 +197,9 @@ mod tests {
         value.extend_from_slice(b"BadTypeMismatch");
         let key = [KEY, b"c-17"].concat();
         let history = History::recover([(key.as_slice(), value.as_slice())].into_iter());
-        assert_eq!(history.begin(&CommandId::new("c-17").unwrap(), Timestamp::default()), Begin::Known(stored));
+        assert_eq!(
+            history.begin(&CommandId::new("c-17").unwrap(), Timestamp::default()),
+            Begin::Known(stored)
+        );
     }
 }

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tidegate_model::{
-    Command, CommandId, CommandKind, CommandOutcome, OutcomeKind, Principal, Timestamp, Topic, Value, json,
+    Command, CommandId, CommandKind, CommandOutcome, OutcomeKind, Principal, Timestamp, Topic,
+    Value, json,
 };
 
 use tidegate_uplink::ReplyTo;
@@ -48,7 +49,13 @@ pub struct CommandOrder {
 
 impl CommandOrder {
     /// Takes a command for the point on `target`.
-    pub fn new(target: Topic, kind: CommandKind, payload: Bytes, principal: Principal, origin: CommandOrigin) -> Self {
+    pub fn new(
+        target: Topic,
+        kind: CommandKind,
+        payload: Bytes,
+        principal: Principal,
+        origin: CommandOrigin,
+    ) -> Self {
         Self { target, kind, payload, principal, origin, decoded: None }
     }
 
@@ -120,7 +127,12 @@ impl CommandOrder {
             Some(decoded) => decoded.clone().map_err(CommandOutcome::refused)?,
             None => self.read_payload()?,
         };
-        let mut command = Command { id: None, kind: self.kind, value, expires: now.saturating_add(LIFETIME_DEFAULT) };
+        let mut command = Command {
+            id: None,
+            kind: self.kind,
+            value,
+            expires: now.saturating_add(LIFETIME_DEFAULT),
+        };
         let envelope = match &command.value {
             Value::Document(document) if document.get("value").is_some() => Arc::clone(document),
             _ => return Ok((command, self.target.clone())),
@@ -129,33 +141,50 @@ impl CommandOrder {
             match (&**name, member) {
                 ("value", value) => command.value = value.clone(),
                 ("id", Value::String(text)) => {
-                    command.id = Some(CommandId::new(text).map_err(|error| CommandOutcome::refused(error.to_string()))?);
+                    command.id = Some(
+                        CommandId::new(text)
+                            .map_err(|error| CommandOutcome::refused(error.to_string()))?,
+                    );
                 }
                 ("id", other) => {
-                    return Err(CommandOutcome::refused(format!("`id` must be a string, found {}", other.type_name())));
+                    return Err(CommandOutcome::refused(format!(
+                        "`id` must be a string, found {}",
+                        other.type_name()
+                    )));
                 }
                 ("expires", Value::String(text)) => {
                     command.expires = Timestamp::parse(text)
                         .map_err(|error| CommandOutcome::refused(format!("`expires`: {error}")))?;
                 }
                 ("expires", other) => {
-                    let reason = format!("`expires` must be a time as a string, found {}", other.type_name());
+                    let reason = format!(
+                        "`expires` must be a time as a string, found {}",
+                        other.type_name()
+                    );
                     return Err(CommandOutcome::refused(reason));
                 }
-                (name, _) => return Err(CommandOutcome::refused(format!("unknown member `{name}`"))),
+                (name, _) => {
+                    return Err(CommandOutcome::refused(format!("unknown member `{name}`")));
+                }
             }
         }
         Ok((command, self.target.clone()))
     }
 
     fn read_payload(&self) -> Result<Value, CommandOutcome> {
-        let invalid = |reason: String| CommandOutcome { kind: OutcomeKind::Refused, reason: Some(reason), status: None };
+        let invalid = |reason: String| CommandOutcome {
+            kind: OutcomeKind::Refused,
+            reason: Some(reason),
+            status: None,
+        };
         if self.payload.is_empty() {
             return Err(invalid("the payload is empty".into()));
         }
-        let text = std::str::from_utf8(&self.payload).map_err(|_| invalid("the payload is not UTF-8 text".into()))?;
+        let text = std::str::from_utf8(&self.payload)
+            .map_err(|_| invalid("the payload is not UTF-8 text".into()))?;
         if text.trim_start().starts_with(['{', '[', '"']) {
-            return json::parse_value(&self.payload).map_err(|error| invalid(format!("the payload is not JSON: {error}")));
+            return json::parse_value(&self.payload)
+                .map_err(|error| invalid(format!("the payload is not JSON: {error}")));
         }
         tidegate_model::value_from_text(text, None).map_err(|error| invalid(error.to_string()))
     }
@@ -173,14 +202,20 @@ mod tests {
             Principal::anonymous(),
             CommandOrigin::Local { response: None },
         );
-        order.parse(Timestamp::default()).map(|(command, _)| command).map_err(|outcome| outcome.reason.unwrap())
+        order
+            .parse(Timestamp::default())
+            .map(|(command, _)| command)
+            .map_err(|outcome| outcome.reason.unwrap())
     }
 
     /// main.14: a command is a bare value, or an object with id and expiry.
     #[test]
     fn a_command_is_a_value_or_an_object() {
         let bare = parse("66.5").unwrap();
-        assert_eq!((bare.value, bare.id, bare.expires), (Value::Double(66.5), None, Timestamp::from_unix_millis(10_000)));
+        assert_eq!(
+            (bare.value, bare.id, bare.expires),
+            (Value::Double(66.5), None, Timestamp::from_unix_millis(10_000))
+        );
         let full = parse(r#"{"value":66,"id":"c-17","expires":"2026-03-01T12:00:10Z"}"#).unwrap();
         assert_eq!(full.value, Value::Integer(66));
         assert_eq!(full.id, Some(CommandId::new("c-17").unwrap()));

@@ -5,7 +5,12 @@ use tidegate_model::{CommandId, CommandOutcome, Properties, json};
 use super::{CommandOrder, CommandOrigin, Desk};
 
 /// Publishes an outcome wherever it is awaited.
-pub(super) fn tell(desk: &Desk, order: &CommandOrder, id: Option<&CommandId>, outcome: &CommandOutcome) {
+pub(super) fn tell(
+    desk: &Desk,
+    order: &CommandOrder,
+    id: Option<&CommandId>,
+    outcome: &CommandOutcome,
+) {
     let now = desk.broker.clock().wall();
     let mut body = Vec::with_capacity(128);
     body.push(b'{');
@@ -27,7 +32,8 @@ pub(super) fn tell(desk: &Desk, order: &CommandOrder, id: Option<&CommandId>, ou
     now.write_rfc3339(&mut body);
     body.extend_from_slice(b"\"}");
 
-    let json = || Properties { content_type: Some("application/json".into()), ..Properties::default() };
+    let json =
+        || Properties { content_type: Some("application/json".into()), ..Properties::default() };
     if let Ok(topic) = order.target().join(&format!("{}/result", order.suffix())) {
         desk.publish(topic, body.clone(), Some(json()), order.principal(), now);
     }

@@ -35,7 +35,11 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     if !arguments.json {
         let mappings = loaded.mapping_files.len();
         let files = if mappings == 1 { "file" } else { "files" };
-        println!("{}: good; gateway `{}`, {mappings} mapping {files}", path.display(), config.gateway.id);
+        println!(
+            "{}: good; gateway `{}`, {mappings} mapping {files}",
+            path.display(),
+            config.gateway.id
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -32,7 +32,10 @@ pub(super) fn decode(arguments: &DecodeArguments) -> anyhow::Result<ExitCode> {
             .take(INPUT_BYTES_MAX)
             .read_to_end(&mut payload)
             .with_context(|| format!("cannot read {}", path.display()))?,
-        None => io::stdin().take(INPUT_BYTES_MAX).read_to_end(&mut payload).context("cannot read standard input")?,
+        None => io::stdin()
+            .take(INPUT_BYTES_MAX)
+            .read_to_end(&mut payload)
+            .context("cannot read standard input")?,
     };
     if arguments.hex {
         payload = from_hex(&payload)?;

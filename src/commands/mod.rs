@@ -51,7 +51,9 @@ enum Command {
     #[command(after_help = "Example:\n  tidegate user add press-7")]
     User(user::UserArguments),
     /// Print completions for a shell.
-    #[command(after_help = "Example:\n  tidegate completions bash > /etc/bash_completion.d/tidegate")]
+    #[command(
+        after_help = "Example:\n  tidegate completions bash > /etc/bash_completion.d/tidegate"
+    )]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,

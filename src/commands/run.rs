@@ -29,13 +29,20 @@ pub(super) fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     let style = if std::io::stderr().is_terminal() { Style::Color } else { Style::Plain };
     eprint!("{}", config::render(&loaded.issues, &loaded.sources, style));
     let (Some(config), Some(mapping)) = (loaded.config, loaded.mapping) else {
-        eprintln!("tidegate: the configuration has errors; `tidegate check -c {}` shows them too", path.display());
+        eprintln!(
+            "tidegate: the configuration has errors; `tidegate check -c {}` shows them too",
+            path.display()
+        );
         return Ok(ExitCode::from(EX_CONFIG));
     };
     telemetry::init("info");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let gateway = match Gateway::start(config, mapping, ConfigSource::File(path.clone())).await {
+        let gateway = match Gateway::start(config, mapping, ConfigSource::File(path.clone())).await
+        {
             Ok(gateway) => gateway,
             Err(error) => {
                 let code = exit_code(&error);

@@ -26,14 +26,23 @@ pub(super) fn status(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     let path = &arguments.config.config;
     let loaded = config::load(path)?;
     let Some(config) = loaded.config else {
-        eprintln!("tidegate: {} has errors; see `tidegate check -c {}`", path.display(), path.display());
+        eprintln!(
+            "tidegate: {} has errors; see `tidegate check -c {}`",
+            path.display(),
+            path.display()
+        );
         return Ok(ExitCode::from(EX_CONFIG));
     };
     let question = if arguments.audit { "audit" } else { "status" };
     let data_dir = &config.gateway.data_dir;
     let answer = match control::ask(data_dir, question) {
         Ok(answer) => answer,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
             eprintln!("tidegate: no gateway is running on {}", data_dir.display());
             return Ok(ExitCode::from(EX_UNAVAILABLE));
         }
@@ -59,7 +68,9 @@ fn uplinks(status: &Value) -> impl Iterator<Item = (&String, &Value)> {
 fn describe(status: &Value) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
-    let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a String takes everything");
+    let mut line = |line: std::fmt::Arguments<'_>| {
+        writeln!(text, "{line}").expect("a String takes everything")
+    };
     let ready = if status["ready"] == Value::Bool(true) { "ready" } else { "NOT READY" };
     line(format_args!(
         "gateway {} {} is {ready}, up {} s, durability {}",
@@ -72,9 +83,11 @@ fn describe(status: &Value) -> String {
         line(format_args!("  not ready: {reason}"));
     }
     for (name, uplink) in uplinks(status) {
-        let connected = if uplink["connected"] == Value::Bool(true) { "connected" } else { "NOT CONNECTED" };
+        let connected =
+            if uplink["connected"] == Value::Bool(true) { "connected" } else { "NOT CONNECTED" };
         line(format_args!("uplink {name}: {connected}{}", reason(&uplink["error"])));
-        let balance = if uplink["balanced"] == Value::Bool(true) { "balanced" } else { "DOES NOT BALANCE" };
+        let balance =
+            if uplink["balanced"] == Value::Bool(true) { "balanced" } else { "DOES NOT BALANCE" };
         line(format_args!(
             "  received {} = delivered {} + filtered {} + expired {} + dropped {} + queued {}: {balance}",
             uplink["received"],
@@ -91,7 +104,10 @@ fn describe(status: &Value) -> String {
         }
         if let Some(agrees) = uplink["audit"]["agrees"].as_bool() {
             let verdict = if agrees { "agrees" } else { "DISAGREES" };
-            line(format_args!("  audit of the journal {verdict}: {} records counted", uplink["audit"]["queued"]));
+            line(format_args!(
+                "  audit of the journal {verdict}: {} records counted",
+                uplink["audit"]["queued"]
+            ));
         }
     }
     for (reason, count) in status["not-admitted"].as_object().into_iter().flatten() {
@@ -100,7 +116,11 @@ fn describe(status: &Value) -> String {
     let broker = &status["broker"];
     line(format_args!(
         "broker: {} connections, {} sessions, {} subscriptions, {} retained, {} queued",
-        broker["connections"], broker["sessions"], broker["subscriptions"], broker["retained"], broker["queued"],
+        broker["connections"],
+        broker["sessions"],
+        broker["subscriptions"],
+        broker["retained"],
+        broker["queued"],
     ));
     for (name, part) in status["parts"].as_object().into_iter().flatten() {
         if let Some(error) = part["error"].as_str() {

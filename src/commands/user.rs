@@ -24,7 +24,9 @@ pub(super) struct UserArguments {
 #[derive(Debug, Subcommand)]
 enum UserCommand {
     /// Hash a password into a file and print the table that names it.
-    #[command(after_help = "Example:\n  tidegate user add press-7 --secrets /etc/tidegate/secrets < password.txt")]
+    #[command(
+        after_help = "Example:\n  tidegate user add press-7 --secrets /etc/tidegate/secrets < password.txt"
+    )]
     Add {
         /// The name of the account.
         name: String,
@@ -38,7 +40,10 @@ enum UserCommand {
 pub(super) fn user(arguments: &UserArguments) -> anyhow::Result<ExitCode> {
     let UserCommand::Add { name, secrets } = &arguments.command;
     let principal = Principal::new(name).with_context(|| format!("the name `{name}`"))?;
-    ensure!(!name.contains(['/', '+', '#', '*']), "the name `{name}` must not contain `/`, `+`, `#` or `*`");
+    ensure!(
+        !name.contains(['/', '+', '#', '*']),
+        "the name `{name}` must not contain `/`, `+`, `#` or `*`"
+    );
     if io::stdin().is_terminal() {
         eprint!("Password for {principal} (shown while you type): ");
         io::stderr().flush()?;
@@ -61,8 +66,13 @@ pub(super) fn user(arguments: &UserArguments) -> anyhow::Result<ExitCode> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot make {}", path.display()))?;
-    file.write_all(hash.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(hash.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", path.display()))?;
 
-    println!("[[principal]]\nname = \"{principal}\"\npassword = {{ file = \"{}\" }}", path.display());
+    println!(
+        "[[principal]]\nname = \"{principal}\"\npassword = {{ file = \"{}\" }}",
+        path.display()
+    );
     Ok(ExitCode::SUCCESS)
 }

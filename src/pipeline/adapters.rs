@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use tidegate_adapter_api::{
-    Access, Adapter, AdapterContext, CommandRequest, Counters, HealthSource, Intake, PointSet, TopicSpace,
+    Access, Adapter, AdapterContext, CommandRequest, Counters, HealthSource, Intake, PointSet,
+    TopicSpace,
 };
 use tidegate_mapping::MappingSet;
 use tidegate_model::AdapterName;
@@ -65,13 +66,20 @@ impl Adapters {
         Ok(adapters)
     }
 
-    fn add<A: Adapter>(&mut self, adapter: A, anonymous: bool, points_of: PointsOf, mapping: &MappingSet) {
+    fn add<A: Adapter>(
+        &mut self,
+        adapter: A,
+        anonymous: bool,
+        points_of: PointsOf,
+        mapping: &MappingSet,
+    ) {
         let name = adapter.name().clone();
         let start: Starter = Box::new(move |context, conditions, stage| {
             let stop = context.shutdown.clone();
             // One run at a time: the next begins when the one before has ended.
             let running = Arc::new(Mutex::new((adapter, context)));
-            let name = format!("adapter {}", running.try_lock().expect("nobody else has it yet").0.name());
+            let name =
+                format!("adapter {}", running.try_lock().expect("nobody else has it yet").0.name());
             stage.spawn(keep_running(name, stop, conditions, move || {
                 let running = Arc::clone(&running);
                 async move {
@@ -92,7 +100,10 @@ impl Adapters {
     }
 
     pub(super) fn counters(&self) -> Vec<(String, Counters)> {
-        self.prepared.iter().map(|prepared| (prepared.name.to_string(), prepared.counters.clone())).collect()
+        self.prepared
+            .iter()
+            .map(|prepared| (prepared.name.to_string(), prepared.counters.clone()))
+            .collect()
     }
 
     pub(super) fn coap_addresses(&self) -> Vec<SocketAddr> {
@@ -104,7 +115,10 @@ impl Adapters {
     }
 
     pub(super) fn command_senders(&self) -> BTreeMap<AdapterName, mpsc::Sender<CommandRequest>> {
-        self.prepared.iter().map(|prepared| (prepared.name.clone(), prepared.commands.0.clone())).collect()
+        self.prepared
+            .iter()
+            .map(|prepared| (prepared.name.clone(), prepared.commands.0.clone()))
+            .collect()
     }
 
     /// Takes the senders with which a reload reaches the adapters.
@@ -112,7 +126,8 @@ impl Adapters {
         self.prepared
             .iter_mut()
             .map(|prepared| {
-                let points_of = std::mem::replace(&mut prepared.points_of, Box::new(|_| PointSet::default()));
+                let points_of =
+                    std::mem::replace(&mut prepared.points_of, Box::new(|_| PointSet::default()));
                 (points_of, prepared.points.0.clone())
             })
             .collect()
@@ -146,7 +161,11 @@ mod coap {
     use super::{Adapters, Config, MappingSet, StartError, points};
 
     impl Adapters {
-        pub(super) fn prepare_coap(&mut self, config: &Config, mapping: &MappingSet) -> Result<(), StartError> {
+        pub(super) fn prepare_coap(
+            &mut self,
+            config: &Config,
+            mapping: &MappingSet,
+        ) -> Result<(), StartError> {
             let Some(listener) = &config.coap else { return Ok(()) };
             let limits = &config.limits.coap;
             let settings = CoapSettings {
@@ -164,21 +183,68 @@ mod coap {
     }
 }
 
+#[cfg(feature = "http")]
+mod http {
+    //! HTTP devices and clients.
+
+    use tidegate_adapter_http::{HttpAdapter, HttpSettings};
+    use tidegate_model::AdapterName;
+
+    use super::{Adapters, Config, MappingSet, StartError, points};
+
+    impl Adapters {
+        pub(super) fn prepare_http(
+            &mut self,
+            config: &Config,
+            mapping: &MappingSet,
+        ) -> Result<(), StartError> {
+            let Some(listener) = &config.http else { return Ok(()) };
+            let (limits, net) = (&config.limits.http, &config.limits.net);
+            let settings = HttpSettings {
+                connections_max: net.max_connections,
+                connections_per_address_max: net.max_connections_per_address,
+                header_deadline: limits.header_deadline,
+                body_deadline: limits.body_deadline,
+                idle_deadline: limits.idle_deadline,
+                header_bytes_max: super::bytes(limits.max_header_bytes),
+                body_bytes_max: super::bytes(limits.max_body_bytes),
+                ..HttpSettings::listening_on(listener.listen.clone())
+            };
+            let name = AdapterName::new("http").expect("the word is a name");
+            let adapter = HttpAdapter::bind(name, settings)?;
+            self.http = adapter.local_addrs();
+            self.add(adapter, listener.anonymous, Box::new(points::http), mapping);
+            Ok(())
+        }
+    }
+}
+
 #[cfg(feature = "opcua")]
 mod opcua {
     //! OPC UA servers as devices.
 
-    use tidegate_adapter_opcua::{Endpoint, Limits, OpcUaAdapter, OpcUaSettings, Security, UserLogin};
+    use tidegate_adapter_opcua::{
+        Endpoint, Limits, OpcUaAdapter, OpcUaSettings, Security, UserLogin,
+    };
 
     use super::{Adapters, Config, MappingSet, StartError, points};
     use crate::config::{OpcUaConfig, OpcUaLogin, OpcUaSecurity};
 
     impl Adapters {
-        pub(super) fn prepare_opcua(&mut self, config: &Config, mapping: &MappingSet) -> Result<(), StartError> {
+        pub(super) fn prepare_opcua(
+            &mut self,
+            config: &Config,
+            mapping: &MappingSet,
+        ) -> Result<(), StartError> {
             for server in &config.opcua {
                 let name = server.name.clone();
                 let adapter = OpcUaAdapter::new(settings(server, config)?);
-                self.add(adapter, false, Box::new(move |mapping| points::opcua(mapping, &name)), mapping);
+                self.add(
+                    adapter,
+                    false,
+                    Box::new(move |mapping| points::opcua(mapping, &name)),
+                    mapping,
+                );
             }
             Ok(())
         }
@@ -188,7 +254,8 @@ mod opcua {
         let limits = &config.limits.opcua;
         Ok(OpcUaSettings {
             name: server.name.clone(),
-            endpoint: Endpoint::new(server.endpoint.as_str()).map_err(|error| StartError::Setting(error.to_string()))?,
+            endpoint: Endpoint::new(server.endpoint.as_str())
+                .map_err(|error| StartError::Setting(error.to_string()))?,
             security: match server.security {
                 OpcUaSecurity::None => Security::None,
                 OpcUaSecurity::Sign => Security::Sign,
@@ -196,9 +263,10 @@ mod opcua {
             },
             user: match &server.login {
                 OpcUaLogin::Anonymous => None,
-                OpcUaLogin::Password { username, password } => {
-                    Some(UserLogin { name: username.clone(), password: password.expose().to_owned() })
-                }
+                OpcUaLogin::Password { username, password } => Some(UserLogin {
+                    name: username.clone(),
+                    password: password.expose().to_owned(),
+                }),
             },
             rebrowse: server.rebrowse,
             pki_directory: config.gateway.data_dir.join("pki"),

@@ -118,7 +118,8 @@ impl Keeper {
         config::mapping_paths(path)
             .into_iter()
             .map(|path| {
-                let changed = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
+                let changed =
+                    std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
                 (path, changed)
             })
             .collect()

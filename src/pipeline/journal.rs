@@ -1,7 +1,7 @@
 //! Opens the journal and gives the broker core its state back.
 
-use tidegate_broker::{Broker, BrokerLimits, access::AccessRules};
 use bytes::Bytes;
+use tidegate_broker::{Broker, BrokerLimits, access::AccessRules};
 use tidegate_store::{Item, Position, Recovery, record::MessageDecoder};
 use tracing::{error, info, warn};
 
@@ -31,17 +31,25 @@ pub(super) fn open(config: &Config, clock: Clock) -> Result<Journal, StartError>
     let directory = DataDirectory::open(&config.gateway.data_dir)?;
     let (journal, recovery) = store::open(&directory, &config.store)?;
     report(&recovery);
-    let store = store::spawn("journal", directory, journal, &recovery, &config.store).map_err(StartError::Thread)?;
+    let store = store::spawn("journal", directory, journal, &recovery, &config.store)
+        .map_err(StartError::Thread)?;
     let mut core = Broker::new(limits(config), AccessRules::new(config.access.clone()));
     restore(&mut core, &recovery, &store, clock)?;
-    let history = History::recover(recovery.state.iter().map(|(key, value)| (&key[..], &value[..])));
+    let history =
+        History::recover(recovery.state.iter().map(|(key, value)| (&key[..], &value[..])));
     Ok(Journal { store, recovery, core, history })
 }
 
-fn restore(core: &mut Broker, recovery: &Recovery, store: &Store, clock: Clock) -> Result<(), StartError> {
+fn restore(
+    core: &mut Broker,
+    recovery: &Recovery,
+    store: &Store,
+    clock: Clock,
+) -> Result<(), StartError> {
     let state = recovery.state.iter().map(|(key, value)| (&key[..], &value[..]));
     let ordinals = recovery.positions.iter().map(|(taker, position)| (*taker, position.ordinal));
-    let (backlogs, errors) = core.recover(state, recovery.next_seq.previous(), ordinals, clock.steady());
+    let (backlogs, errors) =
+        core.recover(state, recovery.next_seq.previous(), ordinals, clock.steady());
     for error in errors {
         error!(%error, "An entry of the journal's state was passed over");
     }
@@ -87,7 +95,8 @@ fn report(recovery: &Recovery) {
 
 fn limits(config: &Config) -> BrokerLimits {
     let limits = &config.limits.mqtt;
-    let bytes = |size: tidegate_settings::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
+    let bytes =
+        |size: tidegate_settings::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
     BrokerLimits {
         sessions: limits.max_sessions,
         sessions_per_principal: limits.max_sessions_per_principal,

@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::AtomicBool,
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -22,8 +19,8 @@ use crate::{
     store::Completion,
     supervise::{Conditions, Failure, Stage, keep_running},
     uplink::{
-        self, CommandRoute, IncomingCommand, LinkSettings, Login, MqttVersion, OutcomeSender, UplinkContext,
-        UplinkError, UplinkHandle, UplinkSettings,
+        self, CommandRoute, IncomingCommand, LinkSettings, Login, MqttVersion, OutcomeSender,
+        UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
     },
 };
 
@@ -64,7 +61,11 @@ pub(super) async fn start(
             let mut core = broker.core();
             let mut transaction = Transaction::new();
             let taker = core.uplink_taker(uplink.name.as_str(), &mut transaction);
-            broker.submit(&core, Some(transaction).filter(|made| !made.is_empty()), Completion::None);
+            broker.submit(
+                &core,
+                Some(transaction).filter(|made| !made.is_empty()),
+                Completion::None,
+            );
             taker
         };
         let settings = settings(uplink, config, recovery)?;
@@ -72,7 +73,11 @@ pub(super) async fn start(
             store: broker.store().clone(),
             taker,
             received: recovery.positions.get(&taker).copied().unwrap_or(Position::START),
-            entries: recovery.state.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect(),
+            entries: recovery
+                .state
+                .iter()
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .collect(),
             clock: broker.clock(),
             time_is_trusted: Arc::new(AtomicBool::new(true)),
             commands: commands.clone(),
@@ -80,12 +85,15 @@ pub(super) async fn start(
         // Counting what waits reads the disk.
         let made = tokio::task::spawn_blocking(move || uplink::new(settings, context)).await;
         let failed = |source| StartError::Uplink { name: uplink.name.to_string(), source };
-        let (_, handle) = made.map_err(|panic| StartError::Thread(panic.into()))?.map_err(failed)?;
+        let (_, handle) =
+            made.map_err(|panic| StartError::Thread(panic.into()))?.map_err(failed)?;
         broker.core().add_uplink(route(&handle));
         let (stop, running) = (stage.stop_token(), handle.clone());
         let name = format!("uplink {}", uplink.name);
         let shutdown = stop.clone();
-        stage.spawn(keep_running(name, stop, conditions.clone(), move || running.task().run(shutdown.clone())));
+        stage.spawn(keep_running(name, stop, conditions.clone(), move || {
+            running.task().run(shutdown.clone())
+        }));
         handles.push(handle);
     }
     Ok(Uplinks { handles })
@@ -112,8 +120,14 @@ fn route(handle: &UplinkHandle) -> UplinkRoute {
     }
 }
 
-fn settings(uplink: &UplinkConfig, config: &Config, recovery: &Recovery) -> Result<UplinkSettings, StartError> {
-    let wrong = |reason: &dyn std::fmt::Display| StartError::Setting(format!("uplink {}: {reason}", uplink.name));
+fn settings(
+    uplink: &UplinkConfig,
+    config: &Config,
+    recovery: &Recovery,
+) -> Result<UplinkSettings, StartError> {
+    let wrong = |reason: &dyn std::fmt::Display| {
+        StartError::Setting(format!("uplink {}: {reason}", uplink.name))
+    };
     let gateway: Arc<str> = config.gateway.id.as_str().into();
     let format = match uplink.format {
         config::PayloadFormat::Columns => tidegate_uplink::Format::Columns,
@@ -122,7 +136,8 @@ fn settings(uplink: &UplinkConfig, config: &Config, recovery: &Recovery) -> Resu
     };
     let template = uplink.topic.fill("{encoding}", "{topic}");
     let core = tidegate_uplink::Settings {
-        topic: tidegate_uplink::TopicTemplate::new(&template, &gateway, format).map_err(|error| wrong(&error))?,
+        topic: tidegate_uplink::TopicTemplate::new(&template, &gateway, format)
+            .map_err(|error| wrong(&error))?,
         gateway,
         name: uplink.name.clone(),
         epoch: recovery.epoch.cast_signed() & i64::MAX,
@@ -160,7 +175,11 @@ fn settings(uplink: &UplinkConfig, config: &Config, recovery: &Recovery) -> Resu
         client_id: uplink.client_id.clone(),
         login: uplink.login.as_ref().map(|login| Login {
             username: login.username.clone(),
-            password: login.password.as_ref().map(|password| password.expose().to_owned()).unwrap_or_default(),
+            password: login
+                .password
+                .as_ref()
+                .map(|password| password.expose().to_owned())
+                .unwrap_or_default(),
         }),
         keep_alive: uplink.keep_alive,
         commands: route.map_err(|error| wrong(&error))?,

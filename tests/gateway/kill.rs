@@ -62,7 +62,8 @@ fn senders(ports: &PressHall) -> Vec<Sender> {
     senders.push(Sender::new(Peer::start("coap_client.py", &[]), "hall1/kill/temperature", series));
     let url = format!("http://127.0.0.1:{http}/ingest/kill");
     let headers = json!({"Content-Type": "application/json"});
-    let series = json!({"method": "POST", "url": url, "body": "{\"count\": {n}}", "headers": headers});
+    let series =
+        json!({"method": "POST", "url": url, "body": "{\"count\": {n}}", "headers": headers});
     senders.push(Sender::new(Peer::start("http_client.py", &[]), "hall1/kill/count", series));
     senders
 }
@@ -80,7 +81,8 @@ impl Draw {
     }
 
     fn between(&mut self, low: u64, high: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         low + (self.0 >> 33) % (high - low)
     }
 }
@@ -104,7 +106,11 @@ fn main_21_fault_s01_kill_9_under_mixed_load() {
         thread::sleep(Duration::from_millis(draw.between(50, 400)));
         // Every few cycles the cloud goes or comes back, so that kills meet both.
         if draw.between(0, 4) == 0 {
-            if is_cloud_up { broker.stop() } else { broker.start_again() }
+            if is_cloud_up {
+                broker.stop()
+            } else {
+                broker.start_again()
+            }
             is_cloud_up = !is_cloud_up;
         }
         gateway.kill9();
@@ -122,7 +128,10 @@ fn main_21_fault_s01_kill_9_under_mixed_load() {
     });
     println!("{}", status["uplinks"]["cloud"]);
     for (topic, acknowledged) in &acknowledged {
-        assert!(!acknowledged.is_empty(), "{topic}: nothing was acknowledged, so nothing was tested");
+        assert!(
+            !acknowledged.is_empty(),
+            "{topic}: nothing was acknowledged, so nothing was tested"
+        );
         let received = wait::until("the last reading", || {
             let values = cloud.ask("values", json!({"topic": topic}));
             let received: BTreeSet<u64> = values
@@ -144,14 +153,19 @@ fn main_21_fault_s01_kill_9_under_mixed_load() {
     );
     let audited = gateway.status(&["--audit"]);
     let uplink = &audited["uplinks"]["cloud"];
-    assert_eq!((&uplink["balanced"], &uplink["audit"]["agrees"]), (&json!(true), &json!(true)), "{uplink}");
+    assert_eq!(
+        (&uplink["balanced"], &uplink["audit"]["agrees"]),
+        (&json!(true), &json!(true)),
+        "{uplink}"
+    );
     assert_exactly_once(&mut cloud);
 }
 
 /// Publications with quality of service 2 arrive once each, whatever was killed in between.
 fn assert_exactly_once(cloud: &mut Peer) {
     let values = cloud.ask("values", json!({"topic": "hall1/kill-5-2"}));
-    let values: Vec<i64> = values.as_array().expect("a list").iter().filter_map(Value::as_i64).collect();
+    let values: Vec<i64> =
+        values.as_array().expect("a list").iter().filter_map(Value::as_i64).collect();
     let distinct: BTreeSet<i64> = values.iter().copied().collect();
     assert_eq!(values.len(), distinct.len(), "a publication with quality of service 2 came twice");
 }

@@ -2,12 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    gateway::Gateway,
-    peer::Peer,
-    ports,
-    site::Site,
-};
+use crate::support::{gateway::Gateway, peer::Peer, ports, site::Site};
 
 /// A gateway that is a broker and nothing else.
 struct Broker {
@@ -22,7 +17,11 @@ impl Broker {
         let config = format!(
             "[gateway]\nid = \"broker\"\ndata-dir = \"data\"\n[mqtt]\nlisten = [\"127.0.0.1:{port}\"]\nanonymous = true\n{more}"
         );
-        Self { gateway: Gateway::start(&Site::new(&config, &[])), paho: Peer::start("mqtt_client.py", &[]), port }
+        Self {
+            gateway: Gateway::start(&Site::new(&config, &[])),
+            paho: Peer::start("mqtt_client.py", &[]),
+            port,
+        }
     }
 
     fn connect(&mut self, client: &str, version: u8, more: Value) -> Value {
@@ -35,7 +34,8 @@ impl Broker {
 
     /// Connects with a session that outlives the connection.
     fn connect_persistent(&mut self, client: &str, version: u8, clean: bool) -> Value {
-        let properties = if version == 5 { json!({"SessionExpiryInterval": 3600}) } else { Value::Null };
+        let properties =
+            if version == 5 { json!({"SessionExpiryInterval": 3600}) } else { Value::Null };
         self.connect(client, version, json!({"clean": clean, "properties": properties}))
     }
 
@@ -43,13 +43,21 @@ impl Broker {
         self.paho.ask("subscribe", json!({"client": client, "filters": [[filter, qos]]}))
     }
 
-    fn publish(&mut self, client: &str, topic: &str, payload: &str, qos: u8, retain: bool) -> Value {
+    fn publish(
+        &mut self,
+        client: &str,
+        topic: &str,
+        payload: &str,
+        qos: u8,
+        retain: bool,
+    ) -> Value {
         let message = json!({"client": client, "topic": topic, "payload": payload, "qos": qos, "retain": retain});
         self.paho.ask("publish", message)
     }
 
     fn messages(&mut self, client: &str, count: usize) -> Vec<Value> {
-        let messages = self.paho.ask("messages", json!({"client": client, "count": count, "take": true}));
+        let messages =
+            self.paho.ask("messages", json!({"client": client, "count": count, "take": true}));
         messages.as_array().expect("a list of messages").clone()
     }
 
@@ -80,7 +88,11 @@ fn main_07_messages_pass_at_every_quality_of_service() {
                 let reason = broker.publish(&sender, &topic, &number.to_string(), qos, false);
                 assert_eq!(reason, json!(0), "version {from}, QoS {qos}");
             }
-            assert_eq!(broker.payloads(&receiver, 5), ["0", "1", "2", "3", "4"], "{from} to {to}, QoS {qos}");
+            assert_eq!(
+                broker.payloads(&receiver, 5),
+                ["0", "1", "2", "3", "4"],
+                "{from} to {to}, QoS {qos}"
+            );
         }
     }
 }
@@ -105,7 +117,10 @@ fn main_07_retained_messages_greet_new_subscribers() {
     broker.subscribe("b", "hall1/+/t", 1);
     let mut messages = broker.messages("b", 2);
     messages.sort_by_key(|message| message["topic"].to_string());
-    let shown: Vec<_> = messages.iter().map(|message| (message["payload"].clone(), message["retain"].clone())).collect();
+    let shown: Vec<_> = messages
+        .iter()
+        .map(|message| (message["payload"].clone(), message["retain"].clone()))
+        .collect();
     assert_eq!(shown, [(json!("1"), json!(true)), (json!("2"), json!(true))]);
     broker.publish("a", "hall1/one/t", "", 1, true);
     broker.connect("c", 5, json!({}));
@@ -119,7 +134,10 @@ fn main_07_sessions_survive_a_kill() {
     let mut broker = Broker::start("");
     for version in [4, 5] {
         let name = format!("p{version}");
-        assert_eq!(broker.connect_persistent(&name, version, false)["session_present"], json!(false));
+        assert_eq!(
+            broker.connect_persistent(&name, version, false)["session_present"],
+            json!(false)
+        );
         broker.subscribe(&name, &format!("work/{version}/#"), 1);
         broker.paho.ask("disconnect", json!({"client": name}));
     }
@@ -172,7 +190,10 @@ fn main_07_takeover() {
         state = broker.paho.ask("state", json!({"client": "first"}));
         (!state["closed"].is_null()).then_some(())
     });
-    assert_eq!((&state["closed"]["reason"], &state["closed"]["by_server"]), (&json!(0x8E), &json!(true)));
+    assert_eq!(
+        (&state["closed"]["reason"], &state["closed"]["by_server"]),
+        (&json!(0x8E), &json!(true))
+    );
     assert_eq!(broker.publish("second", "x", "1", 1, false), json!(0x10));
 }
 
@@ -189,7 +210,10 @@ fn main_07_properties_pass() {
         "CorrelationData": "00ff",
         "PayloadFormatIndicator": 1,
     });
-    broker.paho.ask("publish", json!({"client": "a", "topic": "t", "payload": "x", "qos": 1, "properties": properties}));
+    broker.paho.ask(
+        "publish",
+        json!({"client": "a", "topic": "t", "payload": "x", "qos": 1, "properties": properties}),
+    );
     let messages = broker.messages("a", 1);
     assert_eq!(messages[0]["properties"], properties);
 }

@@ -16,11 +16,7 @@ use bytes::BytesMut;
 use tidegate_adapter_api::Access;
 use tidegate_broker::{Attachment, Disconnect, Due, Superseded};
 use tidegate_mqtt::{CloseCause, Connection, Output, ReasonCode, Settings};
-use tokio::{
-    io::Interest,
-    net::TcpStream,
-    time::sleep_until,
-};
+use tokio::{io::Interest, net::TcpStream, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -144,7 +140,8 @@ impl Driver<'_> {
     async fn pump(&mut self) {
         self.retry_stalled();
         while !self.input.is_empty() && self.may_take_input() {
-            let batch = self.connection.handle_input(Instant::now(), &mut self.input, &mut self.output);
+            let batch =
+                self.connection.handle_input(Instant::now(), &mut self.input, &mut self.output);
             if batch.is_empty() {
                 break;
             }
@@ -171,7 +168,9 @@ impl Driver<'_> {
     }
 
     fn interest(&self) -> Option<Interest> {
-        let reads = !self.connection.is_closed() && self.may_take_input() && self.ingest.broker().store().has_room();
+        let reads = !self.connection.is_closed()
+            && self.may_take_input()
+            && self.ingest.broker().store().has_room();
         match (reads, !self.output.is_empty()) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
@@ -225,11 +224,15 @@ impl Driver<'_> {
     fn deliver(&mut self) -> Result<(), Superseded> {
         self.may_have_due |= self.replies.signal().take_due();
         let Some(attachment) = self.attachment.filter(|_| self.may_have_due) else { return Ok(()) };
-        while self.output.has_room() && !self.connection.is_closed() && !self.replies.holds_back_deliveries() {
+        while self.output.has_room()
+            && !self.connection.is_closed()
+            && !self.replies.holds_back_deliveries()
+        {
             let broker = self.ingest.broker();
             let mut core = broker.core();
             let mut due = std::mem::take(&mut self.due);
-            let transaction = core.take_due(attachment, broker.clock().steady(), DUE_MAX, &mut due)?;
+            let transaction =
+                core.take_due(attachment, broker.clock().steady(), DUE_MAX, &mut due)?;
             self.due = due;
             if self.due.is_empty() {
                 self.may_have_due = false;

@@ -7,8 +7,8 @@ use std::{
 
 use tidegate_adapter_api::{LoginRefusal, Refusal};
 use tidegate_broker::{
-    ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, RetainHandling, Source, SubscribeResult,
-    SubscriptionOptions, Superseded, Will,
+    ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, RetainHandling, Source,
+    SubscribeResult, SubscriptionOptions, Superseded, Will,
 };
 use tidegate_model::{ClientId, Message, Payload, Principal, TopicFilter};
 use tidegate_mqtt::{
@@ -50,8 +50,11 @@ impl Driver<'_> {
             ClientPacket::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             ClientPacket::Disconnect(disconnect) => {
                 let expiry = disconnect.session_expiry.map(expiry);
-                self.farewell =
-                    Some(if disconnect.wants_will() { Disconnect::Abnormal } else { Disconnect::Normal { expiry } });
+                self.farewell = Some(if disconnect.wants_will() {
+                    Disconnect::Abnormal
+                } else {
+                    Disconnect::Normal { expiry }
+                });
                 Ok(())
             }
         };
@@ -111,11 +114,12 @@ impl Driver<'_> {
             wake: self.replies.signal(),
         };
         let mut core = broker.core();
-        let outcome = core.connect(request, broker.clock().steady()).map_err(|refusal| match refusal {
-            ConnectRefusal::QuotaExceeded => ReasonCode::QuotaExceeded,
-            ConnectRefusal::ClientIdTooLong => ReasonCode::ClientIdentifierNotValid,
-            ConnectRefusal::WillNotAuthorized => ReasonCode::NotAuthorized,
-        })?;
+        let outcome =
+            core.connect(request, broker.clock().steady()).map_err(|refusal| match refusal {
+                ConnectRefusal::QuotaExceeded => ReasonCode::QuotaExceeded,
+                ConnectRefusal::ClientIdTooLong => ReasonCode::ClientIdentifierNotValid,
+                ConnectRefusal::WillNotAuthorized => ReasonCode::NotAuthorized,
+            })?;
         self.attachment = Some(outcome.attachment);
         // A session that is taken up again has what waited for it.
         self.may_have_due = true;
@@ -169,7 +173,9 @@ impl Driver<'_> {
         let broker = ingest.broker();
         if let Delivery::ExactlyOnce { packet_id, .. } = publish.delivery {
             let mut core = broker.core();
-            if let (InboundId::Repeated, transaction) = core.inbound_id(attachment, packet_id.as_u16())? {
+            if let (InboundId::Repeated, transaction) =
+                core.inbound_id(attachment, packet_id.as_u16())?
+            {
                 let reply = Reply::PubRec(packet_id, ReasonCode::Success);
                 match transaction {
                     Some(transaction) => {
@@ -207,13 +213,18 @@ impl Driver<'_> {
         let replies = &mut self.replies;
         let published =
             ingest.publish(message, source, || replies.completion()).map_err(Refused::Refusal)?;
-        let reason = if published.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        let reason =
+            if published.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
         let reply = match publish.delivery {
             Delivery::AtMostOnce => return Ok(()),
             Delivery::AtLeastOnce { packet_id, .. } => Reply::PubAck(packet_id, reason),
             Delivery::ExactlyOnce { packet_id, .. } => Reply::PubRec(packet_id, reason),
         };
-        if published.awaited { self.replies.push(reply) } else { self.replies.push_ready(reply) }
+        if published.awaited {
+            self.replies.push(reply)
+        } else {
+            self.replies.push_ready(reply)
+        }
         Ok(())
     }
 
@@ -221,7 +232,9 @@ impl Driver<'_> {
     fn refuse_publish(&mut self, publish: Publish, delivery: Delivery, refusal: &Refusal) {
         let reason = match refusal {
             Refusal::NotAuthorized => ReasonCode::NotAuthorized,
-            Refusal::Busy { .. } | Refusal::StorageFull | Refusal::TooLarge { .. } => ReasonCode::QuotaExceeded,
+            Refusal::Busy { .. } | Refusal::StorageFull | Refusal::TooLarge { .. } => {
+                ReasonCode::QuotaExceeded
+            }
             Refusal::ShuttingDown => ReasonCode::ServerShuttingDown,
             _ => ReasonCode::ImplementationSpecificError,
         };
@@ -235,7 +248,9 @@ impl Driver<'_> {
                 self.replies.push_ready(Reply::PubRec(packet_id, reason));
             }
             // 3.1.1 has no words: what may find room later waits, and nothing more is read (promise D2).
-            _ if reason == ReasonCode::QuotaExceeded && !matches!(refusal, Refusal::TooLarge { .. }) => {
+            _ if reason == ReasonCode::QuotaExceeded
+                && !matches!(refusal, Refusal::TooLarge { .. }) =>
+            {
                 self.stalled = Some(publish);
             }
             // An acknowledgement would be a lie; the connection ends (MQTT 3.1.1, section 3.3.5).
@@ -331,7 +346,8 @@ impl Driver<'_> {
                 (whole_filter(&subscription.key), options)
             })
             .collect();
-        let (results, transaction) = core.subscribe(attachment, &filters, broker.clock().steady())?;
+        let (results, transaction) =
+            core.subscribe(attachment, &filters, broker.clock().steady())?;
         for result in results {
             reasons.push(match result {
                 SubscribeResult::Granted(qos) => ReasonCode::granted(qos),
@@ -359,7 +375,11 @@ impl Driver<'_> {
         let (results, transaction) = core.unsubscribe(attachment, &filters)?;
         let reasons = results
             .into_iter()
-            .map(|existed| if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted })
+            .map(
+                |existed| {
+                    if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted }
+                },
+            )
             .collect();
         let reply = Reply::UnsubAck(unsubscribe.packet_id, reasons);
         match transaction {
@@ -401,7 +421,9 @@ fn expiry(expiry: SessionExpiry) -> Expiry {
 fn granted_expiry(granted: Expiry, asked: SessionExpiry) -> Option<SessionExpiry> {
     let granted = match granted {
         Expiry::AtDisconnect => SessionExpiry::AT_CLOSE,
-        Expiry::After(after) => SessionExpiry::from_secs(u32::try_from(after.as_secs()).unwrap_or(u32::MAX)),
+        Expiry::After(after) => {
+            SessionExpiry::from_secs(u32::try_from(after.as_secs()).unwrap_or(u32::MAX))
+        }
     };
     (granted != asked).then_some(granted)
 }

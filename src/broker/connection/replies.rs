@@ -98,7 +98,12 @@ impl Reply {
     }
 
     /// Puts the answer into the output; deliveries go to `due` instead.
-    pub(super) fn write(self, connection: &mut Connection, output: &mut Output, due: &mut Vec<Due>) {
+    pub(super) fn write(
+        self,
+        connection: &mut Connection,
+        output: &mut Output,
+        due: &mut Vec<Due>,
+    ) {
         match self {
             Self::Accept(connack) => {
                 connection.accept(std::time::Instant::now(), &connack, output);
@@ -117,7 +122,12 @@ impl Reply {
 /// Puts one delivery into the output.
 ///
 /// Returns the packet identifier of a message that the client cannot be sent.
-pub(super) fn write_due(due: &Due, now: Timestamp, connection: &mut Connection, output: &mut Output) -> Option<u16> {
+pub(super) fn write_due(
+    due: &Due,
+    now: Timestamp,
+    connection: &mut Connection,
+    output: &mut Output,
+) -> Option<u16> {
     let (delivery, packet_id, dup) = match due {
         Due::Release { packet_id } => {
             connection.pubrel(PacketId::new(*packet_id)?, ReasonCode::Success, output);
