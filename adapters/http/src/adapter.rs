@@ -1,0 +1,156 @@
+//! The adapter: its listeners, and the tasks that serve them.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use tidegate_adapter_api::{Adapter, AdapterContext, AdapterError, CommandRequest};
+use tidegate_model::{AdapterName, CommandOutcome};
+use tokio::task::JoinSet;
+use tracing::info;
+
+use crate::{
+    api,
+    body::BodyLimits,
+    connection::Shared,
+    listener::{Capacity, accept},
+    site::Site,
+    stream::Deadlines,
+};
+
+/// Where the adapter listens, and its limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The TCP addresses; port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// Most connections in all (`limits.net.max-connections`).
+    pub connections_max: usize,
+    /// Most connections from one address (`limits.net.max-connections-per-address`).
+    pub connections_per_address_max: usize,
+    /// From the first byte of a head, or the start of a connection, to the end of the head
+    /// (`limits.http.header-deadline`).
+    pub header_deadline: Duration,
+    /// For the whole body (`limits.http.body-deadline`).
+    pub body_deadline: Duration,
+    /// From an answer to the next request (`limits.http.idle`).
+    pub idle_deadline: Duration,
+    /// For an answer to a peer that does not read.
+    pub write_deadline: Duration,
+    /// Most bytes of a head (`limits.http.max-header-bytes`); it has at most 100 fields.
+    pub header_bytes_max: usize,
+    /// Most bytes of a body (`limits.http.max-body`).
+    pub body_bytes_max: usize,
+}
+
+impl HttpSettings {
+    /// Returns the settings for these addresses, with the limits of `docs/fault-catalogue.md`.
+    pub fn listening_on(listen: Vec<SocketAddr>) -> Self {
+        Self {
+            listen,
+            connections_max: 10_000,
+            connections_per_address_max: 1_000,
+            header_deadline: Duration::from_secs(10),
+            body_deadline: Duration::from_secs(30),
+            idle_deadline: Duration::from_secs(60),
+            write_deadline: Duration::from_secs(30),
+            header_bytes_max: 16 << 10,
+            body_bytes_max: 1 << 20,
+        }
+    }
+}
+
+/// Serves HTTP devices and clients.
+#[derive(Debug)]
+pub struct HttpAdapter {
+    name: AdapterName,
+    settings: HttpSettings,
+    listeners: Vec<(TcpListener, SocketAddr)>,
+}
+
+impl HttpAdapter {
+    /// Binds all addresses, so that one in use is found before anything is served.
+    ///
+    /// # Errors
+    ///
+    /// [`AdapterError::Bind`] names the first address that cannot be had.
+    pub fn bind(name: AdapterName, settings: HttpSettings) -> Result<Self, AdapterError> {
+        let bind = |address: &SocketAddr| {
+            bind(*address)
+                .map_err(|source| AdapterError::Bind { address: address.to_string(), source })
+        };
+        let listeners = settings.listen.iter().map(bind).collect::<Result<_, _>>()?;
+        Ok(Self { name, settings, listeners })
+    }
+
+    /// Returns the addresses that are listened on, in the order of the settings.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(_, address)| *address).collect()
+    }
+
+    async fn shared(&self, context: &AdapterContext) -> Arc<Shared> {
+        let settings = &self.settings;
+        let body =
+            BodyLimits { bytes_max: settings.body_bytes_max, deadline: settings.body_deadline };
+        let site = Arc::new(Site::new(context, body).await);
+        Arc::new(Shared {
+            router: api::router(site.clone()),
+            site,
+            deadlines: Deadlines {
+                header: settings.header_deadline,
+                idle: settings.idle_deadline,
+                write: settings.write_deadline,
+            },
+            header_bytes_max: settings.header_bytes_max,
+            shutdown: context.shutdown.clone(),
+        })
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    // Sets SO_REUSEADDR, so that a restart does not wait for old connections to fade away.
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+impl Adapter for HttpAdapter {
+    fn name(&self) -> &AdapterName {
+        &self.name
+    }
+
+    async fn run(&mut self, context: &mut AdapterContext) -> Result<(), AdapterError> {
+        let shared = self.shared(context).await;
+        let settings = &self.settings;
+        let capacity =
+            Capacity::new(settings.connections_max, settings.connections_per_address_max);
+        let mut listeners = JoinSet::new();
+        for (listener, address) in &self.listeners {
+            let bind = |source| AdapterError::Bind { address: address.to_string(), source };
+            let listener = listener.try_clone().map_err(bind)?;
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(bind)?;
+            listeners.spawn(accept(listener, shared.clone(), capacity.clone()));
+            info!(adapter = %self.name, %address, "HTTP is served");
+        }
+        loop {
+            tokio::select! {
+                // The end of a listener, a panic or the shutdown, is what matters.
+                biased;
+                ended = listeners.join_next() => match ended {
+                    None => return Ok(()),
+                    Some(Ok(())) => {}
+                    Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+                },
+                Some(request) = context.commands.recv() => refuse(request),
+            }
+        }
+    }
+}
+
+/// HTTP devices are clients here: nothing can be written to them.
+fn refuse(request: CommandRequest) {
+    request.reply.send(CommandOutcome::refused("an HTTP path of the gateway takes no commands"));
+}

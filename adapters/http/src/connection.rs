@@ -1,0 +1,89 @@
+//! One connection: its requests, one after the other, until it ends.
+
+use std::{convert::Infallible, pin::pin, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    http::Request,
+    response::{IntoResponse, Response},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::{
+    ingest,
+    login::Client,
+    problem::Refused,
+    site::Site,
+    stream::{Deadlines, Progress, TimedStream},
+};
+
+/// What every connection of a run has in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) site: Arc<Site>,
+    pub(crate) router: Router,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) header_bytes_max: usize,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Serves a connection until it ends or `shared.shutdown` is cancelled; the request under way is then
+/// still answered.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream) {
+    let progress = Progress::default();
+    let stream = TimedStream::new(TokioIo::new(stream), shared.deadlines, progress.clone());
+    let client = Arc::new(Client::default());
+    let service = service_fn(|request| {
+        let (shared, client, guard) = (shared.clone(), client.clone(), progress.request());
+        async move {
+            let response = answer(&shared, client, request).await;
+            drop(guard);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    // HTTP/1.1 only. The timer of the library stays off: the stream has its own.
+    let mut builder = http1::Builder::new();
+    builder
+        .header_read_timeout(None)
+        .max_header_size(shared.header_bytes_max)
+        .max_buf_size(shared.header_bytes_max.max(8_192) * 2);
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let mut shutdown = pin!(shared.shutdown.cancelled());
+    let result = tokio::select! {
+        // The connection first: its answers are worth more than a quick end.
+        biased;
+        result = connection.as_mut() => result,
+        () = &mut shutdown => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    let counters = &shared.site.counters;
+    if progress.timed_out() {
+        counters.timed_out.increment();
+    } else if result.is_err() {
+        counters.broken.increment();
+    }
+}
+
+async fn answer(shared: &Shared, client: Arc<Client>, mut request: Request<Incoming>) -> Response {
+    let counters = &shared.site.counters;
+    let response = if ingest::is_reserved(request.uri().path()) {
+        counters.api.increment();
+        request.extensions_mut().insert(client);
+        let Ok(response) = shared.router.clone().call(request.map(Body::new)).await;
+        response
+    } else {
+        counters.ingest.increment();
+        ingest::handle(&shared.site, &client, request).await.into_response()
+    };
+    if let Some(Refused(kind)) = response.extensions().get() {
+        counters.refused(kind);
+    }
+    response
+}

@@ -1,0 +1,171 @@
+//! Who a client is: Basic credentials (RFC 7617), checked once in a while for each connection.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::http::{HeaderMap, header};
+use tidegate_adapter_api::{Access, LoginRefusal};
+use tidegate_model::Principal;
+
+/// How long a login is believed before it is checked again: checking costs tens of milliseconds.
+const BELIEVED: Duration = Duration::from_secs(10);
+
+/// What is known of the client of one connection: its last login.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    hasher: RandomState,
+    login: Mutex<Option<Login>>,
+}
+
+#[derive(Debug)]
+struct Login {
+    /// Keyed hash of the header, so that no password is kept.
+    hash: u64,
+    principal: Principal,
+    until: Instant,
+}
+
+impl Client {
+    /// Returns who sends a request with these headers; `stranger` is who sends one without credentials.
+    pub(crate) async fn principal(
+        &self,
+        access: &Access,
+        stranger: &Result<Principal, LoginRefusal>,
+        headers: &HeaderMap,
+    ) -> Result<Principal, LoginRefusal> {
+        let Some(header) = headers.get(header::AUTHORIZATION) else {
+            return stranger.clone();
+        };
+        let hash = self.hasher.hash_one(header.as_bytes());
+        if let Some(principal) = self.believed(hash) {
+            return Ok(principal);
+        }
+        let credentials = credentials(header.as_bytes()).ok_or(LoginRefusal::BadCredentials)?;
+        let (name, password) =
+            credentials.split_once_at_colon().ok_or(LoginRefusal::BadCredentials)?;
+        let principal = access.login(Some((name, password))).await?;
+        let until = Instant::now() + BELIEVED;
+        *self.login.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Login { hash, principal: principal.clone(), until });
+        Ok(principal)
+    }
+
+    fn believed(&self, hash: u64) -> Option<Principal> {
+        let login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        let login =
+            login.as_ref().filter(|login| login.hash == hash && Instant::now() < login.until);
+        login.map(|login| login.principal.clone())
+    }
+}
+
+/// Name and password, decoded, as they stand in the header.
+struct Credentials(Vec<u8>);
+
+impl Credentials {
+    /// A name has no colon, a password may (RFC 7617, section 2).
+    fn split_once_at_colon(&self) -> Option<(&str, &[u8])> {
+        let at = self.0.iter().position(|&byte| byte == b':')?;
+        let name = std::str::from_utf8(&self.0[..at]).ok()?;
+        Some((name, &self.0[at + 1..]))
+    }
+}
+
+fn credentials(header: &[u8]) -> Option<Credentials> {
+    let (scheme, rest) = header.split_at_checked("Basic ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return None;
+    }
+    from_base64(rest.trim_ascii()).map(Credentials)
+}
+
+/// Reads base64 (RFC 4648, section 4), its padding left out or not.
+fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
+    if padding > 2 || padding > 0 && !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let digits = &text[..text.len() - padding];
+    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    for chunk in digits.chunks(4) {
+        let mut bits = 0_u32;
+        for place in 0..4 {
+            let six = match chunk.get(place) {
+                None => 0,
+                Some(byte @ b'A'..=b'Z') => byte - b'A',
+                Some(byte @ b'a'..=b'z') => byte - b'a' + 26,
+                Some(byte @ b'0'..=b'9') => byte - b'0' + 52,
+                Some(b'+') => 62,
+                Some(b'/') => 63,
+                Some(_) => return None,
+            };
+            bits = bits << 6 | u32::from(six);
+        }
+        let [_, decoded @ ..] = bits.to_be_bytes();
+        match chunk.len() - 1 {
+            0 => return None,
+            length => bytes.extend_from_slice(&decoded[..length]),
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use tidegate_adapter_api::test_kit::TestGateway;
+
+    use super::*;
+
+    #[test]
+    fn credentials_are_read_from_the_header() {
+        let none = None::<(&str, &[u8])>;
+        #[rustfmt::skip]
+        let cases = [
+            ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",  Some(("Aladdin", &b"open sesame"[..]))),
+            ("basic  QWxhZGRpbjpvcGVuIHNlc2FtZQ",   Some(("Aladdin", &b"open sesame"[..]))),
+            ("Basic YTpiOmM=",                      Some(("a", &b"b:c"[..]))),
+            ("Basic Og==",                          Some(("", &b""[..]))),
+            ("Basic YQ==",                          none),      // no colon
+            ("Basic /zpi",                          none),      // a name that is not UTF-8
+            ("Basic YTpi!",                         none),
+            ("Basic YTpiO",                         none),      // five digits
+            ("Basic YTpiOmM==",                     none),
+            ("Bearer abc",                          none),
+            ("Bas",                                 none),
+        ];
+        for (header, expected) in cases {
+            let credentials = credentials(header.as_bytes());
+            let found = credentials.as_ref().and_then(Credentials::split_once_at_colon);
+            assert_eq!(found, expected, "{header}");
+        }
+    }
+
+    /// A login is checked once in a while, not with every request; another one is checked anew.
+    #[tokio::test]
+    async fn a_login_is_believed_for_a_while() {
+        let gateway = TestGateway::new();
+        gateway.add_user("a", b"b:c");
+        let access = Access::new(gateway.clone(), false);
+        let stranger = access.login(None).await;
+        let client = Client::default();
+        let login = async |header: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(text) = header {
+                headers.insert(header::AUTHORIZATION, HeaderValue::from_str(text).unwrap());
+            }
+            client.principal(&access, &stranger, &headers).await
+        };
+        for _ in 0..3 {
+            assert_eq!(login(Some("Basic YTpiOmM=")).await.unwrap().as_str(), "a");
+        }
+        assert_eq!(gateway.logins(), 1);
+        assert_eq!(login(Some("Basic YTpi")).await, Err(LoginRefusal::BadCredentials));
+        assert_eq!(login(Some("Bearer x")).await, Err(LoginRefusal::BadCredentials));
+        assert_eq!(login(None).await, Err(LoginRefusal::CredentialsRequired));
+        assert_eq!(login(Some("Basic YTpiOmM=")).await.unwrap().as_str(), "a");
+        assert_eq!(gateway.logins(), 2);
+    }
+}

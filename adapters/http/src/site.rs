@@ -1,0 +1,83 @@
+//! What all requests share.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use std::time::SystemTime;
+use tidegate_adapter_api::{
+    Access, AdapterContext, HealthSource, Intake, LoginRefusal, Outcome, PointSet, Receipt,
+    TopicSpace,
+};
+use tidegate_model::{Principal, Timestamp};
+use tokio::sync::watch;
+
+use crate::{body::BodyLimits, counters::HttpCounters, login::Client, problem::Problem};
+
+/// The gateway as requests see it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) points: watch::Receiver<PointSet>,
+    pub(crate) intake: Intake,
+    pub(crate) topics: TopicSpace,
+    pub(crate) health: HealthSource,
+    pub(crate) body: BodyLimits,
+    pub(crate) counters: HttpCounters,
+    access: Access,
+    stranger: Result<Principal, LoginRefusal>,
+}
+
+impl Site {
+    pub(crate) async fn new(context: &AdapterContext, body: BodyLimits) -> Self {
+        Self {
+            points: context.points.clone(),
+            intake: context.intake.clone(),
+            topics: context.topics.clone(),
+            health: context.health.clone(),
+            body,
+            counters: HttpCounters::new(&context.counters),
+            stranger: context.access.login(None).await,
+            access: context.access.clone(),
+        }
+    }
+
+    /// Returns on whose behalf a request is carried out.
+    pub(crate) async fn principal(
+        &self,
+        client: &Client,
+        headers: &HeaderMap,
+    ) -> Result<Principal, Problem> {
+        Ok(client.principal(&self.access, &self.stranger, headers).await?)
+    }
+}
+
+/// Waits for what was handed in: 201 when it is durable, or taken and needed durable by nobody.
+pub(crate) async fn created(receipt: Receipt) -> Result<Response, Problem> {
+    match receipt.await {
+        Outcome::Durable | Outcome::Accepted => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::CREATED;
+            Ok(response)
+        }
+        Outcome::Refused(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Returns a response with a body of this type.
+pub(crate) fn content(content_type: HeaderValue, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// Returns a response with a JSON body.
+pub(crate) fn json(body: Vec<u8>) -> Response {
+    content(HeaderValue::from_static("application/json"), body)
+}
+
+/// Returns the wall-clock time; a clock before 1970 is shown as 1970.
+pub(crate) fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
