@@ -27,6 +27,9 @@ mod takeover;
 mod upkeep;
 mod value;
 
+#[cfg(feature = "server")]
+pub mod server;
+
 pub use adapter::OpcUaAdapter;
 pub use settings::{
     Endpoint, EndpointError, Limits, OpcUaSettings, REBROWSE_DEFAULT, Security, UnknownSecurity,
