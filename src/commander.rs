@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     history::History,
     order::{CommandOrder, CommandOrigin},
+    outcome::outcome_json,
 };
 use crate::{
     broker::{BrokerHandle, durable},
@@ -40,17 +41,9 @@ const PER_ADAPTER: usize = 64;
 pub struct CommandQueue(mpsc::Sender<CommandOrder>);
 
 impl CommandQueue {
-    /// Hands in a command, or gives it back if too many wait.
-    ///
-    /// # Errors
-    ///
-    /// The order, when the queue is full or the gateway stops.
-    pub fn try_send(&self, order: CommandOrder) -> Result<(), CommandOrder> {
-        self.0.try_send(order).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order) => {
-                order
-            }
-        })
+    /// Hands in a command. Returns whether it was taken; it is not when too many wait.
+    pub fn try_send(&self, order: CommandOrder) -> bool {
+        self.0.try_send(order).is_ok()
     }
 }
 

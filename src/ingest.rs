@@ -12,14 +12,15 @@ use tidegate_broker::{
 };
 use tidegate_mapping::{Applied, Inlet, MappingSet};
 use tidegate_model::{
-    AdapterName, Captures, Clock, CommandKind, Message, Origin, Payload, Principal, Qos, Topic,
+    AdapterName, Captures, Clock, CommandKind, CommandOutcome, Message, Origin, OutcomeKind,
+    Payload, Principal, Qos, Topic,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use crate::{
     broker::{BrokerHandle, Published, last_message, refuse},
-    commander::{CommandOrder, CommandOrigin, CommandQueue},
+    commander::{CommandOrder, CommandOrigin, CommandQueue, outcome_json},
     store::Completion,
 };
 
@@ -121,13 +122,32 @@ impl Ingest {
             .broker
             .publish(messages, source, completion)
             .map_err(|refusal| self.counted(refuse(refusal)))?;
-        if let Some(order) = command
-            && self.shared.commands.try_send(order).is_err()
-        {
-            // The sender has its acknowledgement; that the command was not carried out shows in the counter.
-            self.count(&self.shared.counters.not_admitted, "command-busy");
+        if let Some(order) = command {
+            let result = order.target().join(&format!("{}/result", order.suffix()));
+            if !self.shared.commands.try_send(order) {
+                self.tell_busy(result.ok());
+            }
         }
         Ok(published)
+    }
+
+    /// Says that a command was not taken because too many wait.
+    fn tell_busy(&self, result: Option<Topic>) {
+        self.count(&self.shared.counters.not_admitted, "command-busy");
+        let Some(topic) = result else { return };
+        let arrival = self.shared.broker.clock().wall();
+        let body = outcome_json(None, &CommandOutcome::new(OutcomeKind::Busy), arrival);
+        let message = Message {
+            topic,
+            payload: Payload::bytes(body),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            properties: None,
+            publisher: Principal::anonymous(),
+            arrival,
+        };
+        // If there is no room for this either, the counter has it.
+        let _ = self.shared.broker.publish(vec![message], Source::Gateway, || Completion::None);
     }
 
     /// Does the same as [`publish`](Self::publish) and returns a receipt.

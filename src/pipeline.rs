@@ -126,16 +126,10 @@ impl Gateway {
         let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands);
 
         let mut links = Stage::new("uplinks");
-        let (cloud_commands, from_clouds) = cloud_channel();
-        let uplinks = uplinks::start(
-            &config,
-            &journal.recovery,
-            &broker,
-            &cloud_commands,
-            &conditions,
-            &mut links,
-        )
-        .await?;
+        let (down, from_clouds) = cloud_channel();
+        let uplinks =
+            uplinks::start(&config, &journal.recovery, &broker, &down, &conditions, &mut links)
+                .await?;
         let passwords = Arc::new(Passwords::new(accounts(&config)));
         let topics = TopicSpace::new(Arc::new(Topics::new(ingest.clone())));
         let mut prepared = Adapters::prepare(&config, &mapping.read())?;
@@ -172,30 +166,13 @@ impl Gateway {
             uplinks.outcomes(),
             Arc::clone(&history),
         );
-        let stop = middle.stop_token();
-        middle.spawn(commander.run(stop));
+        middle.spawn(commander.run(middle.stop_token()));
 
-        let mut edges = Stage::new("adapters and listeners");
         let points = prepared.take_point_senders();
-        prepared.start(
-            &adapters::Surroundings {
-                ingest: ingest.clone(),
-                topics,
-                passwords,
-                health: HealthSource::new(Arc::clone(&status) as _),
-                conditions,
-            },
-            &mut edges,
-        );
-        if let Some(mqtt) = mqtt {
-            let stop = edges.stop_token();
-            edges.spawn(mqtt.run(stop));
-        }
-        let control = ControlSocket::bind(&config.gateway.data_dir).map_err(|source| {
-            StartError::Control { directory: config.gateway.data_dir.clone(), source }
-        })?;
-        let stop = edges.stop_token();
-        edges.spawn(control.run(housekeeping::answerer(&status), stop));
+        let control = bind_control(&config)?;
+        let health = HealthSource::new(Arc::clone(&status) as _);
+        let around = adapters::Surroundings { ingest, topics, passwords, health, conditions };
+        let edges = start_edges(prepared, &around, mqtt, control, &status);
 
         let store_is_alive = Box::new(journal.store.is_alive());
         let keeper = housekeeping::Keeper {
@@ -208,8 +185,7 @@ impl Gateway {
             uplinks: uplinks.handles,
             store_is_alive,
         };
-        let stop = middle.stop_token();
-        middle.spawn(keeper.run(stop));
+        middle.spawn(keeper.run(middle.stop_token()));
         announce(&config, &addresses);
         Ok(Self { addresses, status, stages: vec![edges, middle, links], store: journal.store })
     }
@@ -239,6 +215,31 @@ impl Gateway {
         // The sender lives as long as the store.
         let _ = failure.wait_for(Option::is_some).await;
     }
+}
+
+fn bind_control(config: &Config) -> Result<ControlSocket, StartError> {
+    let directory = &config.gateway.data_dir;
+    ControlSocket::bind(directory)
+        .map_err(|source| StartError::Control { directory: directory.clone(), source })
+}
+
+/// Starts what the outside speaks to: last, when everything behind it is there.
+fn start_edges(
+    adapters: Adapters,
+    around: &adapters::Surroundings,
+    mqtt: Option<MqttListener>,
+    control: ControlSocket,
+    status: &Arc<Status>,
+) -> Stage {
+    let mut edges = Stage::new("adapters and listeners");
+    adapters.start(around, &mut edges);
+    if let Some(mqtt) = mqtt {
+        let stop = edges.stop_token();
+        edges.spawn(mqtt.run(stop));
+    }
+    let stop = edges.stop_token();
+    edges.spawn(control.run(housekeeping::answerer(status), stop));
+    edges
 }
 
 /// Says once what a person who looks at the log needs to know.

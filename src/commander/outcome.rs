@@ -1,6 +1,6 @@
 //! Telling what became of a command: locally, to the cloud, and to a response topic.
 
-use tidegate_model::{CommandId, CommandOutcome, Properties, json};
+use tidegate_model::{CommandId, CommandOutcome, Properties, Timestamp, json};
 
 use super::{CommandOrder, CommandOrigin, Desk};
 
@@ -12,6 +12,28 @@ pub(super) fn tell(
     outcome: &CommandOutcome,
 ) {
     let now = desk.broker.clock().wall();
+    let body = outcome_json(id, outcome, now);
+    let json =
+        || Properties { content_type: Some("application/json".into()), ..Properties::default() };
+    if let Ok(topic) = order.target().join(&format!("{}/result", order.suffix())) {
+        desk.publish(topic, body.clone(), Some(json()), order.principal(), now);
+    }
+    match order.origin() {
+        CommandOrigin::Local { response: Some((topic, correlation)) } => {
+            let properties = Properties { correlation_data: correlation.clone(), ..json() };
+            desk.publish(topic.clone(), body, Some(properties), order.principal(), now);
+        }
+        CommandOrigin::Local { response: None } => {}
+        CommandOrigin::Cloud { uplink, reply_to, .. } => {
+            if let Some(sender) = desk.uplinks.get(&**uplink) {
+                sender.send_to(order.target(), reply_to.as_ref(), body);
+            }
+        }
+    }
+}
+
+/// Returns the body of an outcome: `{"id":…,"outcome":…,"reason":…,"status":…,"time":…}`.
+pub fn outcome_json(id: Option<&CommandId>, outcome: &CommandOutcome, now: Timestamp) -> Vec<u8> {
     let mut body = Vec::with_capacity(128);
     body.push(b'{');
     if let Some(id) = id {
@@ -31,22 +53,5 @@ pub(super) fn tell(
     body.extend_from_slice(b",\"time\":\"");
     now.write_rfc3339(&mut body);
     body.extend_from_slice(b"\"}");
-
-    let json =
-        || Properties { content_type: Some("application/json".into()), ..Properties::default() };
-    if let Ok(topic) = order.target().join(&format!("{}/result", order.suffix())) {
-        desk.publish(topic, body.clone(), Some(json()), order.principal(), now);
-    }
-    match order.origin() {
-        CommandOrigin::Local { response: Some((topic, correlation)) } => {
-            let properties = Properties { correlation_data: correlation.clone(), ..json() };
-            desk.publish(topic.clone(), body, Some(properties), order.principal(), now);
-        }
-        CommandOrigin::Local { response: None } => {}
-        CommandOrigin::Cloud { uplink, reply_to, .. } => {
-            if let Some(sender) = desk.uplinks.get(&**uplink) {
-                sender.send_to(order.target(), reply_to.as_ref(), body);
-            }
-        }
-    }
+    body
 }

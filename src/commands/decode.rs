@@ -57,7 +57,7 @@ fn from_hex(text: &[u8]) -> anyhow::Result<Vec<u8>> {
                 .with_context(|| format!("`{}` is not a hexadecimal digit", byte.escape_ascii()))
         })
         .collect::<Result<_, _>>()?;
-    anyhow::ensure!(digits.len() % 2 == 0, "an odd number of hexadecimal digits");
+    anyhow::ensure!(digits.len().is_multiple_of(2), "an odd number of hexadecimal digits");
     Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
