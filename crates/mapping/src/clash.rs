@@ -12,8 +12,8 @@ pub(crate) trait Claim {
     /// Returns how specific the pattern is: of two that match, the higher one wins.
     fn rank(&self) -> usize;
 
-    /// Returns the one address that the pattern claims, if it is only one.
-    fn only_address(&self) -> Option<&str>;
+    /// Returns the one address that the pattern claims, if it is only one, in the one spelling that it has.
+    fn only_address(&self) -> Option<String>;
 
     /// Returns whether some address matches both.
     fn overlaps(&self, other: &Self) -> bool;
@@ -24,8 +24,8 @@ impl Claim for PathPattern {
         self.literal_segments()
     }
 
-    fn only_address(&self) -> Option<&str> {
-        self.names().is_empty().then(|| self.as_str())
+    fn only_address(&self) -> Option<String> {
+        self.names().is_empty().then(|| self.as_str().to_owned())
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -38,9 +38,8 @@ impl Claim for NodePattern {
         self.literal_characters()
     }
 
-    // One node has several spellings (`nsu=` escapes, letter case of a UUID), so that texts do not tell.
-    fn only_address(&self) -> Option<&str> {
-        None
+    fn only_address(&self) -> Option<String> {
+        self.literal().map(|node| node.to_string())
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -53,8 +52,8 @@ impl Claim for TopicPattern {
         self.literal_levels()
     }
 
-    fn only_address(&self) -> Option<&str> {
-        self.is_literal().then(|| self.as_str())
+    fn only_address(&self) -> Option<String> {
+        self.is_literal().then(|| self.as_str().to_owned())
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -62,33 +61,40 @@ impl Claim for TopicPattern {
     }
 }
 
+/// The claims of one rank so far.
+struct Rank<'a, C> {
+    /// Those that claim one address.
+    single: BTreeMap<String, (&'a C, Span)>,
+    /// Those with captures or wildcards.
+    several: Vec<(&'a C, Span)>,
+}
+
 /// Notes every pattern that shares an address with an earlier one of the same rank.
 ///
-/// Costs one comparison for each pair of patterns of one rank, but for pairs without captures.
+/// Costs one comparison for each pattern with captures and each other pattern of its rank; patterns of one
+/// address each are only looked up.
 pub(crate) fn report<C: Claim>(claims: &[(&C, Span)], what: &str, hint: &str, issues: &mut Issues) {
-    let mut ranks: BTreeMap<usize, Vec<&(&C, Span)>> = BTreeMap::new();
-    for claim in claims {
-        ranks.entry(claim.0.rank()).or_default().push(claim);
-    }
-    for rank in ranks.into_values() {
-        let mut single: BTreeMap<&str, Span> = BTreeMap::new();
-        for (place, (pattern, at)) in rank.iter().enumerate() {
-            let only = pattern.only_address();
-            let earlier = match only.and_then(|address| single.get(address)) {
-                Some(earlier) => Some(*earlier),
-                None => rank[..place]
-                    .iter()
-                    .filter(|(other, _)| only.is_none() || other.only_address().is_none())
-                    .find(|(other, _)| other.overlaps(pattern))
-                    .map(|(_, earlier)| *earlier),
-            };
-            if let Some(earlier) = earlier {
-                let issue = Issue::error(*at, format!("two entries claim one {what}"));
-                issues.push(issue.with_hint(hint).with_related(earlier, "the first claim is here"));
+    let mut ranks: BTreeMap<usize, Rank<'_, C>> = BTreeMap::new();
+    for &(pattern, at) in claims {
+        let rank = ranks
+            .entry(pattern.rank())
+            .or_insert_with(|| Rank { single: BTreeMap::new(), several: Vec::new() });
+        let only = pattern.only_address();
+        let same = only.as_ref().and_then(|address| rank.single.get(address));
+        let shares = |(other, _): &&(&C, Span)| other.overlaps(pattern);
+        let earlier = same.or_else(|| rank.several.iter().find(shares)).or_else(|| match only {
+            Some(_) => None,
+            None => rank.single.values().find(shares),
+        });
+        if let Some((_, earlier)) = earlier {
+            let issue = Issue::error(at, format!("two entries claim one {what}"));
+            issues.push(issue.with_hint(hint).with_related(*earlier, "the first claim is here"));
+        }
+        match only {
+            Some(address) => {
+                rank.single.entry(address).or_insert((pattern, at));
             }
-            if let Some(address) = only {
-                single.entry(address).or_insert(*at);
-            }
+            None => rank.several.push((pattern, at)),
         }
     }
 }

@@ -32,8 +32,8 @@ fn every_shipped_mapping_does_what_its_samples_say() {
     let mut samples = Vec::new();
     for folder in ["mappings", "examples/press-hall/mappings"] {
         let folder = root.join(folder);
-        for file in std::fs::read_dir(&folder).unwrap() {
-            let path = file.unwrap().path();
+        for file in std::fs::read_dir(&folder).expect("the folder is there") {
+            let path = file.expect("the folder can be read").path();
             if path.extension().is_some_and(|it| it == "toml") {
                 samples.push(path);
             }
@@ -90,7 +90,7 @@ fn load(path: &Path) -> MappingSet {
     let plain = PathBuf::from(path.display().to_string().trim_end_matches(".example"));
     let format = Format::from_name(&plain.display().to_string()).expect("a known ending");
     let tree = parse(file, format, &text, &mut issues);
-    let opcua_servers = vec![AdapterName::new("plc7").unwrap()];
+    let opcua_servers = vec![AdapterName::new("plc7").expect("a name")];
     let environment = Environment { opcua_servers, generation: 1 };
     let set = MappingSet::compile(tree.as_slice(), &environment, &mut issues);
     // Shipped files have not even hints.
@@ -111,13 +111,13 @@ fn outcome(set: &MappingSet, sample: &Document, used: &mut BTreeSet<u32>) -> Val
     };
     let nothing = Value::string("no entry");
     if let Some(topic) = field("command") {
-        let Some(target) = set.command_target(&Topic::new(topic).unwrap()) else { return nothing };
+        let Some(target) = set.command_target(&Topic::new(topic).expect("a topic")) else { return nothing };
         let Address::OpcUa(address) = target.entry.address() else { panic!("a node") };
         used.insert(target.entry.index());
-        return Value::string(&address.node.fill(&target.captures).unwrap().to_string());
+        return Value::string(&address.node.fill(&target.captures).expect("all captures").to_string());
     }
     if let Some(topic) = field("mqtt") {
-        let Some((entry, captures)) = set.match_mqtt(&Topic::new(topic).unwrap()) else {
+        let Some((entry, captures)) = set.match_mqtt(&Topic::new(topic).expect("a topic")) else {
             return nothing;
         };
         used.insert(entry.index());
