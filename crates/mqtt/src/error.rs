@@ -90,7 +90,7 @@ pub enum ProtocolError {
         limit: usize,
     },
     /// A topic breaks the rules of topics.
-    #[error("topic {source}")]
+    #[error("topic is not valid")]
     Topic {
         /// Which rule.
         source: TopicError,
@@ -110,7 +110,7 @@ pub enum ProtocolError {
         limit: usize,
     },
     /// A topic filter breaks the rules of filters.
-    #[error("topic filter {source}")]
+    #[error("topic filter is not valid")]
     TopicFilter {
         /// Which rule.
         source: TopicFilterError,

@@ -5,7 +5,11 @@ use std::{num::NonZeroU32, time::Instant};
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    CloseCause, Connection, Dialect, KeepAlive, ReceiveWindow, Session, State, TopicAliases,
+    keep_alive::KeepAlive,
+    machine::{CloseCause, Connection, State},
+    receive_window::ReceiveWindow,
+    session::{Dialect, Session},
+    topic_aliases::TopicAliases,
 };
 use crate::{
     EncodeError, Outgoing, Output, PacketId, ProtocolError, ProtocolVersion, PublishFrame,

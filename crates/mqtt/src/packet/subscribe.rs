@@ -310,6 +310,16 @@ impl SubAck {
         let packet_id = reader.packet_id()?;
         let explanation = if reader.is_v5() { Explanation::decode(reader)? } else { None };
         let reasons = read_reasons(reader)?;
+        // MQTT 3.1.1, MQTT-3.9.3-2: one failure for all.
+        let unspeakable = reasons
+            .iter()
+            .find(|reason| reason.is_failure() && **reason != ReasonCode::UnspecifiedError);
+        if let Some(reason) = unspeakable
+            && !reader.is_v5()
+        {
+            let packet = PacketType::SubAck;
+            return Err(ProtocolError::Reason { packet, code: reason.code() });
+        }
         Ok(Self { packet_id, reasons, explanation })
     }
 

@@ -5,7 +5,7 @@ mod strategies;
 use bytes::BytesMut;
 use tidegate_model::{Topic, TopicFilter};
 
-pub(crate) use self::strategies::{any_packet, any_version};
+pub(crate) use self::strategies::{any_packet, any_publish, any_version};
 use crate::{
     Limits, PacketId, ProtocolError, ProtocolVersion,
     packet::{Packet, PublishPacket, SubscriptionKey},

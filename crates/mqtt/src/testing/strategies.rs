@@ -70,7 +70,8 @@ where
 }
 
 fn any_string(range: std::ops::Range<usize>) -> impl Strategy<Value = String> {
-    vec(any::<char>().prop_filter("U+0000", |&c| c != '\0'), range)
+    let not_null = |character| if character == '\0' { '\u{1}' } else { character };
+    vec(any::<char>().prop_map(not_null), range)
         .prop_map(|characters| characters.into_iter().collect())
 }
 
@@ -294,7 +295,7 @@ fn any_delivery() -> impl Strategy<Value = Delivery> {
     })
 }
 
-fn any_publish(version: ProtocolVersion) -> impl Strategy<Value = PublishPacket> {
+pub(crate) fn any_publish(version: ProtocolVersion) -> impl Strategy<Value = PublishPacket> {
     let v5 = v5_only(
         version,
         (
@@ -363,8 +364,9 @@ fn any_subscribe(version: ProtocolVersion) -> impl Strategy<Value = Subscribe> {
 }
 
 fn any_suback(version: ProtocolVersion) -> impl Strategy<Value = SubAck> {
-    let reason = any_reason(PacketType::SubAck).prop_filter("not in 3.1.1", move |&reason| {
-        is_v5(version) || !reason.is_failure() || reason == ReasonCode::UnspecifiedError
+    let reason = any_reason(PacketType::SubAck).prop_map(move |reason| match version {
+        ProtocolVersion::V311 if reason.is_failure() => ReasonCode::UnspecifiedError,
+        _ => reason,
     });
     (any_packet_id(), vec(reason, 1..5), v5_only(version, any_explanation()))
         .prop_map(|(packet_id, reasons, explanation)| SubAck { packet_id, reasons, explanation })

@@ -10,7 +10,7 @@ use super::{Rig, V5, V311};
 use crate::{
     EncodeError, Outgoing, PublishFrame, ReasonCode, Sent, Settings, SubscriptionId,
     packet::{Ack, Connect, Delivery, Disconnect, Packet, PublishPacket, SubAck, UnsubAck},
-    testing::{any_packet, any_version, encoded, packet_id, topic},
+    testing::{any_publish, any_version, encoded, packet_id, topic},
 };
 
 fn frame_of(packet: &PublishPacket) -> PublishFrame {
@@ -22,13 +22,8 @@ proptest! {
     /// A frame gives what encoding the whole packet gives, and as many bytes as it says.
     #[test]
     fn a_frame_is_the_packet_encoded(
-        (version, packet) in any_version().prop_flat_map(|version| {
-            let publish = any_packet(version).prop_filter_map("PUBLISH", |packet| match packet {
-                Packet::Publish(publish) => Some(publish),
-                _ => None,
-            });
-            (Just(version), publish)
-        }),
+        (version, packet) in any_version()
+            .prop_flat_map(|version| (Just(version), any_publish(version))),
     ) {
         let packet = PublishPacket {
             topic: Some(packet.topic.unwrap_or_else(|| topic("instead/of/alias"))),

@@ -134,6 +134,10 @@ fn suback_of_3_1_1_knows_one_failure() {
     });
     let v311 = encoded(&suback, ProtocolVersion::V311);
     assert_eq!(&v311[..], [0x90, 6, 1, 2, 0, 2, 0x80, 0x80]);
+    for reserved in [0x03, 0x7F, 0x81, 0x87, 0x9E, 0xFF] {
+        let wire = [0x90, 3, 1, 2, reserved];
+        check_refused("3.1.1, MQTT-3.9.3-2", V311, &wire, ReasonCode::ProtocolError);
+    }
     let v5 = encoded(&suback, ProtocolVersion::V5);
     assert_eq!(&v5[..], [0x90, 7, 1, 2, 0, 0, 2, 0x87, 0x97]);
 }
