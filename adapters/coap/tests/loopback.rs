@@ -206,7 +206,7 @@ async fn a_reload_reaches_the_adapter() {
     let answer = bench.receive().await;
     assert_eq!(shown(&answer).1, "4.04");
     assert_eq!(answer.payload, b"nothing is mapped at /t/a/b");
-    assert_eq!(bench.handles.count("coap_requests_refused", "not_found"), 1);
+    assert_eq!(bench.handles.count("coap_requests_refused", "not-found"), 1);
     bench.stop().await;
 }
 

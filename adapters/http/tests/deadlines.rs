@@ -44,7 +44,7 @@ async fn a_head_must_be_complete_in_time() {
     tokio::time::timeout(bench::PATIENCE, dripping).await.unwrap();
     assert!(start.elapsed() >= SHORT - Duration::from_millis(20), "{:?}", start.elapsed());
     assert!(silent.is_closed().await, "a connection that says nothing ends, too");
-    assert_eq!(bench.handles.count("http_connections", "timed_out"), 2);
+    assert_eq!(bench.handles.count("http_connections", "timed-out"), 2);
     bench.stop().await;
 }
 
@@ -101,7 +101,7 @@ async fn a_peer_must_read_in_time() {
     let mut client = bench.connect().await;
     client.send("GET /v1/topics/large HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let start = Instant::now();
-    while bench.handles.count("http_connections", "timed_out") == 0 {
+    while bench.handles.count("http_connections", "timed-out") == 0 {
         assert!(start.elapsed() < bench::PATIENCE, "the connection must end");
         sleep(Duration::from_millis(10)).await;
     }

@@ -252,7 +252,7 @@ async fn connections_are_bounded() {
     assert_eq!(first.ask("GET", "/health/live", "", "").await.status, 200);
     assert_eq!(second.ask("GET", "/health/live", "", "").await.status, 200);
     assert!(bench.connect().await.is_closed().await);
-    assert_eq!(bench.handles.count("http_connections", "over_address"), 1);
+    assert_eq!(bench.handles.count("http_connections", "over-address"), 1);
     drop(first);
     let served = async {
         loop {
