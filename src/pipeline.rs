@@ -290,6 +290,7 @@ async fn listen_mqtt(
             ..tidegate_mqtt::Limits::default()
         },
         connect_timeout: net.connect_deadline,
+        keep_alive_max_s: u16::try_from(limits.max_keepalive.as_secs()).unwrap_or(u16::MAX),
         receive_maximum: limits
             .receive_maximum
             .try_into()
@@ -297,10 +298,7 @@ async fn listen_mqtt(
         ..tidegate_mqtt::Settings::default()
     };
     let settings = MqttSettings {
-        connection: ConnectionSettings {
-            protocol: Arc::new(protocol),
-            keep_alive_max: limits.max_keepalive,
-        },
+        connection: ConnectionSettings { protocol: Arc::new(protocol) },
         connections_max: net.max_connections,
         connections_per_address_max: net.max_connections_per_address,
     };

@@ -50,6 +50,8 @@ pub struct ConnectOutcome {
 
 /// Longest client identifier that a session can be stored under, in bytes.
 const CLIENT_ID_BYTES_MAX: usize = 1_024;
+/// With more than this in its transaction, a tick lets no further session end.
+const TICK_BYTES: usize = 1 << 20;
 
 /// Why a client gets no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -92,7 +94,7 @@ pub(crate) struct PendingWill {
     pub(crate) due: Timestamp,
     pub(crate) principal: Principal,
     pub(crate) client_id: ClientId,
-    pub(crate) message: Message,
+    pub(crate) will: Will,
 }
 
 impl Broker {
@@ -271,13 +273,13 @@ impl Broker {
         };
         if delay.is_zero() {
             persist::delete_will(transaction, &session.principal, &session.client_id);
-            return vec![(session.principal.clone(), will.message)];
+            return vec![(session.principal.clone(), will.into_message(now))];
         }
         self.wills.push(PendingWill {
             due: now.saturating_add(delay),
             principal: session.principal.clone(),
             client_id: session.client_id.clone(),
-            message: will.message,
+            will,
         });
         Vec::new()
     }
@@ -306,6 +308,10 @@ impl Broker {
             .map(|(index, _)| SessionKey(index))
             .collect();
         for key in expired {
+            // What does not fit into one transaction waits for the next tick.
+            if transaction.encoded_len() > TICK_BYTES {
+                break;
+            }
             self.forget(key, &mut transaction);
         }
         let (due, later) =
@@ -316,7 +322,10 @@ impl Broker {
             persist::delete_will(&mut transaction, &will.principal, &will.client_id);
         }
         Tick {
-            wills: due.into_iter().map(|will| (will.principal, will.message)).collect(),
+            wills: due
+                .into_iter()
+                .map(|pending| (pending.principal, pending.will.into_message(now)))
+                .collect(),
             transaction: (!transaction.is_empty()).then_some(transaction),
         }
     }

@@ -77,7 +77,9 @@ impl Broker {
         }
         while taken < max {
             let Some(next) = session.queue.front() else { break };
-            if next.qos > Qos::AtMostOnce && session.inflight.len() >= window {
+            if next.qos > Qos::AtMostOnce && session.inflight.len() >= window
+                || session.progress.is_far_ahead(next.position)
+            {
                 break;
             }
             let delivery = session.pop().expect("looked at above");
@@ -119,7 +121,8 @@ impl Broker {
             let window = session.link.as_ref().map_or(0, |link| usize::from(link.receive_maximum));
             session.resend > 0
                 || session.queue.front().is_some_and(|next| {
-                    next.qos == Qos::AtMostOnce || session.inflight.len() < window
+                    (next.qos == Qos::AtMostOnce || session.inflight.len() < window)
+                        && !session.progress.is_far_ahead(next.position)
                 })
         })
     }
@@ -187,10 +190,12 @@ impl Broker {
         packet_id: u16,
     ) -> Result<(bool, Option<Transaction>), Superseded> {
         let known = self.acknowledged(attachment, packet_id)?;
-        let taker = self.attached(attachment)?.taker;
-        let transaction = taker.filter(|_| known).map(|taker| {
+        let session = self.attached(attachment)?;
+        let transaction = session.taker.filter(|_| known).map(|taker| {
             let mut transaction = Transaction::new();
             persist::delete_outbound(&mut transaction, taker, packet_id);
+            // Together: without its packet identifier the message would be sent again as a new one.
+            persist::put_progress(&mut transaction, taker, &session.progress);
             transaction
         });
         Ok((known, transaction))

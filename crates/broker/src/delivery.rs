@@ -40,6 +40,18 @@ pub struct Delivery {
 impl Delivery {
     /// Returns about how much memory the delivery holds, in bytes.
     pub(crate) fn size_estimate(&self) -> usize {
-        128 + self.routed.message.topic.as_str().len() + self.routed.message.payload.size_estimate()
+        128 + size_estimate(&self.routed.message)
     }
+}
+
+/// Returns about how much memory a message holds beside its fixed parts, in bytes.
+pub(crate) fn size_estimate(message: &Message) -> usize {
+    let properties = message.properties.as_deref().map_or(0, |properties| {
+        let user = properties.user.iter().map(|(name, value)| 64 + name.len() + value.len());
+        properties.content_type.as_ref().map_or(0, |text| text.len())
+            + properties.response_topic.as_ref().map_or(0, |topic| topic.as_str().len())
+            + properties.correlation_data.as_ref().map_or(0, |data| data.len())
+            + user.sum::<usize>()
+    });
+    message.topic.as_str().len() + message.payload.size_estimate() + properties
 }

@@ -231,6 +231,8 @@ pub(crate) fn put_will(
     will: &Will,
 ) {
     let mut value = will.delay.as_secs().to_be_bytes().to_vec();
+    let expiry = will.expiry.map_or(u64::MAX, |expiry| expiry.as_secs());
+    value.extend_from_slice(&expiry.to_be_bytes());
     record::encode_message(&will.message, &mut value).expect(FITS);
     transaction.put(&names_key(WILL, principal, client_id), &value).expect(FITS);
 }
@@ -238,12 +240,15 @@ pub(crate) fn put_will(
 pub(crate) fn read_will(rest: &[u8], value: &[u8]) -> Option<(Principal, ClientId, Will)> {
     let (length, names) = rest.split_first_chunk::<2>()?;
     let (principal, client_id) = names.split_at_checked(u16::from_be_bytes(*length).into())?;
-    let (delay, message) = value.split_first_chunk::<8>()?;
+    let (delay, rest) = value.split_first_chunk::<8>()?;
+    let (expiry, message) = rest.split_first_chunk::<8>()?;
+    let expiry = u64::from_be_bytes(*expiry);
     Some((
         Principal::new(std::str::from_utf8(principal).ok()?).ok()?,
         ClientId::new(std::str::from_utf8(client_id).ok()?).ok()?,
         Will {
             delay: Duration::from_secs(u64::from_be_bytes(*delay)),
+            expiry: (expiry != u64::MAX).then(|| Duration::from_secs(expiry)),
             message: MessageDecoder::new().decode(&Bytes::copy_from_slice(message)).ok()?,
         },
     ))

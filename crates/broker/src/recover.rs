@@ -96,7 +96,7 @@ impl Broker {
             persist::WILL => {
                 let (principal, client_id, will) = persist::read_will(rest, value)?;
                 let due = now.saturating_add(will.delay);
-                self.wills.push(PendingWill { due, principal, client_id, message: will.message });
+                self.wills.push(PendingWill { due, principal, client_id, will });
             }
             _ => {
                 let (taker, rest) = persist::split_taker(rest)?;
@@ -169,6 +169,12 @@ impl Broker {
         let session = &mut self.sessions[backlog.key.0];
         session.progress.expect(position);
         if backlog.done.contains(&position.ordinal) {
+            session.progress.done(position);
+            return;
+        }
+        if !session.rights.may_receive(&message.topic) {
+            // The rights have changed while it waited (promise C7).
+            self.counters.denied += 1;
             session.progress.done(position);
             return;
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use tidegate_model::{Message, Topic, TopicFilter};
 
-use crate::delivery::Routed;
+use crate::delivery::{Routed, size_estimate};
 
 /// Retained messages in order of topic, bounded by count and bytes.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ pub(crate) fn matching<'r, V>(
 }
 
 fn size(message: &Message) -> usize {
-    128 + 2 * message.topic.as_str().len() + message.payload.size_estimate()
+    128 + message.topic.as_str().len() + size_estimate(message)
 }
 
 #[cfg(test)]

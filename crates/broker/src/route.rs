@@ -11,22 +11,32 @@ use tidegate_store::{
 
 use crate::{
     core::Broker,
-    delivery::{Delivery, Routed},
+    delivery::{Delivery, Routed, size_estimate},
     persist,
     session::{Session, SessionKey, SubscriptionOptions},
 };
 
-/// Whether the message holds values inside each other, of which the journal takes a bounded depth.
-fn is_nested(message: &Message) -> bool {
-    message
-        .payload
-        .as_reading()
-        .is_some_and(|reading| matches!(reading.value, Value::Array(_) | Value::Document(_)))
+/// Returns the size of the message's record, or a little more; `None` if its value is nested too deep.
+///
+/// Only values without a fixed size are encoded for it.
+fn record_size(message: &Message) -> Option<usize> {
+    let reading = message.payload.as_reading();
+    if reading.is_some_and(|reading| {
+        matches!(
+            reading.value,
+            Value::Array(_) | Value::Document(_) | Value::String(_) | Value::Bytes(_)
+        )
+    }) {
+        let mut body = Vec::new();
+        record::encode_message(message, &mut body).ok()?;
+        return Some(body.len());
+    }
+    Some(size_estimate(message))
 }
 
-/// Most bytes that surround the payload of a record: properties, names, times.
-const RECORD_OVERHEAD: usize = 64 << 10;
-/// Largest message that fits into a record with its properties.
+/// Most bytes of a record beside topic, payload and properties: names, times, lengths.
+const RECORD_OVERHEAD: usize = 2 << 10;
+/// Largest message that fits into a record.
 const MESSAGE_BYTES_MAX: usize = BODY_BYTES_MAX - RECORD_OVERHEAD;
 /// Most bytes that one taker adds to a record.
 const TAKER_BYTES: usize = 15;
@@ -203,13 +213,9 @@ impl Broker {
     ) -> Result<(), RouteRefusal> {
         let mut bytes = 0;
         for message in messages {
-            let size = message.payload.size_estimate() + message.topic.as_str().len();
-            if size > MESSAGE_BYTES_MAX {
-                return Err(RouteRefusal::TooLarge);
-            }
-            if is_nested(message) && record::encode_message(message, &mut Vec::new()).is_err() {
-                return Err(RouteRefusal::TooLarge);
-            }
+            let size = record_size(message)
+                .filter(|size| *size <= MESSAGE_BYTES_MAX)
+                .ok_or(RouteRefusal::TooLarge)?;
             bytes += (size + RECORD_OVERHEAD) * if message.retain { 2 } else { 1 };
         }
         bytes += targets.len() * TAKER_BYTES;

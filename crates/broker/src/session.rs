@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate_model::{ClientId, Message, Principal, Qos, Timestamp, TopicFilter};
+use tidegate_model::{ClientId, Message, Principal, Properties, Qos, Timestamp, TopicFilter};
 use tidegate_mqtt::SubscriptionId;
 use tidegate_store::{Position, TakerId};
 
@@ -77,6 +77,18 @@ pub struct Will {
     pub message: Message,
     /// How long after the connection; the session's end comes first if it is earlier.
     pub delay: Duration,
+    /// How long the message lives, counted from publication, if not for ever.
+    pub expiry: Option<Duration>,
+}
+
+impl Will {
+    /// Returns the message as it is published at `now`.
+    pub(crate) fn into_message(self, now: Timestamp) -> Message {
+        let Some(expiry) = self.expiry else { return self.message };
+        let properties = self.message.properties.as_deref().cloned().unwrap_or_default();
+        let expires = Some(now.saturating_add(expiry));
+        Message { properties: Some(Arc::new(Properties { expires, ..properties })), ..self.message }
+    }
 }
 
 /// Where an outgoing message of quality of service 1 or 2 stands.
@@ -198,6 +210,9 @@ impl Session {
     }
 }
 
+/// How many records beyond the oldest unacknowledged one a client may be sent.
+const AHEAD_MAX: u64 = 1_024;
+
 /// How far a persistent session has taken its records: all up to a position, and some beyond it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
@@ -235,6 +250,14 @@ impl Progress {
     /// Returns the records beyond the cursor that are done, by ordinal.
     pub(crate) fn done_beyond(&self) -> impl Iterator<Item = u64> {
         self.pending.iter().filter(|(_, done)| *done).map(|(position, _)| position.ordinal)
+    }
+
+    /// Whether the record at `position` must wait until the client has acknowledged the oldest one: what is
+    /// done beyond the cursor is stored with it, and must not grow without end.
+    pub(crate) fn is_far_ahead(&self, position: Option<Position>) -> bool {
+        position.zip(self.first_needed()).is_some_and(|(position, needed)| {
+            position.ordinal.saturating_sub(needed.ordinal) > AHEAD_MAX
+        })
     }
 
     /// Returns the first record that is still needed, if any.

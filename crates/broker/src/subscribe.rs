@@ -42,37 +42,46 @@ impl Broker {
     ) -> Result<(Vec<SubscribeResult>, Option<Transaction>), Superseded> {
         self.attached(attachment)?;
         let mut transaction = Transaction::new();
+        let mut wants_retained = Vec::with_capacity(filters.len());
         let results = filters
             .iter()
             .map(|(filter, options)| {
-                self.subscribe_one(attachment.session, filter, *options, now, &mut transaction)
+                let (result, wants) =
+                    self.subscribe_one(attachment.session, filter, *options, &mut transaction);
+                wants_retained.push(wants);
+                result
             })
             .collect();
+        // Retained messages come last: they may fill the transaction, the subscriptions always fit.
+        for ((filter, options), _) in
+            filters.iter().zip(wants_retained).filter(|(_, is_wanted)| *is_wanted)
+        {
+            self.queue_retained(attachment.session, filter, *options, now, &mut transaction);
+        }
         Ok((results, (!transaction.is_empty()).then_some(transaction)))
     }
 
+    /// Notes one subscription. Returns whether retained messages are to be sent too.
     fn subscribe_one(
         &mut self,
         key: SessionKey,
         filter: &TopicFilter,
         options: SubscriptionOptions,
-        now: Timestamp,
         transaction: &mut Transaction,
-    ) -> SubscribeResult {
+    ) -> (SubscribeResult, bool) {
         if filter.as_str().starts_with("$share/") {
-            return SubscribeResult::SharedNotSupported;
+            return (SubscribeResult::SharedNotSupported, false);
         }
         let session = &mut self.sessions[key.0];
         if !session.rights.may_subscribe(filter) {
-            return SubscribeResult::NotAuthorized;
+            return (SubscribeResult::NotAuthorized, false);
         }
         let is_new = !session.subscriptions.contains_key(filter);
         if is_new && session.subscriptions.len() >= self.limits.filters_per_session {
-            return SubscribeResult::QuotaExceeded;
+            return (SubscribeResult::QuotaExceeded, false);
         }
         session.subscriptions.insert(filter.clone(), options);
-        let taker = session.taker;
-        if let Some(taker) = taker {
+        if let Some(taker) = session.taker {
             persist::put_subscription(transaction, taker, filter, &options);
         }
         self.subscriptions.insert(filter, Subscriber::Session(key), options);
@@ -81,10 +90,7 @@ impl Broker {
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        if wants_retained {
-            self.queue_retained(key, filter, options, taker, now, transaction);
-        }
-        SubscribeResult::Granted(options.qos)
+        (SubscribeResult::Granted(options.qos), wants_retained)
     }
 
     fn queue_retained(
@@ -92,10 +98,10 @@ impl Broker {
         key: SessionKey,
         filter: &TopicFilter,
         options: SubscriptionOptions,
-        taker: Option<TakerId>,
         now: Timestamp,
         transaction: &mut Transaction,
     ) {
+        let taker = self.sessions[key.0].taker;
         let retained: Vec<Arc<Routed>> = self.retained.matching(filter, None).cloned().collect();
         for routed in retained {
             let session = &self.sessions[key.0];

@@ -296,8 +296,11 @@ fn retained_messages_survive() {
 #[test]
 fn a_will_survives_a_power_cut() {
     let mut house = House::new();
-    let will =
-        Will { message: message("will", "gone", Qos::AtLeastOnce), delay: Duration::from_secs(5) };
+    let will = Will {
+        message: message("will", "gone", Qos::AtLeastOnce),
+        delay: Duration::from_secs(5),
+        expiry: None,
+    };
     house.connect("a", Expiry::After(HOUR), true, Some(will));
     let mut house = house.cut_power();
     assert!(house.core.tick(house.now).wills.is_empty(), "its delay has not passed");
@@ -313,8 +316,13 @@ fn a_will_survives_a_power_cut() {
 #[test]
 fn a_will_is_published_unless_the_client_says_good_bye() {
     let mut house = House::new();
-    let will =
-        || Some(Will { message: message("will", "gone", Qos::AtMostOnce), delay: Duration::ZERO });
+    let will = || {
+        Some(Will {
+            message: message("will", "gone", Qos::AtMostOnce),
+            delay: Duration::ZERO,
+            expiry: None,
+        })
+    };
     let attachment = house.connect("a", Expiry::AtDisconnect, true, will()).attachment;
     assert!(
         house
@@ -335,7 +343,11 @@ fn a_will_is_published_unless_the_client_says_good_bye() {
 #[test]
 fn a_takeover_supersedes_the_first_connection() {
     let mut house = House::new();
-    let will = Will { message: message("will", "gone", Qos::AtMostOnce), delay: Duration::ZERO };
+    let will = Will {
+        message: message("will", "gone", Qos::AtMostOnce),
+        delay: Duration::ZERO,
+        expiry: None,
+    };
     let first = house.connect("a", Expiry::AtDisconnect, true, Some(will)).attachment;
     let second = house.connect("a", Expiry::AtDisconnect, true, None);
     assert_eq!(second.wills.len(), 1);

@@ -42,8 +42,6 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct ConnectionSettings {
     /// Limits and deadlines of the protocol machine.
     pub protocol: Arc<Settings>,
-    /// The longest keep alive that is granted.
-    pub keep_alive_max: Duration,
 }
 
 /// Serves one client until one side ends the connection.
@@ -67,6 +65,7 @@ pub(super) async fn serve(
         replies: Replies::new(Signal::new()),
         attachment: None,
         stalled: None,
+        is_held_back: false,
         farewell: None,
         due: Vec::new(),
         may_have_due: false,
@@ -91,6 +90,8 @@ struct Driver<'a> {
     attachment: Option<Attachment>,
     /// A message of a 3.1.1 client that found no room: nothing is read until it does.
     stalled: Option<tidegate_mqtt::packet::Publish>,
+    /// Whether the client is not read from because we have no room; its keep alive stands still meanwhile.
+    is_held_back: bool,
     /// How the client said good-bye.
     farewell: Option<Disconnect>,
     due: Vec<Due>,
@@ -139,6 +140,7 @@ impl Driver<'_> {
     /// Does all that can be done without waiting.
     async fn pump(&mut self) {
         self.retry_stalled();
+        self.hold_back();
         while !self.input.is_empty() && self.may_take_input() {
             let batch =
                 self.connection.handle_input(Instant::now(), &mut self.input, &mut self.output);
@@ -148,6 +150,7 @@ impl Driver<'_> {
             for packet in batch {
                 self.handle(packet).await;
             }
+            self.hold_back();
         }
         if self.input.is_empty() {
             self.input = BytesMut::new();
@@ -160,6 +163,17 @@ impl Driver<'_> {
         self.note_progress();
     }
 
+    /// Stops reading while a message waits for room, or the journal's queue is long.
+    fn hold_back(&mut self) {
+        let hold = self.stalled.is_some() || !self.ingest.broker().store().has_room();
+        match (hold, self.is_held_back) {
+            (true, false) => self.connection.pause(),
+            (false, true) => self.connection.resume(Instant::now()),
+            _ => return,
+        }
+        self.is_held_back = hold;
+    }
+
     fn may_take_input(&self) -> bool {
         self.stalled.is_none()
             && self.replies.len() < REPLIES_MAX
@@ -168,9 +182,7 @@ impl Driver<'_> {
     }
 
     fn interest(&self) -> Option<Interest> {
-        let reads = !self.connection.is_closed()
-            && self.may_take_input()
-            && self.ingest.broker().store().has_room();
+        let reads = !self.connection.is_closed() && self.may_take_input();
         match (reads, !self.output.is_empty()) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
@@ -205,9 +217,7 @@ impl Driver<'_> {
 
     fn next_deadline(&self, closing_since: Option<Instant>) -> Option<Instant> {
         let protocol = self.connection.poll_timeout();
-        let waits_for_room = self.stalled.is_some()
-            || (self.may_take_input() && !self.ingest.broker().store().has_room());
-        let stall = waits_for_room.then(|| Instant::now() + STALL);
+        let stall = self.is_held_back.then(|| Instant::now() + STALL);
         let linger = closing_since.map(|since| since + LINGER);
         [protocol, stall, linger].into_iter().flatten().min()
     }

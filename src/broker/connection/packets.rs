@@ -97,7 +97,6 @@ impl Driver<'_> {
             Some(client_id) => client_id,
             None => assigned_client_id(connection.0).ok_or(ReasonCode::ServerUnavailable)?,
         };
-        let granted = self.keep_alive(connect.keep_alive_s, connect.version);
         let arrival = broker.clock().wall();
         let will = connect.will.map(|will| to_will(*will, &principal, arrival));
         if will.as_ref().is_some_and(|will| will.message.topic.is_dollar()) {
@@ -125,14 +124,8 @@ impl Driver<'_> {
         self.may_have_due = true;
         let connack = ConnAck {
             session_expiry: granted_expiry(outcome.expiry, connect.session_expiry),
-            receive_maximum: Some(self.settings.protocol.receive_maximum),
-            maximum_packet_size: u32::try_from(self.settings.protocol.limits.packet_bytes)
-                .ok()
-                .and_then(std::num::NonZeroU32::new),
             assigned_client_id: assigned.then_some(client_id),
-            topic_alias_maximum: Some(self.settings.protocol.topic_alias_maximum),
             shared_subscription_available: Some(false),
-            server_keep_alive_s: granted,
             ..ConnAck::accepted(outcome.session_present)
         };
         let reply = Reply::Accept(Box::new(connack));
@@ -147,12 +140,6 @@ impl Driver<'_> {
         drop(core);
         broker.publish_wills(tidegate_broker::Tick { wills: outcome.wills, transaction: None });
         Ok(())
-    }
-
-    /// Returns the keep alive that holds in place of the client's, if it asked for a longer one or none.
-    fn keep_alive(&self, asked_s: u16, version: ProtocolVersion) -> Option<u16> {
-        let longest = u16::try_from(self.settings.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
-        (version == ProtocolVersion::V5 && (asked_s == 0 || asked_s > longest)).then_some(longest)
     }
 
     fn publish(&mut self, publish: Publish) -> Result<(), Superseded> {
@@ -431,6 +418,7 @@ fn granted_expiry(granted: Expiry, asked: SessionExpiry) -> Option<SessionExpiry
 fn to_will(will: packet::Will, principal: &Principal, arrival: tidegate_model::Timestamp) -> Will {
     Will {
         delay: Duration::from_secs(will.delay_s.into()),
+        expiry: will.message_expiry_s.map(|seconds| Duration::from_secs(seconds.into())),
         message: Message {
             topic: will.topic,
             payload: Payload::bytes(will.payload),
