@@ -93,7 +93,8 @@ impl Entry {
             put_varint(&mut buffer, stream.get().into());
             put_varint(&mut buffer, *first);
         }
-        put_varint(&mut buffer, self.runs.len() as u64);
+        let repeats = self.runs.iter().filter(|run| run.records > 1).count();
+        put_varint(&mut buffer, (self.runs.len() + repeats) as u64);
         for run in &self.runs {
             put_varint(&mut buffer, code(run.decision));
             if run.records > 1 {
@@ -140,21 +141,15 @@ impl Entry {
     }
 
     fn read_runs(&mut self, input: &mut Input<'_>) -> Result<(), Malformed> {
-        let mut runs = input.varint()?;
-        let mut rest = *input;
-        while runs > 0 {
-            let code = rest.varint()?;
-            let decision = self.decision(code)?;
-            *input = rest;
-            let repeat = rest.varint()?;
-            let more = if repeat & 7 == EXPIRED { repeat >> 3 } else { 0 };
-            if more > 0 {
-                *input = rest;
+        for _ in 0..input.varint()? {
+            let code = input.varint()?;
+            if code & 7 == EXPIRED && code >> 3 > 0 {
+                let run = self.runs.last_mut().ok_or(Malformed)?;
+                run.records = run.records.checked_add(code >> 3).ok_or(Malformed)?;
             } else {
-                rest = *input;
+                let decision = self.decision(code)?;
+                self.runs.push(Run { decision, records: 1 });
             }
-            self.runs.push(Run { decision, records: more.saturating_add(1) });
-            runs -= 1;
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub enum Change {
 pub(crate) enum Key {
     /// Cursor and counters.
     Books,
+    /// The epoch in which the numbers are given.
+    Epoch,
     /// A decided batch.
     Batch(u64),
     /// The topic of a stream.
@@ -69,6 +71,7 @@ impl Keys {
         let mut bytes = self.prefix.clone();
         match key {
             Key::Books => bytes.push(b'c'),
+            Key::Epoch => bytes.push(b'e'),
             Key::Batch(number) => push(&mut bytes, b'b', &number.to_be_bytes()),
             Key::DeadLetter(number) => push(&mut bytes, b'd', &number.to_be_bytes()),
             Key::Outcome(number) => push(&mut bytes, b'o', &number.to_be_bytes()),
@@ -86,6 +89,7 @@ impl Keys {
         let short = || number.try_into().ok().map(u32::from_be_bytes);
         match kind {
             b'c' if number.is_empty() => Some(Key::Books),
+            b'e' if number.is_empty() => Some(Key::Epoch),
             b'b' => long().map(Key::Batch),
             b'd' => long().map(Key::DeadLetter),
             b'o' => long().map(Key::Outcome),
@@ -111,6 +115,7 @@ mod tests {
         let keys = Keys::new(&UplinkName::new("cloud").unwrap());
         for key in [
             Key::Books,
+            Key::Epoch,
             Key::Gaps(2),
             Key::Batch(7),
             Key::DeadLetter(u64::MAX),

@@ -148,7 +148,12 @@ impl From<&Gap> for GapEntry {
 
 impl Core {
     /// Closes the batch that is being formed: from here on its decisions are final.
+    ///
+    /// What was decided before the restart comes first.
     pub(super) fn close(&mut self) {
+        if !self.restoring.is_empty() {
+            return;
+        }
         let carries_gaps = !self.forming.is_dropping() && !self.encoder.is_per_reading();
         let has_gaps = carries_gaps && self.link.is_up() && !self.pending_gaps.is_empty();
         if self.forming.is_empty() && !has_gaps {

@@ -18,7 +18,7 @@ use tidegate_store::{Item, Position, record::MessageDecoder};
 use crate::{
     encoder::{Encoder, Publication},
     gaps::PendingGaps,
-    keys::{Change, Keys},
+    keys::{Change, Key, Keys},
     ledger::Outcomes,
     settings::Settings,
     streams::Streams,
@@ -39,8 +39,13 @@ pub use self::full::Load;
 pub use self::saved::{retire, saved_cursor};
 
 use self::{
-    batch::Batch, cursor::Moving, dead_letters::DeadLetters, delivery::Link, forming::Forming,
+    batch::Batch,
+    cursor::Moving,
+    dead_letters::DeadLetters,
+    delivery::Link,
+    forming::Forming,
     restore::Restoring,
+    saved::{Epoch, Saved},
 };
 
 /// The moment of a call.
@@ -60,6 +65,18 @@ pub struct Now {
 pub struct OpenError {
     /// Which part.
     pub what: &'static str,
+}
+
+/// Whether the journal's state is all that was ever durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It is.
+    Whole,
+    /// The medium has lost changes of it, or may have.
+    Stale {
+        /// A random number, for the new epoch.
+        random: u64,
+    },
 }
 
 /// Names a journal write until it is durable.
@@ -155,6 +172,8 @@ pub struct Core {
     /// Of all records that the cursor has passed in this epoch.
     totals: Outcomes,
     moving: Option<Moving>,
+    /// Changes that go with the first write.
+    opening: Vec<Change>,
     writes: VecDeque<Write>,
     awaited: VecDeque<(WriteId, Purpose)>,
     next_write: u64,
@@ -170,22 +189,43 @@ impl Core {
     /// Restores the uplink from the journal's entries whose keys begin with
     /// [`Keys::prefix`](crate::Keys::prefix); entries of other keys are ignored.
     ///
+    /// If the entries cannot be trusted, or the epoch of the data directory has changed, numbers are
+    /// given anew in another epoch, so that none of the old one names two readings.
+    ///
     /// # Errors
     ///
     /// [`OpenError`] if an entry cannot be read.
     pub fn open<'e>(
-        settings: Settings,
-        entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+        mut settings: Settings,
+        entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])> + Clone,
+        trust: Trust,
         now: Now,
     ) -> Result<Self, OpenError> {
         let keys = Keys::new(&settings.name);
-        let saved = saved::Saved::read(&keys, entries)?;
+        let directory = settings.epoch;
+        let known = saved::epoch(&keys, entries.clone());
+        let (saved, opening) = match (trust, known) {
+            (Trust::Whole, Ok(Some(epoch))) if epoch.directory == directory => {
+                settings.epoch = epoch.effective();
+                (Saved::read(&keys, entries)?, Vec::new())
+            }
+            (trust, _) => {
+                let offset = match trust {
+                    Trust::Whole => 0,
+                    Trust::Stale { random } => random.cast_signed() | 1,
+                };
+                let epoch = Epoch { directory, offset };
+                settings.epoch = epoch.effective();
+                let (saved, mut opening) = Saved::read_without_numbers(&keys, entries)?;
+                opening.push(keys.put(Key::Epoch, epoch.encode()));
+                (saved, opening)
+            }
+        };
         let streams = Streams::load(settings.streams_max, saved.topics, &saved.pages)
             .map_err(|_| OpenError { what: "the streams" })?;
-        let rule_names = settings.rules.iter().map(|rule| rule.name.to_shared()).collect();
         let mut core = Self {
             rules: Rules::new(settings.rules.clone(), settings.rule_memory),
-            rule_names,
+            rule_names: settings.rules.iter().map(|rule| rule.name.to_shared()).collect(),
             encoder: Encoder::new(&settings),
             streams,
             restoring: VecDeque::new(),
@@ -197,6 +237,7 @@ impl Core {
             cursor: saved.cursor,
             totals: saved.totals,
             moving: None,
+            opening,
             writes: VecDeque::new(),
             awaited: VecDeque::new(),
             next_write: 1,
@@ -258,7 +299,7 @@ impl Core {
     ///
     /// A batch that would only wait for room in the window goes on filling instead.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        if self.unresolved() >= WINDOW_BATCHES {
+        if self.unresolved() >= WINDOW_BATCHES || !self.restoring.is_empty() {
             return None;
         }
         self.forming.opened().map(|opened| opened + self.settings.batch.age)
@@ -319,13 +360,17 @@ impl Core {
             && self.awaited.is_empty()
             && self.restoring.is_empty()
             && self.forming.is_empty()
+            && (self.pending_gaps.is_empty() || !self.link.is_up() || self.encoder.is_per_reading())
     }
 
     fn unresolved(&self) -> usize {
         self.window.iter().filter(|batch| !batch.is_resolved()).count()
     }
 
-    fn write(&mut self, purpose: Purpose, changes: Vec<Change>) {
+    fn write(&mut self, purpose: Purpose, mut changes: Vec<Change>) {
+        if !self.opening.is_empty() {
+            changes.splice(0..0, std::mem::take(&mut self.opening));
+        }
         let id = WriteId(self.next_write);
         self.next_write += 1;
         self.writes.push_back(Write { id, changes });

@@ -28,14 +28,69 @@ pub(super) struct Saved {
     pub(super) gaps: PendingGaps,
     pub(super) batches: BTreeMap<u64, Entry>,
     pub(super) dead_letters: DeadLetters,
+    pub(super) epoch: Option<Epoch>,
+}
+
+/// In which epoch numbers are given: that of the data directory, moved by `offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Epoch {
+    pub(super) directory: i64,
+    pub(super) offset: i64,
+}
+
+impl Epoch {
+    pub(super) fn effective(self) -> i64 {
+        self.directory.wrapping_add(self.offset)
+    }
+
+    pub(super) fn encode(self) -> Vec<u8> {
+        [self.directory.to_le_bytes(), self.offset.to_le_bytes()].concat()
+    }
+
+    fn decode(value: &[u8]) -> Result<Self, Malformed> {
+        let (directory, offset) = value.split_first_chunk().ok_or(Malformed)?;
+        let offset = offset.try_into().map_err(|_| Malformed)?;
+        Ok(Self { directory: i64::from_le_bytes(*directory), offset: i64::from_le_bytes(offset) })
+    }
 }
 
 impl Saved {
+    /// Reads all entries of the uplink.
     pub(super) fn read<'e>(
         keys: &Keys,
         entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
     ) -> Result<Self, OpenError> {
-        let mut saved = Self {
+        let mut saved = Self::empty();
+        for (key, value) in entries {
+            let Some(key) = keys.parse(key) else { continue };
+            saved.take(key, value).map_err(|Malformed| OpenError { what: what(key) })?;
+        }
+        Ok(saved)
+    }
+
+    /// Reads what is independent of numbers, and returns the changes that forget the rest.
+    pub(super) fn read_without_numbers<'e>(
+        keys: &Keys,
+        entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+    ) -> Result<(Self, Vec<Change>), OpenError> {
+        let mut saved = Self::empty();
+        let mut changes = Vec::new();
+        for (bytes, value) in entries {
+            match keys.parse(bytes) {
+                Some(key @ (Key::Books | Key::DeadLetter(_))) => {
+                    saved.take(key, value).map_err(|Malformed| OpenError { what: what(key) })?;
+                }
+                None | Some(Key::Epoch | Key::Outcome(_)) => {}
+                Some(Key::Batch(_) | Key::Topic(_) | Key::Numbers(_) | Key::Gaps(_)) => {
+                    changes.push(Change::Delete { key: bytes.to_vec() });
+                }
+            }
+        }
+        Ok((saved, changes))
+    }
+
+    fn empty() -> Self {
+        Self {
             cursor: Position::START,
             next_batch: 1,
             totals: Outcomes::default(),
@@ -44,12 +99,8 @@ impl Saved {
             gaps: PendingGaps::default(),
             batches: BTreeMap::new(),
             dead_letters: DeadLetters::default(),
-        };
-        for (key, value) in entries {
-            let Some(key) = keys.parse(key) else { continue };
-            saved.take(key, value).map_err(|Malformed| OpenError { what: what(key) })?;
+            epoch: None,
         }
-        Ok(saved)
     }
 
     fn take(&mut self, key: Key, value: &[u8]) -> Result<(), Malformed> {
@@ -64,6 +115,7 @@ impl Saved {
                 self.totals = Outcomes::decode(&mut input)?;
                 input.end()?;
             }
+            Key::Epoch => self.epoch = Some(Epoch::decode(value)?),
             Key::Batch(number) => {
                 self.batches.insert(number, Entry::decode(value)?);
             }
@@ -85,6 +137,7 @@ impl Saved {
 fn what(key: Key) -> &'static str {
     match key {
         Key::Books => "cursor and counters",
+        Key::Epoch => "the epoch",
         Key::Batch(_) => "a decided batch",
         Key::Topic(_) => "the topic of a stream",
         Key::Numbers(_) => "the numbers of streams",
@@ -103,6 +156,16 @@ impl Core {
         self.totals.encode(&mut value);
         value
     }
+}
+
+/// Returns the epoch in which the entries were written.
+pub(super) fn epoch<'e>(
+    keys: &Keys,
+    entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+) -> Result<Option<Epoch>, Malformed> {
+    let mut entries = entries.into_iter();
+    let entry = entries.find(|(key, _)| keys.parse(key) == Some(Key::Epoch));
+    entry.map(|(_, value)| Epoch::decode(value)).transpose()
 }
 
 /// Returns where the cursor of an uplink stands, from the journal's entries of that uplink.
@@ -143,7 +206,7 @@ pub fn retire<'e>(
     for (key, value) in entries {
         match keys.parse(key) {
             None => {}
-            Some(Key::Topic(_) | Key::Numbers(_)) => own.push((key, value)),
+            Some(Key::Topic(_) | Key::Numbers(_) | Key::Epoch) => own.push((key, value)),
             Some(_) => {
                 own.push((key, value));
                 changes.push(Change::Delete { key: key.to_vec() });
