@@ -1,1 +1,0 @@
-//! The writer thread over simulated storage and over real files.
