@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     io,
     sync::{
         Arc,
@@ -12,8 +13,10 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_model::{Timestamp, Topic, UplinkName};
-use tidegate_store::{Item, Position, Seq, TakerId};
-use tidegate_uplink::{Keys, Ledger, Moved, Outcome, Status, WhenFull, saved_cursor};
+use tidegate_store::{Item, Position, Seq, TakerId, Transaction};
+use tidegate_uplink::{
+    Change, Keys, Ledger, Moved, Outcome, Status, WhenFull, renew, retire, saved_books,
+};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
@@ -35,7 +38,7 @@ pub struct UplinkContext {
     /// The last record that was appended for it, as recovery found it.
     pub received: Position,
     /// The state of the journal, as recovery found it; entries of others may be among it.
-    pub entries: Vec<(Vec<u8>, Vec<u8>)>,
+    pub entries: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The clocks.
     pub clock: Clock,
     /// Whether the wall clock is trusted.
@@ -178,18 +181,12 @@ pub fn new(
     context: UplinkContext,
 ) -> Result<(UplinkTask, UplinkHandle), UplinkError> {
     let keys = Keys::new(&settings.core.name);
-    let mut entries = BTreeMap::new();
-    entries.extend(context.entries.into_iter().filter(|(key, _)| key.starts_with(keys.prefix())));
+    let mut entries = context.entries;
+    entries.retain(|key, _| key.starts_with(keys.prefix()));
     let pairs = || entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-    let cursor = saved_cursor(&settings.core.name, pairs())?;
-    // The counters are part of the entries; the core reads them all.
-    let core = tidegate_uplink::Core::open(settings.core.clone(), pairs(), start(&context.clock))?;
+    let (cursor, outcomes) = saved_books(&settings.core.name, pairs())?;
     let backlog = backlog::count(&context.store, context.taker, cursor, context.received)?;
-    let ledger = Ledger {
-        received: context.received.ordinal,
-        outcomes: core.totals().clone(),
-        queued: backlog.records,
-    };
+    let ledger = Ledger { received: context.received.ordinal, outcomes, queued: backlog.records };
     let books = Books { ledger, cursor, queued_bytes: backlog.bytes, ..Books::default() };
     let (queue, outcomes) = mpsc::channel(OutcomeSender::CAPACITY);
     let (acks_sender, acks) = mpsc::channel(ACKS);
@@ -215,8 +212,63 @@ pub fn new(
     Ok((UplinkTask::new(Arc::clone(&shared)), UplinkHandle(shared)))
 }
 
-fn start(clock: &Clock) -> tidegate_uplink::Now {
-    tidegate_uplink::Now { elapsed: clock.uptime(), wall: clock.wall(), wall_is_trusted: false }
+/// Begins another epoch for each of the uplinks `names`, as the journal's state may have lost
+/// something: in `entries`, the state as recovery found it, and in `transaction`, which must be
+/// durable before [`new`] and should settle the damage.
+///
+/// # Errors
+///
+/// [`UplinkError`] if what the journal keeps for an uplink is malformed.
+pub fn renew_epochs(
+    names: &[UplinkName],
+    directory_epoch: i64,
+    entries: &mut BTreeMap<Vec<u8>, Vec<u8>>,
+    transaction: &mut Transaction,
+) -> Result<(), UplinkError> {
+    for name in names {
+        let random = RandomState::new().hash_one(name.as_str());
+        let pairs = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        let changes = renew(name, pairs, directory_epoch, random)?;
+        apply(changes, entries, transaction)?;
+    }
+    Ok(())
+}
+
+/// Forgets an uplink that is no longer configured, but for the numbers of its streams: if it ever
+/// comes back, they go on. Its taker is retired apart.
+///
+/// # Errors
+///
+/// [`UplinkError`] if what the journal keeps for it is malformed.
+pub fn forget(
+    name: &UplinkName,
+    entries: &mut BTreeMap<Vec<u8>, Vec<u8>>,
+    transaction: &mut Transaction,
+) -> Result<(), UplinkError> {
+    let pairs = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+    let changes = retire(name, pairs)?;
+    apply(changes, entries, transaction)
+}
+
+/// Puts changes into a transaction and into a copy of the state.
+pub(super) fn apply(
+    changes: Vec<Change>,
+    entries: &mut BTreeMap<Vec<u8>, Vec<u8>>,
+    transaction: &mut Transaction,
+) -> Result<(), UplinkError> {
+    for change in changes {
+        match change {
+            Change::Put { key, value } => {
+                transaction.put(&key, &value)?;
+                entries.insert(key, value);
+            }
+            Change::Delete { key } => {
+                transaction.delete(&key)?;
+                entries.remove(&key);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Shared {

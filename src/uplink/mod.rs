@@ -16,10 +16,11 @@ mod task;
 
 pub use self::{
     command::{CommandAck, IncomingCommand},
-    handle::{Audit, ConnectionState, Snapshot, UplinkContext, UplinkHandle, new},
+    handle::{
+        Audit, ConnectionState, Snapshot, UplinkContext, UplinkHandle, forget, new, renew_epochs,
+    },
     outcome::OutcomeSender,
     settings::{CommandRoute, LinkSettings, Login, MqttVersion, RouteError, UplinkSettings},
     status::{Floor, UplinkStatus},
     task::{UplinkError, UplinkTask},
 };
-

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     command::{AckId, CommandAck, IncomingCommand},
-    handle::{ConnectionState, Shared},
+    handle::{ConnectionState, Shared, apply},
     link::{Answer, Incoming, LinkError, LinkEvent, Up},
     link_mqtt::{Connection, Token},
     listener::WriteListener,
@@ -292,19 +292,7 @@ impl<'a> Run<'a> {
 
     fn submit(&mut self, changes: Vec<Change>, ticket: Ticket) -> Result<(), UplinkError> {
         let mut transaction = Transaction::new();
-        for change in &changes {
-            match change {
-                Change::Put { key, value } => transaction.put(key, value)?,
-                Change::Delete { key } => transaction.delete(key)?,
-            }
-        }
-        let mut entries = self.shared.entries.lock();
-        for change in changes {
-            match change {
-                Change::Put { key, value } => drop(entries.insert(key, value)),
-                Change::Delete { key } => drop(entries.remove(&key)),
-            }
-        }
+        apply(changes, &mut self.shared.entries.lock(), &mut transaction)?;
         let token = self.next_token;
         self.next_token += 1;
         self.tickets.push_back((token, ticket));

@@ -25,8 +25,8 @@ mod wire;
 pub use self::backoff::{Backoff, Failure};
 pub use self::content::{Column, Content, Gap};
 pub use self::core::{
-    Ack, Core, Disconnect, Load, Moved, Now, OpenError, Outgoing, SendId, Status, Trust, Write,
-    WriteId, retire, saved_cursor,
+    Ack, Core, Disconnect, Load, Moved, Now, OpenError, Outgoing, SendId, Status, Write, WriteId,
+    renew, retire, saved_books,
 };
 pub use self::encoder::{Compressor, Encoder, Publication};
 pub use self::keys::{Change, Keys};

@@ -18,7 +18,7 @@ use tidegate_store::{Item, Position, record::MessageDecoder};
 use crate::{
     encoder::{Encoder, Publication},
     gaps::PendingGaps,
-    keys::{Change, Key, Keys},
+    keys::{Change, Keys},
     ledger::Outcomes,
     settings::Settings,
     streams::Streams,
@@ -36,7 +36,7 @@ mod saved;
 
 pub use self::delivery::{Ack, Disconnect};
 pub use self::full::Load;
-pub use self::saved::{retire, saved_cursor};
+pub use self::saved::{renew, retire, saved_books};
 
 use self::{
     batch::Batch,
@@ -65,18 +65,6 @@ pub struct Now {
 pub struct OpenError {
     /// Which part.
     pub what: &'static str,
-}
-
-/// Whether the journal's state is all that was ever durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// It is.
-    Whole,
-    /// The medium has lost changes of it, or may have.
-    Stale {
-        /// A random number, for the new epoch.
-        random: u64,
-    },
 }
 
 /// Names a journal write until it is durable.
@@ -189,8 +177,9 @@ impl Core {
     /// Restores the uplink from the journal's entries whose keys begin with
     /// [`Keys::prefix`](crate::Keys::prefix); entries of other keys are ignored.
     ///
-    /// If the entries cannot be trusted, or the epoch of the data directory has changed, numbers are
-    /// given anew in another epoch, so that none of the old one names two readings.
+    /// If the epoch of the data directory has changed, numbers are given anew, from 1: none of the old
+    /// epoch is given again. The same is done beforehand, by [`renew`], if the journal's state may
+    /// have lost something.
     ///
     /// # Errors
     ///
@@ -198,28 +187,17 @@ impl Core {
     pub fn open<'e>(
         mut settings: Settings,
         entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])> + Clone,
-        trust: Trust,
         now: Now,
     ) -> Result<Self, OpenError> {
         let keys = Keys::new(&settings.name);
         let directory = settings.epoch;
-        let known = saved::epoch(&keys, entries.clone());
-        let (saved, opening) = match (trust, known) {
-            (Trust::Whole, Ok(Some(epoch))) if epoch.directory == directory => {
+        let known = saved::epoch(&keys, entries.clone())?;
+        let (saved, opening) = match known {
+            Some(epoch) if epoch.directory == directory => {
                 settings.epoch = epoch.effective();
                 (Saved::read(&keys, entries)?, Vec::new())
             }
-            (trust, _) => {
-                let offset = match trust {
-                    Trust::Whole => 0,
-                    Trust::Stale { random } => random.cast_signed() | 1,
-                };
-                let epoch = Epoch { directory, offset };
-                settings.epoch = epoch.effective();
-                let (saved, mut opening) = Saved::read_without_numbers(&keys, entries)?;
-                opening.push(keys.put(Key::Epoch, epoch.encode()));
-                (saved, opening)
-            }
+            _ => Saved::read_without_numbers(&keys, entries, Epoch { directory, offset: 0 })?,
         };
         let streams = Streams::load(settings.streams_max, saved.topics, &saved.pages)
             .map_err(|_| OpenError { what: "the streams" })?;

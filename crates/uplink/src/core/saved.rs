@@ -68,13 +68,15 @@ impl Saved {
         Ok(saved)
     }
 
-    /// Reads what is independent of numbers, and returns the changes that forget the rest.
+    /// Reads what is independent of numbers, and returns the changes that forget the rest and begin
+    /// an epoch.
     pub(super) fn read_without_numbers<'e>(
         keys: &Keys,
         entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+        epoch: Epoch,
     ) -> Result<(Self, Vec<Change>), OpenError> {
         let mut saved = Self::empty();
-        let mut changes = Vec::new();
+        let mut changes = vec![keys.put(Key::Epoch, epoch.encode())];
         for (bytes, value) in entries {
             match keys.parse(bytes) {
                 Some(key @ (Key::Books | Key::DeadLetter(_))) => {
@@ -162,31 +164,54 @@ impl Core {
 pub(super) fn epoch<'e>(
     keys: &Keys,
     entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
-) -> Result<Option<Epoch>, Malformed> {
+) -> Result<Option<Epoch>, OpenError> {
     let mut entries = entries.into_iter();
     let entry = entries.find(|(key, _)| keys.parse(key) == Some(Key::Epoch));
-    entry.map(|(_, value)| Epoch::decode(value)).transpose()
+    let epoch = entry.map(|(_, value)| Epoch::decode(value)).transpose();
+    epoch.map_err(|Malformed| OpenError { what: what(Key::Epoch) })
 }
 
-/// Returns where the cursor of an uplink stands, from the journal's entries of that uplink.
+/// Returns where the cursor of an uplink stands and what it has counted, from the journal's entries of
+/// that uplink.
 ///
 /// # Errors
 ///
 /// [`OpenError`] if the entry cannot be read.
-pub fn saved_cursor<'e>(
+pub fn saved_books<'e>(
     name: &UplinkName,
     entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
-) -> Result<Position, OpenError> {
+) -> Result<(Position, Outcomes), OpenError> {
     let keys = Keys::new(name);
-    let mut entries = entries.into_iter();
-    let books = entries.find(|(key, _)| keys.parse(key) == Some(Key::Books));
-    let Some((_, value)) = books else { return Ok(Position::START) };
-    let mut input = Input::new(value);
-    let read = match input.u8() {
-        Ok(VERSION) => read_position(&mut input),
-        _ => Err(Malformed),
-    };
-    read.map_err(|Malformed| OpenError { what: what(Key::Books) })
+    let mut saved = Saved::empty();
+    for (key, value) in entries {
+        if keys.parse(key) == Some(Key::Books) {
+            let read = saved.take(Key::Books, value);
+            read.map_err(|Malformed| OpenError { what: what(Key::Books) })?;
+        }
+    }
+    Ok((saved.cursor, saved.totals))
+}
+
+/// Returns the changes that begin another epoch for an uplink: to be made durable before
+/// [`Core::open`] whenever the journal's state may have lost something, together with settling the
+/// damage. Records behind the cursor get new numbers, so a receiver may see readings twice; it never
+/// sees one number twice with different readings.
+///
+/// `directory` is the epoch of the data directory, `random` any number that was not used before.
+///
+/// # Errors
+///
+/// [`OpenError`] if cursor and counters cannot be read.
+pub fn renew<'e>(
+    name: &UplinkName,
+    entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+    directory: i64,
+    random: u64,
+) -> Result<Vec<Change>, OpenError> {
+    // The offset is never that of a directory's first epoch.
+    let epoch = Epoch { directory, offset: random.cast_signed() | 1 };
+    let (_, changes) = Saved::read_without_numbers(&Keys::new(name), entries, epoch)?;
+    Ok(changes)
 }
 
 /// Returns the changes that forget an uplink which is no longer configured: everything but the

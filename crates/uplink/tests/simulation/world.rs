@@ -1,6 +1,10 @@
 //! A gateway of one uplink, driven step by step.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tidegate_model::{
     AdapterName, Message, Origin, Payload, Presentation, Principal, Properties, Qos, Reading,
@@ -8,12 +12,12 @@ use tidegate_model::{
 };
 use tidegate_rules::{MemoryLimits, Rule, RuleName};
 use tidegate_store::{
-    Item, Journal, JournalOptions, Position, Reader, Seq, TakerId, Transaction, record,
+    Damage, Item, Journal, JournalOptions, Position, Reader, Seq, TakerId, Transaction, record,
     simulation::{Fate, Random, SimulatedDisk},
 };
 use tidegate_uplink::{
     BatchLimits, Change, Compression, Core, Disconnect, Format, Ledger, Load, Now, Settings,
-    TopicTemplate, Trust, WhenFull, Write,
+    TopicTemplate, WhenFull, Write, renew,
 };
 
 use crate::cloud::{Answer, Cloud, Temper};
@@ -79,8 +83,8 @@ pub(crate) struct World {
     appended: Vec<i64>,
     next_seq: Seq,
     next_ordinal: u64,
-    /// Of each topic: what was durable, in order.
-    durable: BTreeMap<String, Vec<i64>>,
+    /// What was durable, in order.
+    durable: Vec<(String, i64)>,
     pending: Vec<(String, i64)>,
     /// Writes that the journal has and that are not durable.
     written: Vec<Write>,
@@ -100,7 +104,7 @@ impl World {
             wall: Timestamp::from_unix_millis(1_772_366_400_000),
             wall_is_trusted: true,
         };
-        let core = Core::open(settings(&plan, 0), [], Trust::Whole, now).unwrap();
+        let core = Core::open(settings(&plan, 0), [], now).unwrap();
         Self {
             reader: journal.catalog().reader(TAKER, Position::START),
             plan,
@@ -117,7 +121,7 @@ impl World {
             appended: Vec::new(),
             next_seq: recovery.next_seq,
             next_ordinal: 1,
-            durable: BTreeMap::new(),
+            durable: Vec::new(),
             pending: Vec::new(),
             written: Vec::new(),
             lose_one_item: None,
@@ -237,9 +241,7 @@ impl World {
 
     fn commit(&mut self) {
         self.journal.commit().unwrap();
-        for (topic, value) in self.pending.drain(..) {
-            self.durable.entry(topic).or_default().push(value);
-        }
+        self.durable.append(&mut self.pending);
         for write in std::mem::take(&mut self.written) {
             if let Some(moved) = self.core.handle_written(write.id, self.now) {
                 self.ledger.note_moved(moved.ordinals, &moved.outcomes);
@@ -273,10 +275,7 @@ impl World {
         while let Some(write) = self.core.poll_write() {
             let mut transaction = Transaction::new();
             for change in &write.changes {
-                match change {
-                    Change::Put { key, value } => transaction.put(key, value).unwrap(),
-                    Change::Delete { key } => transaction.delete(key).unwrap(),
-                }
+                put(&mut transaction, change);
             }
             self.journal.write([&transaction]);
             self.written.push(write);
@@ -334,14 +333,31 @@ impl World {
         let (journal, recovery) = Journal::open(self.disk.clone(), options()).unwrap();
         self.journal = journal;
         self.boots += 1;
-        let state: Vec<(&[u8], &[u8])> =
-            recovery.state.iter().map(|(key, value)| (&key[..], &value[..])).collect();
         let settings = settings(&self.plan, self.boots);
-        let random = self.random.next_u64();
-        let stale = recovery.state_may_be_stale;
-        let trust = if stale { Trust::Stale { random } } else { Trust::Whole };
-        self.stale_boots += u64::from(stale);
-        self.core = Core::open(settings, state, trust, self.now).unwrap();
+        let mut state: BTreeMap<Vec<u8>, Vec<u8>> =
+            recovery.state.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+        let all = recovery.damages.iter().chain(&recovery.unsettled);
+        let damages: Vec<&Damage> = all.filter(|damage| damage.may_have_lost()).collect();
+        if recovery.state_may_be_stale || !damages.is_empty() {
+            // Until this is durable, the next start does it again.
+            self.stale_boots += 1;
+            let mut transaction = Transaction::new();
+            for damage in &damages {
+                transaction.settle(damage.id).unwrap();
+            }
+            let changes =
+                renew(&settings.name, pairs(&state), settings.epoch, self.random.next_u64());
+            for change in changes.unwrap() {
+                put(&mut transaction, &change);
+                match change {
+                    Change::Put { key, value } => drop(state.insert(key, value)),
+                    Change::Delete { key } => drop(state.remove(&key)),
+                }
+            }
+            self.journal.write([&transaction]);
+            self.journal.commit().unwrap();
+        }
+        self.core = Core::open(settings, pairs(&state), self.now).unwrap();
         assert_eq!(self.core.position(), self.core.cursor());
         self.cloud.disconnect(&mut self.random);
         self.is_connected = false;
@@ -349,11 +365,11 @@ impl World {
         self.items.clear();
         // What was not durable may have survived; then it counts as durable.
         let received = recovery.positions.get(&TAKER).copied().unwrap_or_default();
-        let survived = received.ordinal + self.pending.len() as u64 + 1 - self.next_ordinal;
-        let survived = usize::try_from(survived).unwrap();
-        for (topic, value) in self.pending.drain(..).take(survived) {
-            self.durable.entry(topic).or_default().push(value);
-        }
+        let received_before = self.durable.len();
+        let survived = usize::try_from(received.ordinal).unwrap();
+        assert!(survived >= received_before || self.plan.damage, "durable records are gone");
+        self.durable.append(&mut self.pending);
+        self.durable.truncate(survived);
         self.appended.truncate(usize::try_from(received.ordinal).unwrap());
         self.next_ordinal = received.ordinal + 1;
         self.next_seq = recovery.next_seq;
@@ -379,7 +395,7 @@ impl World {
         let Some(name) = names.pop() else { return };
         let mut contents = self.disk.contents(&name).unwrap();
         let half = contents.len() as u64 / 2;
-        let at = usize::try_from(half + self.random.below(half.max(1))).unwrap();
+        let at = usize::try_from(self.random.below(half.max(1))).unwrap();
         if let Some(byte) = contents.get_mut(at) {
             *byte ^= 0x40;
         }
@@ -388,13 +404,13 @@ impl World {
 
     /// Returns how many records became durable.
     pub(crate) fn durable_records(&self) -> u64 {
-        self.durable.values().map(|values| values.len() as u64).sum()
+        self.durable.len() as u64
     }
 
     /// Returns how many of the durable records are poison.
     pub(crate) fn poisonous_records(&self) -> u64 {
-        let values = self.durable.values().flatten();
-        values.filter(|value| is_poison(&Value::Integer(**value))).count() as u64
+        let values = self.durable.iter();
+        values.filter(|(_, value)| is_poison(&Value::Integer(*value))).count() as u64
     }
 
     pub(crate) fn check_at_the_end(&self) {
@@ -425,20 +441,42 @@ impl World {
         assert!(cloud.readings.len() as u64 >= ledger.outcomes.delivered);
         let accounted = ledger.outcomes.total();
         assert_eq!(accounted, self.next_ordinal - 1, "every record is accounted for");
-        if ledger.outcomes.total() == ledger.outcomes.delivered {
-            for (topic, values) in &self.durable {
+        let there: BTreeSet<i64> = cloud.readings.values().map(|it| integer(&it.value)).collect();
+        let missing = self.durable.iter().filter(|(_, value)| !there.contains(value)).count();
+        assert!(missing as u64 <= accounted - ledger.outcomes.delivered, "{missing} are missing");
+        if ledger.outcomes.total() == ledger.outcomes.delivered && self.stale_boots == 0 {
+            let mut durable: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+            for (topic, value) in &self.durable {
+                durable.entry(topic).or_default().push(*value);
+            }
+            for (topic, values) in durable {
                 let there: Vec<i64> = cloud
                     .readings
                     .iter()
                     .filter(|((_, stream, _), _)| stream == topic)
-                    .map(|(_, reading)| match reading.value {
-                        Value::Integer(value) => value,
-                        _ => panic!("only integers were appended"),
-                    })
+                    .map(|(_, reading)| integer(&reading.value))
                     .collect();
-                assert_eq!(&there, values, "{topic}");
+                assert_eq!(there, values, "{topic}");
             }
         }
+    }
+}
+
+fn pairs(state: &BTreeMap<Vec<u8>, Vec<u8>>) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+    state.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
+}
+
+fn put(transaction: &mut Transaction, change: &Change) {
+    match change {
+        Change::Put { key, value } => transaction.put(key, value).unwrap(),
+        Change::Delete { key } => transaction.delete(key).unwrap(),
+    }
+}
+
+fn integer(value: &Value) -> i64 {
+    match value {
+        Value::Integer(number) => *number,
+        other => panic!("only integers were appended, not {other}"),
     }
 }
 
