@@ -1,1 +1,397 @@
+use tidegate_model::{Message, Payload, Principal, Qos, Topic, UplinkName};
+use tidegate_rules::MemoryLimits;
+use tidegate_store::{Seq, record};
 
+use super::*;
+use crate::{
+    decoder::{self, Batch as Decoded, Limits},
+    ledger::DropReason,
+    settings::{BatchLimits, Compression, Format, TopicTemplate, WhenFull},
+};
+
+/// A core whose journal makes everything durable at once.
+struct Bench {
+    core: Core,
+    now: Now,
+    next: u64,
+    moved: Vec<Moved>,
+    entries: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            gateway: "gw".into(),
+            name: UplinkName::new("cloud").unwrap(),
+            epoch: 1,
+            rules: Vec::new(),
+            rule_memory: MemoryLimits::default(),
+            format: Format::Columns,
+            compression: Compression::None,
+            topic: TopicTemplate::new("up", "gw", Format::Columns).unwrap(),
+            batch: BatchLimits { readings: 4, age: Duration::from_secs(1), bytes: 64 << 10 },
+            when_full: WhenFull::DropOldest,
+            max_bytes: 1 << 20,
+            streams_max: 10,
+        };
+        change(&mut settings);
+        let now = Now {
+            elapsed: Duration::ZERO,
+            wall: Timestamp::from_unix_millis(1_000_000),
+            wall_is_trusted: true,
+        };
+        let core = Core::open(settings, [], now).unwrap();
+        Self { core, now, next: 1, moved: Vec::new(), entries: Default::default() }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        let duration = Duration::from_millis(millis);
+        self.now.elapsed += duration;
+        self.now.wall = self.now.wall.saturating_add(duration);
+        self.core.handle_timeout(self.now);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(write) = self.core.poll_write() {
+            for change in write.changes {
+                match change {
+                    Change::Put { key, value } => drop(self.entries.insert(key, value)),
+                    Change::Delete { key } => drop(self.entries.remove(&key)),
+                }
+            }
+            self.moved.extend(self.core.handle_written(write.id, self.now));
+        }
+    }
+
+    fn put(&mut self, topic: &str, payload: &str) {
+        let message = Message {
+            topic: Topic::new(topic).unwrap(),
+            payload: Payload::bytes(payload.as_bytes().to_vec()),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            properties: None,
+            publisher: Principal::anonymous(),
+            arrival: self.now.wall,
+        };
+        let mut body = Vec::new();
+        record::encode_message(&message, &mut body).unwrap();
+        let item =
+            Item::Record { seq: Seq::new(self.next * 2), ordinal: self.next, body: body.into() };
+        self.next += 1;
+        self.core.handle_item(&item, self.now);
+        self.settle();
+    }
+
+    fn connect(&mut self, packet_bytes_max: usize) {
+        self.core.handle_connected(packet_bytes_max, self.now);
+    }
+
+    fn sent(&mut self) -> Vec<(SendId, Decoded)> {
+        std::iter::from_fn(|| self.core.poll_send())
+            .map(|message| {
+                let payload = &message.publication.payload;
+                (message.id, decoder::decode(payload, &Limits::OWN).unwrap())
+            })
+            .collect()
+    }
+
+    fn answer(&mut self, id: SendId, ack: Ack) {
+        self.core.handle_ack(id, ack);
+        self.settle();
+    }
+
+    fn outcomes(&self) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        self.moved.iter().for_each(|moved| outcomes.add(&moved.outcomes));
+        outcomes
+    }
+}
+
+#[test]
+fn a_batch_is_closed_by_count_bytes_or_age() {
+    let mut bench = Bench::new(|settings| settings.batch.bytes = 600);
+    bench.connect(usize::MAX);
+    for number in 0..4 {
+        bench.put("a", &number.to_string());
+    }
+    assert_eq!(bench.sent()[0].1.readings.len(), 4, "by count");
+    bench.put("a", &format!("\"{}\"", "x".repeat(200)));
+    bench.put("a", &format!("\"{}\"", "x".repeat(200)));
+    assert_eq!(bench.sent()[0].1.readings.len(), 1, "by bytes");
+    bench.put("a", &format!("\"{}\"", "x".repeat(5_000)));
+    assert_eq!(bench.sent()[0].1.readings.len(), 1, "the second one");
+    bench.pass(1_001);
+    assert_eq!(bench.sent().len(), 0, "the large one went alone, at once");
+    bench.put("a", "1");
+    assert!(bench.sent().is_empty());
+    bench.pass(1_000);
+    assert_eq!(bench.sent()[0].1.readings.len(), 1, "by age");
+}
+
+#[test]
+fn nothing_is_sent_before_its_decisions_are_durable() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+    bench.connect(usize::MAX);
+    let body = {
+        bench.put("a", "1");
+        let first = bench.sent();
+        bench.answer(first[0].0, Ack::Accepted);
+        bench.moved.clear();
+        let mut body = Vec::new();
+        let message = Message {
+            topic: Topic::new("a").unwrap(),
+            payload: Payload::bytes("2"),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            properties: None,
+            publisher: Principal::anonymous(),
+            arrival: bench.now.wall,
+        };
+        record::encode_message(&message, &mut body).unwrap();
+        body
+    };
+    let item = Item::Record { seq: Seq::new(9), ordinal: 2, body: body.into() };
+    bench.core.handle_item(&item, bench.now);
+    assert_eq!(bench.core.poll_send(), None);
+    let write = bench.core.poll_write().unwrap();
+    assert_eq!(bench.core.poll_send(), None);
+    bench.core.handle_written(write.id, bench.now);
+    assert!(bench.core.poll_send().is_some());
+}
+
+#[test]
+fn the_cursor_moves_over_a_contiguous_prefix_only() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+    bench.connect(usize::MAX);
+    for number in 0..3 {
+        bench.put("a", &number.to_string());
+    }
+    let sent = bench.sent();
+    bench.answer(sent[1].0, Ack::Accepted);
+    bench.answer(sent[2].0, Ack::Accepted);
+    assert_eq!(bench.moved, []);
+    bench.answer(sent[0].0, Ack::Accepted);
+    assert_eq!(bench.moved.len(), 1);
+    assert_eq!((bench.moved[0].ordinals, bench.moved[0].cursor.ordinal), (3, 3));
+    assert_eq!(bench.outcomes().delivered, 3);
+    // An answer that comes twice, or too late, changes nothing.
+    bench.answer(sent[0].0, Ack::Accepted);
+    assert_eq!(bench.moved.len(), 1);
+}
+
+#[test]
+fn the_window_holds_sixteen_batches() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+    bench.connect(usize::MAX);
+    let mut taken = 0;
+    while bench.core.wants_items() {
+        bench.put("a", &taken.to_string());
+        taken += 1;
+    }
+    assert_eq!(taken, 16);
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 16);
+    bench.answer(sent[0].0, Ack::Accepted);
+    assert!(bench.core.wants_items());
+}
+
+/// U05: whoever closes the connection on a batch gets it in pieces, one at a time.
+#[test]
+fn fault_u05_three_closed_connections_divide_a_batch_and_end_a_reading() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 3);
+    for payload in ["1", "666", "3"] {
+        bench.put("a", payload);
+    }
+    let (mut closed, mut accepted) = (0, Vec::new());
+    while accepted.len() < 2 || !bench.core.is_idle() {
+        bench.connect(usize::MAX);
+        for (id, batch) in bench.sent() {
+            let values: Vec<String> =
+                batch.readings.iter().map(|reading| reading.value.to_string()).collect();
+            if values.contains(&"666".to_owned()) {
+                closed += 1;
+                bench.core.handle_disconnected(Disconnect::ByPeer, bench.now);
+                bench.settle();
+            } else {
+                accepted.extend(values);
+                bench.answer(id, Ack::Accepted);
+            }
+        }
+        bench.pass(1_000);
+        assert!(closed < 10, "it comes to an end");
+    }
+    assert_eq!(accepted, ["1", "3"]);
+    assert_eq!(closed, 6, "three on the batch, three on the reading");
+    let outcomes = bench.outcomes();
+    assert_eq!(outcomes.delivered, 2);
+    assert_eq!(outcomes.dropped.get(&DropReason::DeadLetter), Some(&1));
+    assert_eq!(bench.core.status().dead_letters, 1);
+    assert!(bench.core.status().last_refusal.unwrap().contains("three times running"));
+}
+
+/// U02: a network that breaks is no reason to give anything up.
+#[test]
+fn fault_u02_broken_networks_are_no_refusals() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+    bench.put("a", "1");
+    for _ in 0..20 {
+        bench.connect(usize::MAX);
+        assert_eq!(bench.sent().len(), 1);
+        bench.core.handle_disconnected(Disconnect::Otherwise, bench.now);
+    }
+    bench.connect(usize::MAX);
+    let sent = bench.sent();
+    bench.answer(sent[0].0, Ack::Accepted);
+    assert_eq!(bench.outcomes().delivered, 1);
+}
+
+/// U05: a refusal of the topic is final; the numbers become a gap.
+#[test]
+fn fault_u05_a_refused_topic_is_a_dead_letter() {
+    let mut bench = Bench::new(|_| {});
+    bench.connect(usize::MAX);
+    for number in 0..4 {
+        bench.put("a", &number.to_string());
+    }
+    let sent = bench.sent();
+    bench.answer(sent[0].0, Ack::RefusedTopic { reason: "NotAuthorized".into() });
+    assert_eq!(bench.outcomes().dropped.get(&DropReason::DeadLetter), Some(&4));
+    assert_eq!(bench.core.poll_timeout(), Some(bench.now.elapsed + Duration::from_secs(1)));
+    bench.pass(1_000);
+    let gaps = bench.sent().remove(0).1.gaps;
+    assert_eq!(
+        (&*gaps[0].stream, gaps[0].from, gaps[0].to, &*gaps[0].why),
+        ("a", 1, 4, "dead-letter")
+    );
+}
+
+#[test]
+fn what_the_far_side_cannot_take_is_divided_before_it_is_sent() {
+    let mut bench = Bench::new(|_| {});
+    bench.put("a", &format!("\"{}\"", "x".repeat(2_000)));
+    for number in 0..3 {
+        bench.put("a", &number.to_string());
+    }
+    bench.connect(1_000);
+    let sent = bench.sent();
+    let sizes: Vec<usize> = sent.iter().map(|(_, batch)| batch.readings.len()).collect();
+    assert_eq!(sizes, [1, 1, 1]);
+    for (id, _) in sent {
+        bench.answer(id, Ack::Accepted);
+    }
+    assert_eq!(bench.outcomes().delivered, 3);
+    assert_eq!(bench.outcomes().dropped.get(&DropReason::DeadLetter), Some(&1));
+}
+
+#[test]
+fn readings_that_waited_for_an_outage_are_marked() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+    bench.put("a", "0");
+    bench.connect(usize::MAX);
+    bench.put("a", "1");
+    bench.core.handle_disconnected(Disconnect::Otherwise, bench.now);
+    bench.pass(1_000);
+    bench.put("a", "2");
+    bench.pass(60_000);
+    bench.put("a", "3");
+    bench.connect(usize::MAX);
+    bench.put("a", "4");
+    let replayed: Vec<bool> =
+        bench.sent().iter().map(|(_, batch)| batch.readings[0].replayed).collect();
+    assert_eq!(replayed, [false, false, false, true, false]);
+}
+
+#[test]
+fn streams_beyond_the_limit_are_dropped_and_counted() {
+    let mut bench = Bench::new(|settings| settings.streams_max = 2);
+    bench.connect(usize::MAX);
+    for topic in ["a", "b", "c", "a"] {
+        bench.put(topic, "1");
+    }
+    bench.pass(1_000);
+    for (id, _) in bench.sent() {
+        bench.answer(id, Ack::Accepted);
+    }
+    assert_eq!(bench.outcomes().delivered, 3);
+    assert_eq!(bench.outcomes().dropped.get(&DropReason::Streams), Some(&1));
+}
+
+#[test]
+fn a_store_that_is_tight_gets_the_oldest_back_a_share_at_a_time() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 100);
+    for _ in 0..3 {
+        for number in 0..100 {
+            bench.put("a", &number.to_string());
+        }
+    }
+    let load = Load { queued_bytes: 16_000, store_is_tight: true };
+    bench.core.handle_load(load, bench.now);
+    bench.settle();
+    assert_eq!(bench.outcomes().dropped.get(&DropReason::Full), Some(&100));
+    assert_eq!(bench.moved.len(), 1);
+}
+
+#[test]
+fn a_new_directory_epoch_gives_numbers_anew() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+    bench.put("a", "1");
+    bench.put("a", "2");
+    bench.connect(usize::MAX);
+    let sent = bench.sent();
+    assert_eq!((sent[1].1.epoch, sent[1].1.readings[0].number), (1, 2));
+    bench.answer(sent[0].0, Ack::Accepted);
+    let pairs = || bench.entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+    // The same epoch goes on, with the batch that was not acknowledged first.
+    let same = Core::open(bench.core.settings().clone(), pairs(), bench.now).unwrap();
+    assert_eq!((same.cursor().ordinal, same.restoring.len()), (1, 1));
+    let mut settings = bench.core.settings().clone();
+    settings.epoch = 2;
+    let mut other = Core::open(settings, pairs(), bench.now).unwrap();
+    assert_eq!((other.cursor().ordinal, other.restoring.len(), other.streams.len()), (1, 0, 0));
+    assert_eq!(other.totals().delivered, 1);
+    let item = Item::Damaged {
+        first_seq: Seq::new(4),
+        last_seq: Seq::new(4),
+        records: 1,
+        position: Position { seq: Seq::new(4), ordinal: 2 },
+    };
+    other.handle_item(&item, bench.now);
+    other.flush();
+    let write = other.poll_write().unwrap();
+    assert!(
+        write.changes.len() > 3,
+        "what belongs to the old epoch is deleted with the first write"
+    );
+}
+
+#[test]
+fn state_that_may_be_stale_is_renewed_and_a_retired_uplink_keeps_its_numbers() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+    bench.put("a", "1");
+    bench.put("a", "2");
+    let name = bench.core.settings().name.clone();
+    let with = |changes: Vec<Change>| {
+        let mut entries = bench.entries.clone();
+        for change in changes {
+            match change {
+                Change::Put { key, value } => drop(entries.insert(key, value)),
+                Change::Delete { key } => drop(entries.remove(&key)),
+            }
+        }
+        entries
+    };
+    let pairs = || bench.entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+    let open = |entries: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>| {
+        let settings = Settings { epoch: 1, ..bench.core.settings().clone() };
+        let pairs = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        Core::open(settings, pairs, bench.now).unwrap()
+    };
+    let renewed = open(&with(renew(&name, pairs(), 1, 77).unwrap()));
+    assert_eq!(renewed.settings().epoch, 78);
+    assert_eq!((renewed.restoring.len(), renewed.streams.len()), (0, 0));
+    let mut retired = open(&with(retire(&name, pairs()).unwrap()));
+    assert_eq!((retired.settings().epoch, retired.restoring.len()), (1, 0));
+    let stream = retired.streams.id(&Topic::new("a").unwrap()).unwrap();
+    assert_eq!(retired.streams.at(stream).next, 3);
+}

@@ -114,3 +114,6 @@ impl Encoder {
         Publication { topic: self.topic.fill(encoding, topic).into(), payload, encoding }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,6 @@ use tidegate_uplink::{
 use crate::cloud::{Answer, Cloud, Temper};
 
 const TAKER: TakerId = TakerId::new(3);
-const OTHER: TakerId = TakerId::new(4);
 const TOPICS: u64 = 7;
 /// A value that is a multiple of this, and not of twice it, is poison.
 const POISON: i64 = 1 << 40;
@@ -195,14 +194,11 @@ impl World {
             let topic = format!("t/{}", self.random.below(TOPICS));
             let mut body = Vec::new();
             record::encode_message(&self.message(&topic, value), &mut body).unwrap();
-            let mut takers = vec![(TAKER, self.next_ordinal)];
             if self.random.below(4) == 0 {
-                // Somebody else's records lie in between.
-                let ordinal = u64::try_from(number).unwrap();
-                let _ = (OTHER, ordinal);
+                // Somebody else's record lies in between.
                 self.next_seq = self.next_seq.next();
             }
-            takers.truncate(1);
+            let takers = [(TAKER, self.next_ordinal)];
             transaction.append(self.next_seq, &takers, &body).unwrap();
             self.next_seq = self.next_seq.next();
             self.next_ordinal += 1;
