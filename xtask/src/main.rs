@@ -1,5 +1,6 @@
 //! Development commands of the project: `cargo xtask --help` lists them.
 
+mod bench;
 mod package;
 mod places;
 mod process;
@@ -9,6 +10,7 @@ mod test;
 
 use std::process::ExitCode;
 
+use crate::bench::Options;
 use crate::package::Trial;
 use crate::places::Places;
 use crate::test::Tier;
@@ -22,6 +24,8 @@ Commands:
   setup                     only install what the tests need
   package [--try-install]   build the .deb of this machine's architecture and check it unpacked;
                             with --try-install also install and purge it here, as root
+  bench [--profile NAME]    build the gateway (release or dist) and print the figures of docs/performance.md;
+                            with --binary PATH measure that program instead
 
 Environment:
   CARGO_TARGET_DIR          where builds go; default: the cache folder, shared by all checkouts
@@ -43,6 +47,9 @@ fn main() -> ExitCode {
         ["package"] => Places::find().and_then(|places| package::run(&places, Trial::Unpack)),
         ["package", "--try-install"] => {
             Places::find().and_then(|places| package::run(&places, Trial::Install))
+        }
+        ["bench", options @ ..] => {
+            Options::parse(options).and_then(|options| bench::run(&Places::find()?, &options))
         }
         [] | ["-h" | "--help" | "help"] => {
             print!("{USAGE}");

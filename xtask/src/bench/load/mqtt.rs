@@ -1,0 +1,79 @@
+//! MQTT 3.1.1 devices: QoS 1 publishes, as many open as the window allows.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use super::{Client, LOOK, Tenths, or_nothing, refused};
+
+const PUBLISH_QOS_1: u8 = 0x32;
+const CONNACK_ACCEPTED: [u8; 4] = [0x20, 2, 0, 0];
+
+/// One connection.
+#[derive(Debug)]
+pub(in crate::bench) struct Mqtt {
+    stream: TcpStream,
+    packet_id: u16,
+    output: Vec<u8>,
+    /// Bytes of a PUBACK whose rest has not come.
+    cut: Vec<u8>,
+}
+
+impl Mqtt {
+    pub(in crate::bench) fn connect(port: u16) -> io::Result<Self> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        // CONNECT with clean session, no keep-alive and an empty client id (section 3.1).
+        stream.write_all(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00")?;
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer)?;
+        if answer != CONNACK_ACCEPTED {
+            return Err(refused(format_args!("{answer:02x?} to CONNECT")));
+        }
+        stream.set_read_timeout(Some(LOOK))?;
+        Ok(Self { stream, packet_id: 0, output: Vec::new(), cut: Vec::new() })
+    }
+}
+
+impl Client for Mqtt {
+    fn send(&mut self, device: usize, value: Tenths) -> io::Result<()> {
+        self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
+        let (topic, payload) = (topic(device), value.to_string());
+        let length = u8::try_from(2 + topic.len() + 2 + payload.len())
+            .ok()
+            .filter(|length| *length < 0x80)
+            .expect("topics and values are short");
+        let topic_length = u16::try_from(topic.len()).expect("topics are short");
+        self.output.extend([PUBLISH_QOS_1, length]);
+        self.output.extend(topic_length.to_be_bytes());
+        self.output.extend(topic.bytes());
+        self.output.extend(self.packet_id.to_be_bytes());
+        self.output.extend(payload.bytes());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.output)?;
+        self.output.clear();
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 4_096];
+        let length = or_nothing(self.stream.read(&mut buffer))?;
+        self.cut.extend(&buffer[..length]);
+        let (packets, rest) = self.cut.as_chunks::<4>();
+        if let Some(packet) = packets.iter().find(|packet| packet[..2] != [0x40, 2]) {
+            return Err(refused(format_args!("{packet:02x?} to PUBLISH")));
+        }
+        let (count, rest) = (packets.len(), rest.to_vec());
+        self.cut = rest;
+        Ok(count)
+    }
+}
+
+/// Returns the topic of a device, the same that mappings give it.
+pub(in crate::bench) fn topic(device: usize) -> String {
+    format!("hall1/device-{device}/temperature")
+}
