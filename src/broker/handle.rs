@@ -7,7 +7,7 @@ use std::sync::{
 
 use parking_lot::{Mutex, MutexGuard};
 use tidegate_adapter_api::{Outcome, Receipt, ReceiptSender, Refusal};
-use tidegate_broker::{Admission, Broker, ConnectionId, RouteRefusal, Source, Tick};
+use tidegate_broker::{Admission, Broker, ConnectionId, DueWill, RouteRefusal, Source, Tick};
 use tidegate_model::Message;
 use tidegate_store::Transaction;
 
@@ -123,16 +123,17 @@ impl BrokerHandle {
     }
 
     /// Publishes the wills of a tick, checked against the rights that their publishers have now.
-    pub fn publish_wills(&self, tick: Tick) {
-        let core = self.core();
+    ///
+    /// `core` is the lock under which the tick was made: its transaction comes before any later decision.
+    pub fn publish_wills(&self, core: MutexGuard<'_, Broker>, tick: Tick) {
         self.submit(&core, tick.transaction, Completion::None);
         let allowed: Vec<Message> = tick
             .wills
             .into_iter()
-            .filter(|(principal, message)| {
-                core.rules().rights(principal, None).may_publish(&message.topic)
+            .filter(|DueWill { principal, client_id, message }| {
+                core.rules().rights(principal, Some(client_id)).may_publish(&message.topic)
             })
-            .map(|(_, message)| message)
+            .map(|will| will.message)
             .collect();
         drop(core);
         for message in allowed {
@@ -143,8 +144,9 @@ impl BrokerHandle {
 
     /// Lets sessions expire and publishes wills whose time has come.
     pub fn tick(&self) {
-        let tick = self.core().tick(self.clock().steady());
-        self.publish_wills(tick);
+        let mut core = self.core();
+        let tick = core.tick(self.clock().steady());
+        self.publish_wills(core, tick);
     }
 
     /// Returns whether the journal takes what must be durable.

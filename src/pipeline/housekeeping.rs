@@ -100,7 +100,11 @@ impl Keeper {
             let core = self.broker.core();
             (core.first_needed(), core.last_seq())
         };
-        let uplinks = self.uplinks.iter().map(|uplink| uplink.cursor().borrow().next());
+        // An uplink for which nothing waits needs nothing of what has been appended so far.
+        let uplinks = self.uplinks.iter().map(|uplink| {
+            let snapshot = uplink.snapshot();
+            if snapshot.ledger.queued == 0 { last.next() } else { snapshot.cursor.seq.next() }
+        });
         let floor = uplinks.chain(sessions).min().unwrap_or(last.next());
         if floor > Seq::FIRST {
             self.broker.store().release(floor);

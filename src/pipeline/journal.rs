@@ -81,6 +81,7 @@ fn restore(
             }
         }
     }
+    core.end_restore();
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tidegate_broker::UplinkRoute;
+use tidegate_model::UplinkName;
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_store::{Position, Recovery, Transaction};
 use tokio::sync::mpsc;
@@ -54,7 +55,7 @@ pub(super) async fn start(
     conditions: &Conditions,
     stage: &mut Stage,
 ) -> Result<Uplinks, StartError> {
-    retire(config, broker);
+    let entries = state(config, recovery, broker).await?;
     let mut handles = Vec::new();
     for uplink in &config.uplinks {
         let taker = {
@@ -73,11 +74,7 @@ pub(super) async fn start(
             store: broker.store().clone(),
             taker,
             received: recovery.positions.get(&taker).copied().unwrap_or(Position::START),
-            entries: recovery
-                .state
-                .iter()
-                .map(|(key, value)| (key.to_vec(), value.to_vec()))
-                .collect(),
+            entries: entries.clone(),
             clock: broker.clock(),
             time_is_trusted: Arc::new(AtomicBool::new(true)),
             commands: commands.clone(),
@@ -99,15 +96,55 @@ pub(super) async fn start(
     Ok(Uplinks { handles })
 }
 
-/// Forgets uplinks that the configuration names no more; what waited for them is given up, and said.
-fn retire(config: &Config, broker: &BrokerHandle) {
-    let names: Vec<&str> = config.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
-    let mut core = broker.core();
+/// Returns the journal's state as the uplinks of this configuration find it.
+///
+/// Uplinks that the configuration names no more are forgotten, and so is what waited for them, which is said.
+/// After damage that may have taken part of the state, every uplink begins another epoch before anything is
+/// numbered, so that no number of the old one names two readings.
+async fn state(
+    config: &Config,
+    recovery: &Recovery,
+    broker: &BrokerHandle,
+) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StartError> {
+    let mut entries: BTreeMap<Vec<u8>, Vec<u8>> =
+        recovery.state.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
     let mut transaction = Transaction::new();
-    for name in core.retire_uplinks(&names, &mut transaction) {
+    let names: Vec<&str> = config.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
+    let gone = broker.core().retire_uplinks(&names, &mut transaction);
+    let failed = |name: &str| {
+        let name = name.to_owned();
+        move |source| StartError::Uplink { name, source }
+    };
+    for name in gone {
         warn!(uplink = %name, "The configuration no longer names this uplink; what waited for it is given up");
+        if let Ok(uplink) = UplinkName::new(&name) {
+            uplink::forget(&uplink, &mut entries, &mut transaction).map_err(failed(&name))?;
+        }
     }
-    broker.submit(&core, Some(transaction).filter(|made| !made.is_empty()), Completion::None);
+    if recovery.state_may_be_stale {
+        warn!(
+            "The journal lost part of its state; uplinks number their readings anew, in another epoch"
+        );
+        let names: Vec<UplinkName> =
+            config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+        uplink::renew_epochs(&names, epoch(recovery), &mut entries, &mut transaction)
+            .map_err(failed("after damage"))?;
+        for damage in recovery.damages.iter().chain(&recovery.unsettled) {
+            transaction
+                .settle(damage.id)
+                .map_err(|error| StartError::Setting(error.to_string()))?;
+        }
+    }
+    if !transaction.is_empty() {
+        let stored = broker.store().submit_and_wait(transaction).await;
+        stored.map_err(|error| StartError::Setting(error.to_string()))?;
+    }
+    Ok(entries)
+}
+
+/// Returns the epoch of the data directory as the envelope carries it.
+fn epoch(recovery: &Recovery) -> i64 {
+    recovery.epoch.cast_signed() & i64::MAX
 }
 
 fn route(handle: &UplinkHandle) -> UplinkRoute {
@@ -140,7 +177,7 @@ fn settings(
             .map_err(|error| wrong(&error))?,
         gateway,
         name: uplink.name.clone(),
-        epoch: recovery.epoch.cast_signed() & i64::MAX,
+        epoch: epoch(recovery),
         rules: uplink.rules.clone(),
         rule_memory: MemoryLimits::default(),
         format,

@@ -11,7 +11,6 @@ mod link_mqtt;
 mod listener;
 mod outcome;
 mod settings;
-mod status;
 mod task;
 
 pub use self::{
@@ -21,6 +20,5 @@ pub use self::{
     },
     outcome::OutcomeSender,
     settings::{CommandRoute, LinkSettings, Login, MqttVersion, RouteError, UplinkSettings},
-    status::{Floor, UplinkStatus},
     task::{UplinkError, UplinkTask},
 };

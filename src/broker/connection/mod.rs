@@ -15,7 +15,7 @@ use std::{
 use bytes::BytesMut;
 use tidegate_adapter_api::Access;
 use tidegate_broker::{Attachment, Disconnect, Due, Superseded};
-use tidegate_mqtt::{CloseCause, Connection, Output, ReasonCode, Settings};
+use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Settings};
 use tokio::{io::Interest, net::TcpStream, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -65,12 +65,12 @@ pub(super) async fn serve(
         replies: Replies::new(Signal::new()),
         attachment: None,
         stalled: None,
+        behind_stalled: Vec::new(),
         is_held_back: false,
         farewell: None,
         due: Vec::new(),
         may_have_due: false,
         has_progress: false,
-        settings,
         ingest,
         access,
         counters,
@@ -90,6 +90,8 @@ struct Driver<'a> {
     attachment: Option<Attachment>,
     /// A message of a 3.1.1 client that found no room: nothing is read until it does.
     stalled: Option<tidegate_mqtt::packet::Publish>,
+    /// What the client sent behind it in the same batch.
+    behind_stalled: Vec<ClientPacket>,
     /// Whether the client is not read from because we have no room; its keep alive stands still meanwhile.
     is_held_back: bool,
     /// How the client said good-bye.
@@ -99,7 +101,6 @@ struct Driver<'a> {
     may_have_due: bool,
     /// Whether the client has acknowledged something that is not stored yet.
     has_progress: bool,
-    settings: &'a ConnectionSettings,
     ingest: &'a Ingest,
     access: &'a Access,
     counters: &'a ListenerCounters,
@@ -140,6 +141,8 @@ impl Driver<'_> {
     /// Does all that can be done without waiting.
     async fn pump(&mut self) {
         self.retry_stalled();
+        let behind = std::mem::take(&mut self.behind_stalled);
+        self.handle_all(behind).await;
         self.hold_back();
         while !self.input.is_empty() && self.may_take_input() {
             let batch =
@@ -147,9 +150,7 @@ impl Driver<'_> {
             if batch.is_empty() {
                 break;
             }
-            for packet in batch {
-                self.handle(packet).await;
-            }
+            self.handle_all(batch).await;
             self.hold_back();
         }
         if self.input.is_empty() {
@@ -161,6 +162,18 @@ impl Driver<'_> {
             self.connection.close(ReasonCode::SessionTakenOver, &mut self.output);
         }
         self.note_progress();
+    }
+
+    /// Acts on packets in order; those behind a message that found no room wait with it.
+    async fn handle_all(&mut self, packets: impl IntoIterator<Item = ClientPacket>) {
+        for packet in packets {
+            // Nothing comes after a good-bye, and how the client went must be known when it is gone.
+            if self.stalled.is_some() && !matches!(packet, ClientPacket::Disconnect(_)) {
+                self.behind_stalled.push(packet);
+            } else {
+                self.handle(packet).await;
+            }
+        }
     }
 
     /// Stops reading while a message waits for room, or the journal's queue is long.
@@ -302,9 +315,9 @@ impl Driver<'_> {
         let Some(attachment) = self.attachment.take() else { return };
         let broker = self.ingest.broker();
         let how = self.farewell.take().unwrap_or(Disconnect::Abnormal);
-        let tick = broker.core().disconnect(attachment, how, broker.clock().steady());
-        if let Ok(tick) = tick {
-            broker.publish_wills(tick);
+        let mut core = broker.core();
+        if let Ok(tick) = core.disconnect(attachment, how, broker.clock().steady()) {
+            broker.publish_wills(core, tick);
         }
     }
 }

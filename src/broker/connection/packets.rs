@@ -137,8 +137,8 @@ impl Driver<'_> {
             }
             None => self.replies.push_ready(reply),
         }
-        drop(core);
-        broker.publish_wills(tidegate_broker::Tick { wills: outcome.wills, transaction: None });
+        let wills = tidegate_broker::Tick { wills: outcome.wills, transaction: None };
+        broker.publish_wills(core, wills);
         Ok(())
     }
 
