@@ -45,7 +45,7 @@ pub struct ConnectOutcome {
     /// Must be durable before the CONNACK (promises D9 and D11).
     pub transaction: Option<Transaction>,
     /// What a connection that had to give way leaves behind.
-    pub wills: Vec<(Principal, Message)>,
+    pub wills: Vec<DueWill>,
 }
 
 /// Longest client identifier that a session can be stored under, in bytes.
@@ -82,10 +82,21 @@ pub enum Disconnect {
 /// What has come due with time.
 #[derive(Debug, Default)]
 pub struct Tick {
-    /// Wills to publish, by whom.
-    pub wills: Vec<(Principal, Message)>,
+    /// Wills to publish.
+    pub wills: Vec<DueWill>,
     /// Goes to the journal.
     pub transaction: Option<Transaction>,
+}
+
+/// A will to be published, and whose it is.
+#[derive(Clone, Debug)]
+pub struct DueWill {
+    /// Who left it.
+    pub principal: Principal,
+    /// Under which name; rights may depend on it.
+    pub client_id: ClientId,
+    /// What is published.
+    pub message: Message,
 }
 
 /// A will that waits for its delay.
@@ -254,7 +265,7 @@ impl Broker {
         key: SessionKey,
         now: Timestamp,
         transaction: &mut Transaction,
-    ) -> Vec<(Principal, Message)> {
+    ) -> Vec<DueWill> {
         let session = &mut self.sessions[key.0];
         let Some(link) = session.link.take() else {
             return Vec::new();
@@ -273,7 +284,11 @@ impl Broker {
         };
         if delay.is_zero() {
             persist::delete_will(transaction, &session.principal, &session.client_id);
-            return vec![(session.principal.clone(), will.into_message(now))];
+            return vec![DueWill {
+                principal: session.principal.clone(),
+                client_id: session.client_id.clone(),
+                message: will.into_message(now),
+            }];
         }
         self.wills.push(PendingWill {
             due: now.saturating_add(delay),
@@ -324,7 +339,11 @@ impl Broker {
         Tick {
             wills: due
                 .into_iter()
-                .map(|pending| (pending.principal, pending.will.into_message(now)))
+                .map(|pending| DueWill {
+                    principal: pending.principal,
+                    client_id: pending.client_id,
+                    message: pending.will.into_message(now),
+                })
                 .collect(),
             transaction: (!transaction.is_empty()).then_some(transaction),
         }

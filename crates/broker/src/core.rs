@@ -14,6 +14,7 @@ use tidegate_store::{Seq, TakerId, Transaction};
 
 use crate::{
     access::AccessRules,
+    delivery::Routed,
     last_values::LastValues,
     persist,
     retained::Retained,
@@ -45,6 +46,8 @@ pub struct BrokerLimits {
     pub receive_maximum: u16,
     /// Most topics whose last message is kept for those who ask later.
     pub last_values: usize,
+    /// Most bytes of these messages.
+    pub last_value_bytes: usize,
 }
 
 impl Default for BrokerLimits {
@@ -60,6 +63,7 @@ impl Default for BrokerLimits {
             retained_bytes: 64 << 20,
             receive_maximum: 64,
             last_values: 10_000,
+            last_value_bytes: 16 << 20,
         }
     }
 }
@@ -144,6 +148,8 @@ pub struct Broker {
     pub(crate) wills: Vec<crate::connect::PendingWill>,
     pub(crate) counters: BrokerCounters,
     pub(crate) scratch: Vec<Target>,
+    /// What sessions got back so far, to be shared by those that wait for the same; empty after the start.
+    pub(crate) restored: HashMap<Seq, Arc<Routed>>,
 }
 
 impl Broker {
@@ -151,7 +157,7 @@ impl Broker {
     pub fn new(limits: BrokerLimits, rules: AccessRules) -> Self {
         Self {
             retained: Retained::new(limits.retained_messages, limits.retained_bytes),
-            last_values: LastValues::new(limits.last_values),
+            last_values: LastValues::new(limits.last_values, limits.last_value_bytes),
             limits,
             rules,
             subscriptions: SubscriptionTree::default(),
@@ -166,6 +172,7 @@ impl Broker {
             wills: Vec::new(),
             counters: BrokerCounters::default(),
             scratch: Vec::new(),
+            restored: HashMap::new(),
         }
     }
 

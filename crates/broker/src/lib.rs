@@ -21,7 +21,9 @@ mod subscribe;
 mod tests;
 mod tree;
 
-pub use self::connect::{ConnectOutcome, ConnectRefusal, ConnectRequest, Disconnect, Tick};
+pub use self::connect::{
+    ConnectOutcome, ConnectRefusal, ConnectRequest, Disconnect, DueWill, Tick,
+};
 pub use self::core::{
     Broker, BrokerCounters, BrokerLimits, BrokerSummary, Superseded, UplinkRoute,
 };

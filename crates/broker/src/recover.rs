@@ -1,6 +1,9 @@
 //! From the journal's state back to sessions and retained messages.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -183,7 +186,9 @@ impl Broker {
             retain: message.retain && retain_as_published,
             subscription_ids,
             position: Some(position),
-            routed: Routed::new(message),
+            routed: Arc::clone(
+                self.restored.entry(position.seq).or_insert_with(|| Routed::new(message)),
+            ),
         };
         match backlog.outbound.get(&position.ordinal) {
             Some(&(packet_id, stage)) => {
@@ -191,6 +196,11 @@ impl Broker {
             }
             None => session.push(delivery),
         }
+    }
+
+    /// Ends the restoring: what no session waits for any more is freed.
+    pub fn end_restore(&mut self) {
+        self.restored = HashMap::new();
     }
 
     /// Passes a record over that can no longer be read, so that those behind it are not held up.

@@ -92,7 +92,8 @@ pub(crate) fn matching<'r, V>(
         .map(|(_, value)| value)
 }
 
-fn size(message: &Message) -> usize {
+/// Returns about how much memory an entry of a table by topic takes, in bytes.
+pub(crate) fn size(message: &Message) -> usize {
     128 + message.topic.as_str().len() + size_estimate(message)
 }
 

@@ -417,3 +417,123 @@ fn overlapping_subscriptions_deliver_once() {
     house.publish("a/b", "1", Qos::ExactlyOnce);
     assert_eq!(house.take(attachment), ["a/b=1/1"]);
 }
+
+/// Retained messages may fill the transaction of a SUBSCRIBE; the subscriptions in it still fit.
+#[test]
+fn many_retained_messages_leave_room_for_subscriptions() {
+    let mut house = House::new();
+    let user: Vec<(Arc<str>, Arc<str>)> = vec![("k".into(), "v".repeat(60_000).into())];
+    for number in 0..300 {
+        let properties = tidegate_model::Properties { user: user.clone(), ..Default::default() };
+        let retained = Message {
+            retain: true,
+            properties: Some(Arc::new(properties)),
+            ..message(&format!("r/{number}"), "x", Qos::AtLeastOnce)
+        };
+        house.route(vec![retained], Source::Gateway).unwrap();
+    }
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    let mut filters = vec![(TopicFilter::new("#").unwrap(), options(Qos::AtLeastOnce))];
+    filters.extend((0..20).map(|number| {
+        let filter = format!("{number}/{}", "y".repeat(4_000));
+        (TopicFilter::new(&filter).unwrap(), options(Qos::AtLeastOnce))
+    }));
+    let (results, transaction) = house.core.subscribe(attachment, &filters, house.now).unwrap();
+    assert!(results.iter().all(|result| *result == SubscribeResult::Granted(Qos::AtLeastOnce)));
+    house.store(transaction);
+    let mut house = house.cut_power();
+    assert!(house.connect("a", Expiry::After(HOUR), false, None).session_present);
+    assert_eq!(house.core.summary().subscriptions, 21);
+}
+
+/// More sessions may end at once than fit into one transaction.
+#[test]
+fn many_sessions_may_end_at_once() {
+    let mut house = House::new();
+    for number in 0..30 {
+        let expiry = Expiry::After(Duration::from_secs(1));
+        let attachment = house.connect(&format!("c{number}"), expiry, true, None).attachment;
+        for filter in 0..200 {
+            let filter = format!("{number}/{filter}/{}", "y".repeat(4_000));
+            house.subscribe(attachment, &filter, Qos::AtLeastOnce);
+        }
+        let end = Disconnect::Normal { expiry: None };
+        let tick = house.core.disconnect(attachment, end, house.now).unwrap();
+        house.store(tick.transaction);
+    }
+    house.now = house.now.saturating_add(Duration::from_secs(2));
+    for _ in 0..30 {
+        let tick = house.core.tick(house.now);
+        house.store(tick.transaction);
+    }
+    assert_eq!(house.core.summary().sessions, 0);
+    assert_eq!(house.cut_power().core.summary().sessions, 0);
+}
+
+/// A client that never acknowledges one message gets a bounded number of those behind it.
+#[test]
+fn one_message_without_acknowledgement_holds_the_rest_back() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "#", Qos::AtLeastOnce);
+    let mut taken = 0;
+    for number in 0..2_000 {
+        house.publish("t", &number.to_string(), Qos::AtLeastOnce);
+        let due = house.take(attachment);
+        taken += due.len();
+        if number > 0 && !due.is_empty() {
+            let packet_id = due[0].rsplit('/').next().unwrap().parse().unwrap();
+            house.acknowledge(attachment, packet_id);
+        }
+    }
+    assert_eq!(taken, 1_025);
+    house.acknowledge(attachment, 1);
+    assert!(house.core.has_due(attachment), "the oldest is done, the rest may go");
+}
+
+/// D7: a message of quality of service 2 whose packet identifier is free is done for good.
+#[test]
+fn a_completed_delivery_never_comes_again() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "#", Qos::ExactlyOnce);
+    house.publish("t", "once", Qos::ExactlyOnce);
+    assert_eq!(house.take(attachment), ["t=once/1"]);
+    let released = house.core.received(attachment, 1).unwrap().unwrap();
+    house.store(released);
+    let (_, completed) = house.core.completed(attachment, 1).unwrap();
+    house.store(completed);
+    // The power goes before the lazy storing of progress.
+    let mut house = house.cut_power();
+    let attachment = house.connect("a", Expiry::After(HOUR), false, None).attachment;
+    assert_eq!(house.take(attachment), [""; 0]);
+}
+
+/// An array may take more room in the journal than as JSON: it is refused in time.
+#[test]
+fn a_value_too_large_for_a_record_is_refused() {
+    use tidegate_model::{AdapterName, Origin, Presentation, Reading, Value};
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "#", Qos::AtLeastOnce);
+    let array = Value::Array(vec![Value::Double(1.5); 250_000].into());
+    let origin = Origin { adapter: AdapterName::new("http").unwrap() };
+    let reading = Reading::new(array, house.now, origin);
+    let large = Message {
+        payload: Payload::reading(reading, Presentation::Envelope),
+        ..message("t", "", Qos::AtLeastOnce)
+    };
+    assert!(matches!(house.route(vec![large], Source::Gateway), Err(RouteRefusal::TooLarge)));
+}
+
+/// The table of last values is bounded in bytes too.
+#[test]
+fn large_last_values_make_room_for_each_other() {
+    let mut house = House::new();
+    for number in 0..100 {
+        house.publish(&format!("t/{number}"), &"x".repeat(1_000_000), Qos::AtMostOnce);
+    }
+    let all = TopicFilter::new("#").unwrap();
+    assert_eq!(house.core.list(&all, None, 1_000).len(), 16);
+    assert!(house.core.last(&Topic::new("t/99").unwrap()).is_some());
+}
