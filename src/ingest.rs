@@ -376,7 +376,11 @@ fn command_order(target: Topic, message: &Message, rights: &Rights) -> CommandOr
         CommandKind::Write
     };
     let response = message.properties.as_ref().and_then(|properties| {
-        let topic = properties.response_topic.clone().filter(|topic| rights.may_receive(topic))?;
+        let topic = properties
+            .response_topic
+            .clone()
+            // An outcome is no command, whoever asks for it.
+            .filter(|topic| rights.may_receive(topic) && command_target(topic).is_none())?;
         Some((topic, properties.correlation_data.clone()))
     });
     let origin = CommandOrigin::Local { response };

@@ -77,6 +77,8 @@ impl History {
             None if inner.seen.len() >= IDS_MAX => return Begin::Full,
             None => {}
         }
+        // Its old entry is about to be replaced and must not be removed afterwards.
+        inner.forgotten.retain(|forgotten| forgotten != id);
         inner.seen.insert(id.clone(), None);
         inner.by_age.push_back((now, id.clone()));
         Begin::New
@@ -181,7 +183,8 @@ mod tests {
             Begin::Known(CommandOutcome::new(OutcomeKind::Confirmed))
         );
         assert_eq!(history.begin(&id, at(24)), Begin::New);
-        assert!(history.take_forgotten(at(24)).is_some());
+        assert!(history.take_forgotten(at(24)).is_none(), "it was begun anew");
+        assert!(history.take_forgotten(at(48)).is_some());
     }
 
     #[test]
