@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidegate_store::{CommitError, Counters, FileSystem, Journal, Recovery, Released, Seq};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::directory::DataDirectory;
 use super::files::JournalFiles;
@@ -328,7 +328,7 @@ impl<F: FileSystem> Writer<F> {
             self.unsynced_since = None;
             // Space has come back.
             self.space_checked = None;
-            info!(segments = released.segments, bytes = released.bytes, "Segments deleted");
+            debug!(segments = released.segments, bytes = released.bytes, "Segments deleted");
         }
         Ok(())
     }

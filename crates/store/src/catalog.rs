@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -28,12 +28,14 @@ impl<F: FileSystem> Clone for Catalog<F> {
 }
 
 #[derive(Debug)]
-struct Shared<F> {
+struct Shared<F: FileSystem> {
     files: F,
     epoch: u64,
     /// The last record of each taker as recovery found it.
     recovered: BTreeMap<TakerId, Position>,
     inner: Mutex<Inner>,
+    /// Open files, shared by all readers that are in the same segment.
+    open: Mutex<BTreeMap<u64, Weak<F::File>>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +77,7 @@ impl<F: FileSystem> Catalog<F> {
         recovered: BTreeMap<TakerId, Position>,
     ) -> Self {
         let inner = Mutex::new(Inner { segments, footers: Vec::new() });
-        Self(Arc::new(Shared { files, epoch, recovered, inner }))
+        Self(Arc::new(Shared { files, epoch, recovered, inner, open: Mutex::default() }))
     }
 
     /// Starts reading the records of one taker after a position.
@@ -112,6 +114,19 @@ impl<F: FileSystem> Catalog<F> {
         Ok(self.footer(&found.entry)?.and_then(|footer| footer.takers.get(&taker).copied()))
     }
 
+    /// Returns everyone who has records in a sealed segment: those whose cursors keep it from being
+    /// released. Empty if the segment is not sealed or its footer is damaged.
+    ///
+    /// # Errors
+    ///
+    /// The footer could not be read for a reason other than damage.
+    pub fn takers_in_segment(&self, segment: u64) -> io::Result<Vec<(TakerId, TakerSummary)>> {
+        let Some(found) = self.find(segment) else { return Ok(Vec::new()) };
+        let footer = self.footer(&found.entry)?;
+        let takers = footer.iter().flat_map(|footer| &footer.takers);
+        Ok(takers.map(|(&taker, &held)| (taker, held)).collect())
+    }
+
     /// Returns the last record of a taker as recovery found it.
     pub(crate) fn recovered(&self, taker: TakerId) -> Position {
         self.0.recovered.get(&taker).copied().unwrap_or_default()
@@ -122,7 +137,14 @@ impl<F: FileSystem> Catalog<F> {
     }
 
     pub(crate) fn open(&self, segment: u64) -> io::Result<Arc<F::File>> {
-        self.0.files.open(&format::segment_name(segment)).map(Arc::new)
+        let mut open = self.0.open.lock();
+        if let Some(file) = open.get(&segment).and_then(Weak::upgrade) {
+            return Ok(file);
+        }
+        let file = Arc::new(self.0.files.open(&format::segment_name(segment))?);
+        open.retain(|_, file| file.strong_count() > 0);
+        open.insert(segment, Arc::downgrade(&file));
+        Ok(file)
     }
 
     pub(crate) fn entries(&self) -> Vec<SegmentEntry> {
@@ -170,7 +192,12 @@ impl<F: FileSystem> Catalog<F> {
         if let Some(footer) = kept(&self.0.inner.lock()) {
             return Ok(Some(footer));
         }
-        let file = self.open(entry.number)?;
+        let file = match self.open(entry.number) {
+            Ok(file) => file,
+            // It was released in the meantime.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let read = read_footer(file, self.salt(entry.number), offset, entry.length)?;
         let Some(footer) = read.map(Arc::new) else { return Ok(None) };
         let mut inner = self.0.inner.lock();

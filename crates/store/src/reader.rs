@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::file_system::FileSystem;
-use crate::format::{FrameKind, HEADER_BYTES, Op, Ops};
+use crate::format::{FrameKind, HEADER_BYTES, Op, Ops, SegmentEntry};
 use crate::input::Malformed;
 use crate::position::{Position, Seq, TakerId};
 use crate::scanner::{Scanner, Step};
@@ -71,7 +71,8 @@ pub struct Skipped {
 /// A reader belongs to one thread and waits for the disk. It sees what the writer has made durable
 /// (or written, see [`Visibility`](crate::Visibility)) up to each call. Segments that hold nothing
 /// for the taker are passed over by their footers. Checksums are verified as the records are read;
-/// what is missing is told by the ordinals around it.
+/// what is missing is told by the ordinals around it, and so are records that were released before
+/// the reader came to them.
 #[derive(Debug)]
 pub struct Reader<F: FileSystem> {
     catalog: Catalog<F>,
@@ -229,7 +230,7 @@ impl<F: FileSystem> Reader<F> {
             return Ok(footer.takers.get(&self.taker).map(|held| held.last));
         }
         let mut last = None;
-        let mut scanner = self.scanner(&segment.entry.number, segment.entry.length)?;
+        let Some(mut scanner) = self.scanner(&segment.entry)? else { return Ok(None) };
         loop {
             match scanner.next()? {
                 Step::End => return Ok(last),
@@ -245,9 +246,15 @@ impl<F: FileSystem> Reader<F> {
         }
     }
 
-    fn scanner(&self, number: &u64, end: u64) -> io::Result<Scanner<F::File>> {
-        let file = self.catalog.open(*number)?;
-        Ok(Scanner::new(file, self.catalog.salt(*number), HEADER_BYTES as u64, end))
+    /// Opens a segment; `None` if it was released in the meantime.
+    fn scanner(&self, entry: &SegmentEntry) -> io::Result<Option<Scanner<F::File>>> {
+        let file = match self.catalog.open(entry.number) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let salt = self.catalog.salt(entry.number);
+        Ok(Some(Scanner::new(file, salt, HEADER_BYTES as u64, entry.length)))
     }
 
     /// Goes one frame or one segment on. Returns whether there may be more.
@@ -312,11 +319,9 @@ impl<F: FileSystem> Reader<F> {
             self.finished = number;
             return Ok(true);
         }
-        match self.scanner(&number, segment.entry.length) {
-            Ok(scanner) => self.current = Some(Current { number, scanner, footer }),
-            // It was released, or never came back after it was lost.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.finished = number,
-            Err(error) => return Err(error),
+        match self.scanner(&segment.entry)? {
+            Some(scanner) => self.current = Some(Current { number, scanner, footer }),
+            None => self.finished = number,
         }
         Ok(true)
     }

@@ -171,6 +171,40 @@ fn skipping_a_segment_counts_its_records() {
     harness.commit().unwrap();
 }
 
+/// What keeps a segment from being released can be seen in its footer.
+#[test]
+fn footers_name_the_takers_of_their_segments() {
+    let harness = filled();
+    let catalog = harness.journal.catalog();
+    let segments = catalog.segments();
+    let (newest, sealed) = segments.split_last().unwrap();
+    assert_eq!(catalog.takers_in_segment(newest.number).unwrap(), []);
+    let mut records = 0;
+    for segment in sealed {
+        for (taker, held) in catalog.takers_in_segment(segment.number).unwrap() {
+            assert_eq!(catalog.taker_in_segment(segment.number, taker).unwrap(), Some(held));
+            assert!(segment.first_seq <= held.first.seq && held.last.seq <= segment.last_seq);
+            records += if taker == TAKER { held.records } else { 0 };
+        }
+    }
+    let (_, expected) = harness.expected(TAKER);
+    let in_sealed = expected.iter().filter(|item| position_of(item).seq < newest.first_seq);
+    assert_eq!(records, in_sealed.count() as u64);
+}
+
+#[test]
+fn records_released_before_they_were_read_are_told() {
+    let mut harness = filled();
+    let (_, expected) = harness.expected(TAKER);
+    let last = position_of(expected.last().unwrap());
+    let released = harness.journal.release(last.seq).unwrap();
+    assert!(released.segments > 0);
+    let mut reader = harness.journal.catalog().reader(TAKER, Position::START);
+    let audit = reader.audit().unwrap();
+    assert!(audit.damaged > 0);
+    assert_eq!(audit.records + audit.damaged, expected.len() as u64);
+}
+
 #[test]
 fn a_taker_that_is_retired_is_forgotten() {
     let disk = SimulatedDisk::new();
