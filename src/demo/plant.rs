@@ -78,11 +78,6 @@ impl Plant {
         Ok(Self { rows, presses, devices, server })
     }
 
-    /// Returns how many readings of each topic the devices know the gateway to have.
-    pub(super) fn handed_over(&self) -> BTreeMap<String, u64> {
-        handed_over(&self.rows)
-    }
-
     /// Stops the devices, each after the answer it waits for; the OPC UA server goes on, so that the gateway
     /// can fetch the last values.
     pub(super) async fn stop(self, patience: Duration) -> StoppedPlant {
