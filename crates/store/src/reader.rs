@@ -361,6 +361,8 @@ impl<F: FileSystem> Reader<F> {
 
     fn tell_loss_until(&mut self, last: Position, block: &mut Block) {
         if last.ordinal > self.position.ordinal {
+            // No record ends the range.
+            self.gap.is_open = true;
             let item = self.gap.tell(self.position, last);
             self.position = last;
             block.push_or(&mut self.ready, item);
@@ -380,11 +382,15 @@ impl Gap {
     /// Notes a record of any taker.
     #[inline]
     fn see(&mut self, seq: Seq) {
+        if seq > self.last_seen.next() {
+            // A whole segment may be missing.
+            self.start();
+        }
         if self.is_open {
             self.is_open = false;
             self.range = self.range.map(|(first, _)| (first, seq.previous()));
         }
-        self.last_seen = seq;
+        self.last_seen = self.last_seen.max(seq);
     }
 
     /// Notes records that were not read.

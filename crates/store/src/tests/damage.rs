@@ -247,7 +247,8 @@ fn fault_S08_every_byte_flipped() {
 /// Several stretches of damage at once, after a kill or an orderly stop.
 #[test]
 fn fault_S08_random_damage_is_told_exactly() {
-    for seed in 0..seeds(300) {
+    // Seed 4,870 had a range that did not hold the missing record.
+    for seed in (0..seeds(300)).chain([4_870]) {
         println!("seed {seed}");
         let mut random = Random::new(seed);
         let (mut harness, disk) = filled(seed % 20, 90, End::Orderly);
