@@ -159,7 +159,7 @@ impl Arrivals {
 
 /// Returns how many bytes the readings would be as one MQTT packet with JSON each.
 fn json_bytes(batch: &Batch) -> u64 {
-    batch.readings.iter().map(|reading| as_json(reading)).sum()
+    batch.readings.iter().map(as_json).sum()
 }
 
 fn as_json(reading: &DecodedReading) -> u64 {

@@ -61,17 +61,17 @@ pub(super) fn line(snapshot: &Snapshot) -> String {
 fn title(snapshot: &Snapshot) -> String {
     let seconds = snapshot.elapsed.as_secs();
     let first = match snapshot.first {
-        Some(first) => format!("first reading in the cloud {} ms after ready", first.as_millis()),
-        None => "waiting for the first reading in the cloud".into(),
+        Some(first) => format!("first reading in the cloud after {}", short(first)),
+        None => "no reading in the cloud yet".into(),
     };
-    let end = if snapshot.stopping { "draining" } else { "Ctrl-C ends it" };
-    format!("Tidegate demo  {seconds} s  {first}  {end}")
+    let end = if snapshot.stopping { "Draining" } else { "Ctrl-C ends it" };
+    format!("Tidegate demo, {seconds} s, {first}. {end}")
 }
 
 fn device(row: &DeviceRow) -> String {
     let DeviceRow { protocol, devices, handed_over, rate, failures, last: (topic, value) } = row;
     let mut line = format!(
-        "{protocol:8} {devices:15} {rate:>8.1} {:>9}  {topic} {value}",
+        "{protocol:8} {devices:15} {rate:>8.1} {:>9}  {value:9} {topic}",
         grouped(*handed_over)
     );
     if *failures > 0 {
@@ -83,7 +83,7 @@ fn device(row: &DeviceRow) -> String {
 fn gateway(row: &GatewayRow) -> String {
     let GatewayRow { received, delivered, queued, others, commits, sync, trouble } = row;
     let mut line = format!(
-        "{:8} {} in the journal = {} delivered + {} waiting",
+        "{:8} {} received = {} delivered + {} queued",
         "gateway",
         grouped(*received),
         grouped(*delivered),
@@ -92,9 +92,9 @@ fn gateway(row: &GatewayRow) -> String {
     if *others > 0 {
         line.push_str(&format!(" + {} let go", grouped(*others)));
     }
-    line.push_str(&format!("   {} syncs of {}", grouped(*commits), short(*sync)));
+    line.push_str(&format!(", {} syncs of {}", grouped(*commits), short(*sync)));
     if let Some(trouble) = trouble {
-        line.push_str(&format!("   {trouble}"));
+        line.push_str(&format!(", {trouble}"));
     }
     line
 }
@@ -114,7 +114,7 @@ fn cloud(row: &CloudRow) -> String {
 
 fn saving(row: &CloudRow) -> String {
     format!(
-        "{:8} {} bytes, {:.1} a reading; JSON messages would be {:.1} times as much",
+        "{:8} {} bytes, {:.1} a reading; as JSON messages {:.1} times as much",
         "",
         grouped(row.wire_bytes),
         row.bytes_per_reading(),
@@ -127,7 +127,9 @@ fn decoded(reading: &DecodedReading) -> String {
     let unit = reading.unit.as_deref().unwrap_or_default();
     let mut time = Vec::new();
     reading.time.write_rfc3339(&mut time);
-    let time = String::from_utf8_lossy(&time).into_owned();
+    let time = String::from_utf8_lossy(&time);
+    // The date would only make the line long.
+    let time = time.split_once('T').map_or(&*time, |(_, time)| time);
     format!("{:8} {stream:27} #{:<6} {time}  {} {unit}", "", reading.number, reading.value)
         .trim_end()
         .to_owned()
@@ -139,9 +141,9 @@ fn command(ordered: Option<&Ordered>) -> String {
     };
     match (outcome, node) {
         (Some((outcome, after)), Some(node)) => {
-            format!("{topic} = {value}: {outcome} after {}, the node holds {node}", short(*after))
+            format!("{topic} = {value}, {outcome} in {}, the node holds {node}", short(*after))
         }
-        _ => format!("{topic} = {value}: on its way"),
+        _ => format!("{topic} = {value}, on its way"),
     }
 }
 
@@ -233,24 +235,24 @@ mod tests {
     #[test]
     fn main_17_the_picture_shows_the_way_of_the_readings() {
         let expected = "\
-Tidegate demo  12 s  first reading in the cloud 231 ms after ready  Ctrl-C ends it
+Tidegate demo, 12 s, first reading in the cloud after 231 ms. Ctrl-C ends it
 
 devices                  a second  readings  last value
-OPC UA   3 presses           10.0     1,234  hall1/press-1/temperature 71.20 Cel
-CoAP     2 room sensors      10.0     1,234  hall1/boiler/temperature 71.20 Cel
+OPC UA   3 presses           10.0     1,234  71.20 Cel hall1/press-1/temperature
+CoAP     2 room sensors      10.0     1,234  71.20 Cel hall1/boiler/temperature
    │
-gateway  2,468 in the journal = 2,400 delivered + 68 waiting   600 syncs of 350 µs
+gateway  2,468 received = 2,400 delivered + 68 queued, 600 syncs of 350 µs
          http://127.0.0.1:8080/v1/topics  http://127.0.0.1:8080/metrics
    │
 cloud    2,410 readings in 60 batches
-         24,100 bytes, 10.0 a reading; JSON messages would be 12.0 times as much
-         hall1/boiler/temperature    #2      2026-03-01T12:00:00.123Z  71.2 Cel
-         hall1/boiler/temperature    #1      2026-03-01T12:00:00.123Z  71.2 Cel
+         24,100 bytes, 10.0 a reading; as JSON messages 12.0 times as much
+         hall1/boiler/temperature    #2      12:00:00.123Z  71.2 Cel
+         hall1/boiler/temperature    #1      12:00:00.123Z  71.2 Cel
 
 
 
-command  hall1/press-1/setpoint = 66.5: confirmed after 14 ms, the node holds 66.5";
-        assert_eq!(lines(&snapshot(), 100).join("\n"), expected);
+command  hall1/press-1/setpoint = 66.5, confirmed in 14 ms, the node holds 66.5";
+        assert_eq!(lines(&snapshot(), 80).join("\n"), expected);
     }
 
     #[test]

@@ -95,9 +95,13 @@ pub(super) struct StoppedPlant {
 }
 
 impl StoppedPlant {
-    /// Returns the same as [`Plant::handed_over`].
+    /// Returns how many readings of each topic the devices know the gateway to have.
     pub(super) fn handed_over(&self) -> BTreeMap<String, u64> {
-        handed_over(&self.rows)
+        self.rows
+            .iter()
+            .flat_map(|row| &row.signals)
+            .map(|signal| (signal.topic.clone(), signal.handed_over()))
+            .collect()
     }
 
     /// Ends the OPC UA server.
@@ -105,11 +109,4 @@ impl StoppedPlant {
         self.presses.close();
         self.server.stop(Instant::now() + patience).await;
     }
-}
-
-fn handed_over(rows: &[Row]) -> BTreeMap<String, u64> {
-    rows.iter()
-        .flat_map(|row| &row.signals)
-        .map(|signal| (signal.topic.clone(), signal.handed_over()))
-        .collect()
 }

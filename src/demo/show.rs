@@ -196,12 +196,13 @@ impl View {
 
     fn show(&mut self, rows: &[Row], gateway: &Gateway, cloud: &Cloud) -> io::Result<()> {
         let now = Instant::now();
+        let elapsed = now.duration_since(self.ready);
         let arrivals = cloud.arrivals();
         let snapshot = Snapshot {
-            elapsed: now.duration_since(self.ready),
+            elapsed,
             first: arrivals.first.map(|first| first.duration_since(self.ready)),
             stopping: self.stopping,
-            devices: device_rows(rows, &mut self.rates, now),
+            devices: device_rows(rows, &mut self.rates, now, elapsed),
             gateway: GatewayRow::of_status(&gateway.status.to_json()),
             cloud: CloudRow::of_arrivals(&arrivals),
             latest: arrivals.latest.into(),

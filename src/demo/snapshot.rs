@@ -43,7 +43,7 @@ pub(super) struct DeviceRow {
     pub(super) rate: f64,
     /// What went wrong.
     pub(super) failures: u64,
-    /// The topic of one of the signals, and its last value.
+    /// The topic of one of the signals, each in its turn, and its last value.
     pub(super) last: (String, String),
 }
 
@@ -170,8 +170,17 @@ impl Rates {
     }
 }
 
-/// Takes the device rows at `now`.
-pub(super) fn device_rows(rows: &[Row], rates: &mut Rates, now: Instant) -> Vec<DeviceRow> {
+/// How long each signal of a row has its turn.
+const TURN_SECONDS: u64 = 2;
+
+/// Takes the device rows at `now`, which is `elapsed` after the start.
+pub(super) fn device_rows(
+    rows: &[Row],
+    rates: &mut Rates,
+    now: Instant,
+    elapsed: Duration,
+) -> Vec<DeviceRow> {
+    let turn = usize::try_from(elapsed.as_secs() / TURN_SECONDS).unwrap_or(0);
     let counts: Vec<u64> = rows
         .iter()
         .map(|row| row.signals.iter().map(|signal| signal.handed_over()).sum())
@@ -188,7 +197,7 @@ pub(super) fn device_rows(rows: &[Row], rates: &mut Rates, now: Instant) -> Vec<
             failures: row.failures.count(),
             last: row
                 .signals
-                .first()
+                .get(turn % row.signals.len().max(1))
                 .map(|signal| (signal.topic.clone(), signal.last()))
                 .unwrap_or_default(),
         })

@@ -125,19 +125,20 @@ mod tests {
     #[test]
     fn missing_is_counted_by_topic() {
         #[rustfmt::skip]
-        let cases: &[(&[(&str, u64)], &[(&str, i64)], u64, bool)] = &[
+        type Case<'a> = (&'a [(&'a str, u64)], &'a [(&'a str, i64)], u64, bool);
+        let cases: &[Case<'_>] = &[
             // handed over           arrived                                missing  good
-            (&[("a", 2)],            &[("a", 1), ("a", 2)],                 0,       true),
+            (&[("a", 2)], &[("a", 1), ("a", 2)], 0, true),
             // Not acknowledged yet is no loss, but no replacement either.
-            (&[("a", 1), ("b", 1)],  &[("a", 1), ("a", 2)],                 1,       false),
-            (&[("a", 1), ("b", 1)],  &[("a", 1), ("a", 2), ("b", 1)],       0,       true),
+            (&[("a", 1), ("b", 1)], &[("a", 1), ("a", 2)], 1, false),
+            (&[("a", 1), ("b", 1)], &[("a", 1), ("a", 2), ("b", 1)], 0, true),
             // A duplicate is one reading.
-            (&[("a", 2)],            &[("a", 1), ("a", 1)],                 1,       false),
+            (&[("a", 2)], &[("a", 1), ("a", 1)], 1, false),
             // A number left out is a loss even if the devices do not know of it.
-            (&[("a", 2)],            &[("a", 1), ("a", 3)],                 0,       false),
-            (&[("a", 3)],            &[],                                   3,       false),
+            (&[("a", 2)], &[("a", 1), ("a", 3)], 0, false),
+            (&[("a", 3)], &[], 3, false),
             // A demo in which nothing arrives shows nothing.
-            (&[],                    &[],                                   0,       false),
+            (&[], &[], 0, false),
         ];
         for (counts, readings, missing, good) in cases {
             let summary = Summary::new(&handed_over(counts), &arrivals(readings), None);

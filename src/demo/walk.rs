@@ -23,7 +23,7 @@ impl Walk {
     /// Goes one step and returns where it leads, in hundredths.
     pub(super) fn step(&mut self) -> i64 {
         let length = 1 + i64::from(self.random() % STEP_MAX.unsigned_abs() as u32);
-        let up = self.random() % 2 == 0;
+        let up = self.random().is_multiple_of(2);
         let next = if up { self.hundredths + length } else { self.hundredths - length };
         self.hundredths = match next {
             // There is room for a step of any length on the other side.

@@ -13,6 +13,7 @@ mod health;
 mod ingest;
 mod listener;
 mod login;
+mod origin;
 mod percent;
 mod problem;
 mod site;

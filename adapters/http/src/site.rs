@@ -13,7 +13,7 @@ use tidegate_adapter_api::{
 use tidegate_model::{Principal, Timestamp};
 use tokio::sync::watch;
 
-use crate::{body::BodyLimits, counters::HttpCounters, login::Client, problem::Problem};
+use crate::{body::BodyLimits, counters::HttpCounters, login::Client, origin, problem::Problem};
 
 /// The gateway as requests see it.
 #[derive(Debug)]
@@ -42,12 +42,13 @@ impl Site {
         }
     }
 
-    /// Returns on whose behalf a request is carried out.
+    /// Returns on whose behalf a request is carried out; a foreign page's request is refused.
     pub(crate) async fn principal(
         &self,
         client: &Client,
         headers: &HeaderMap,
     ) -> Result<Principal, Problem> {
+        origin::check(headers)?;
         Ok(client.principal(&self.access, &self.stranger, headers).await?)
     }
 }

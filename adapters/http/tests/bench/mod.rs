@@ -116,7 +116,7 @@ impl Client {
         let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: gateway\r\n{header}Content-Length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: {length}\r\n\r\n{body}"
         );
         self.send(&request).await;
         if method == "HEAD" {

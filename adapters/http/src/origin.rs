@@ -1,0 +1,77 @@
+//! What a web page in somebody's browser may not do: speak for the person in front of it.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, header};
+
+use crate::problem::Problem;
+
+/// Refuses requests that a page of another site has sent.
+///
+/// A browser names the page's site in `Origin`; it must be this one. Without credentials nothing else tells a
+/// page from a device, and a name under somebody else's control can point at a local address (DNS rebinding):
+/// then `Host` must be an address or `localhost`.
+pub(crate) fn check(headers: &HeaderMap) -> Result<(), Problem> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let authority =
+            origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, site)| site);
+        if authority.is_none() || authority != host {
+            return Err(Problem::forbidden("a page of another site sent this"));
+        }
+    }
+    let has_credentials = headers.contains_key(header::AUTHORIZATION);
+    match host {
+        Some(host) if !has_credentials && !is_local_name(host) => Err(Problem::forbidden(
+            "without credentials, name the gateway by its address or as localhost",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a Host is an address or `localhost`, with or without a port.
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// W07: cross-site requests and rebound names are refused.
+    #[test]
+    fn fault_w07_foreign_pages_are_refused() {
+        #[rustfmt::skip]
+        let cases = [
+            // Host              Origin                          Authorization   allowed
+            ("127.0.0.1:8080",   "",                             "",             true),
+            ("localhost:8080",   "",                             "",             true),
+            ("[::1]:8080",       "",                             "",             true),
+            ("evil.example",     "",                             "",             false),
+            ("gateway.plant",    "",                             "Basic YTpi",   true),
+            ("127.0.0.1:8080",   "http://127.0.0.1:8080",        "",             true),
+            ("127.0.0.1:8080",   "http://evil.example",          "",             false),
+            ("127.0.0.1:8080",   "http://evil.example",          "Basic YTpi",   false),
+            ("127.0.0.1:8080",   "null",                         "",             false),
+            ("",                 "",                             "",             true),
+        ];
+        for (host, origin, authorization, allowed) in cases {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                (header::HOST, host),
+                (header::ORIGIN, origin),
+                (header::AUTHORIZATION, authorization),
+            ] {
+                if !value.is_empty() {
+                    headers.insert(name, value.parse().unwrap());
+                }
+            }
+            assert_eq!(check(&headers).is_ok(), allowed, "{host} {origin} {authorization}");
+        }
+    }
+}
