@@ -17,18 +17,18 @@ const LATEST_SHOWN: usize = 4;
 pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<String> {
     let mut lines = vec![title(snapshot), String::new()];
     lines
-        .push(format!("{:8} {:15} {:>8} {:>9}  last value", "devices", "", "a second", "readings"));
+        .push(format!("{:7} {:14} {:>8} {:>9}  last value", "devices", "", "a second", "readings"));
     lines.extend(snapshot.devices.iter().map(device));
     lines.push("   │".into());
     lines.push(gateway(&snapshot.gateway));
-    lines.push(format!("{:8} {}/v1/topics  {}/metrics", "", snapshot.http, snapshot.http));
+    lines.push(format!("{:7} {}/v1/topics  {}/metrics", "", snapshot.http, snapshot.http));
     lines.push("   │".into());
     lines.push(cloud(&snapshot.cloud));
     lines.push(saving(&snapshot.cloud));
     let shown = snapshot.latest.iter().rev().take(LATEST_SHOWN).map(decoded);
     lines.extend(shown.chain(std::iter::repeat_n(String::new(), LATEST_SHOWN)).take(LATEST_SHOWN));
     lines.push(String::new());
-    lines.push(format!("{:8} {}", "command", command(snapshot.ordered.as_ref())));
+    lines.push(format!("{:7} {}", "command", command(snapshot.ordered.as_ref())));
     for line in &mut lines {
         cut(line, width);
     }
@@ -71,7 +71,7 @@ fn title(snapshot: &Snapshot) -> String {
 fn device(row: &DeviceRow) -> String {
     let DeviceRow { protocol, devices, handed_over, rate, failures, last: (topic, value) } = row;
     let mut line = format!(
-        "{protocol:8} {devices:15} {rate:>8.1} {:>9}  {value:9} {topic}",
+        "{protocol:7} {devices:14} {rate:>8.1} {:>9}  {value:10} {topic}",
         grouped(*handed_over)
     );
     if *failures > 0 {
@@ -83,7 +83,7 @@ fn device(row: &DeviceRow) -> String {
 fn gateway(row: &GatewayRow) -> String {
     let GatewayRow { received, delivered, queued, others, commits, sync, trouble } = row;
     let mut line = format!(
-        "{:8} {} received = {} delivered + {} queued",
+        "{:7} {} received = {} delivered + {} queued",
         "gateway",
         grouped(*received),
         grouped(*delivered),
@@ -102,7 +102,7 @@ fn gateway(row: &GatewayRow) -> String {
 fn cloud(row: &CloudRow) -> String {
     let CloudRow { received, batches, duplicates, holes, .. } = row;
     let mut line =
-        format!("{:8} {} readings in {} batches", "cloud", grouped(*received), grouped(*batches));
+        format!("{:7} {} readings in {} batches", "cloud", grouped(*received), grouped(*batches));
     if *duplicates > 0 {
         line.push_str(&format!(", {} came twice", grouped(*duplicates)));
     }
@@ -114,7 +114,7 @@ fn cloud(row: &CloudRow) -> String {
 
 fn saving(row: &CloudRow) -> String {
     format!(
-        "{:8} {} bytes, {:.1} a reading; as JSON messages {:.1} times as much",
+        "{:7} {} bytes, {:.1} a reading; as JSON messages {:.1} times as much",
         "",
         grouped(row.wire_bytes),
         row.bytes_per_reading(),
@@ -130,7 +130,7 @@ fn decoded(reading: &DecodedReading) -> String {
     let time = String::from_utf8_lossy(&time);
     // The date would only make the line long.
     let time = time.split_once('T').map_or(&*time, |(_, time)| time);
-    format!("{:8} {stream:27} #{:<6} {time}  {} {unit}", "", reading.number, reading.value)
+    format!("{:7} {stream:27} #{:<6} {time}  {} {unit}", "", reading.number, reading.value)
         .trim_end()
         .to_owned()
 }
@@ -237,22 +237,22 @@ mod tests {
         let expected = "\
 Tidegate demo, 12 s, first reading in the cloud after 231 ms. Ctrl-C ends it
 
-devices                  a second  readings  last value
-OPC UA   3 presses           10.0     1,234  71.20 Cel hall1/press-1/temperature
-CoAP     2 room sensors      10.0     1,234  71.20 Cel hall1/boiler/temperature
+devices                a second  readings  last value
+OPC UA  3 presses          10.0     1,234  71.20 Cel  hall1/press-1/temperature
+CoAP    2 room sensors     10.0     1,234  71.20 Cel  hall1/boiler/temperature
    │
-gateway  2,468 received = 2,400 delivered + 68 queued, 600 syncs of 350 µs
-         http://127.0.0.1:8080/v1/topics  http://127.0.0.1:8080/metrics
+gateway 2,468 received = 2,400 delivered + 68 queued, 600 syncs of 350 µs
+        http://127.0.0.1:8080/v1/topics  http://127.0.0.1:8080/metrics
    │
-cloud    2,410 readings in 60 batches
-         24,100 bytes, 10.0 a reading; as JSON messages 12.0 times as much
-         hall1/boiler/temperature    #2      12:00:00.123Z  71.2 Cel
-         hall1/boiler/temperature    #1      12:00:00.123Z  71.2 Cel
+cloud   2,410 readings in 60 batches
+        24,100 bytes, 10.0 a reading; as JSON messages 12.0 times as much
+        hall1/boiler/temperature    #2      12:00:00.123Z  71.2 Cel
+        hall1/boiler/temperature    #1      12:00:00.123Z  71.2 Cel
 
 
 
-command  hall1/press-1/setpoint = 66.5, confirmed in 14 ms, the node holds 66.5";
-        assert_eq!(lines(&snapshot(), 80).join("\n"), expected);
+command hall1/press-1/setpoint = 66.5, confirmed in 14 ms, the node holds 66.5";
+        assert_eq!(lines(&snapshot(), 79).join("\n"), expected);
     }
 
     #[test]

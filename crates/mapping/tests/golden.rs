@@ -111,10 +111,14 @@ fn outcome(set: &MappingSet, sample: &Document, used: &mut BTreeSet<u32>) -> Val
     };
     let nothing = Value::string("no entry");
     if let Some(topic) = field("command") {
-        let Some(target) = set.command_target(&Topic::new(topic).expect("a topic")) else { return nothing };
+        let Some(target) = set.command_target(&Topic::new(topic).expect("a topic")) else {
+            return nothing;
+        };
         let Address::OpcUa(address) = target.entry.address() else { panic!("a node") };
         used.insert(target.entry.index());
-        return Value::string(&address.node.fill(&target.captures).expect("all captures").to_string());
+        return Value::string(
+            &address.node.fill(&target.captures).expect("all captures").to_string(),
+        );
     }
     if let Some(topic) = field("mqtt") {
         let Some((entry, captures)) = set.match_mqtt(&Topic::new(topic).expect("a topic")) else {
