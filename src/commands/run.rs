@@ -3,7 +3,7 @@
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use super::{ConfigArguments, EX_CONFIG, EX_IOERR, EX_UNAVAILABLE};
@@ -41,6 +41,9 @@ pub(super) fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
+        // Before anybody hears that we are ready: who does may ask us to stop at once.
+        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let gateway = match Gateway::start(config, mapping, ConfigSource::File(path.clone())).await
         {
             Ok(gateway) => gateway,
@@ -52,13 +55,15 @@ pub(super) fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
         };
         service::ready();
         info!("Ready");
-        serve(gateway).await
+        serve(gateway, interrupt, terminate).await
     })
 }
 
-async fn serve(gateway: Gateway) -> anyhow::Result<ExitCode> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+async fn serve(
+    gateway: Gateway,
+    mut interrupt: Signal,
+    mut terminate: Signal,
+) -> anyhow::Result<ExitCode> {
     let failed = tokio::select! {
         biased;
         () = gateway.storage_failed() => true,
