@@ -7,7 +7,7 @@ use tidegate_adapter_api::{
     Delivery, IntakeSink, LastMessage, Outcome, PointId, ReadingBatch, Receipt, Refusal,
 };
 use tidegate_broker::{
-    Source,
+    DueWill, Source,
     access::{Rights, command_target},
 };
 use tidegate_mapping::{Applied, Inlet, MappingSet};
@@ -106,29 +106,64 @@ impl Ingest {
         source: Source,
         completion: impl FnOnce() -> Completion,
     ) -> Result<Published, Refusal> {
+        let (messages, command) = self.prepare(message).map_err(|refusal| self.counted(refusal))?;
+        let published = self
+            .shared
+            .broker
+            .publish(messages, source, completion)
+            .map_err(|refusal| self.counted(refuse(refusal)))?;
+        self.hand_on(command);
+        Ok(published)
+    }
+
+    /// Publishes wills whose time has come, checked against the rights that their principals have now.
+    pub fn publish_wills(&self, wills: Vec<DueWill>) {
+        for will in wills {
+            let message = will.message();
+            let rights =
+                self.shared.broker.core().rules().rights(&will.principal, Some(&will.client_id));
+            let prepared = if rights.may_publish(&message.topic) {
+                self.prepare(message)
+            } else {
+                Err(Refusal::NotAuthorized)
+            };
+            match prepared {
+                Ok((messages, command)) => match self.shared.broker.publish_will(will, messages) {
+                    Ok(()) => self.hand_on(command),
+                    Err(refusal) => drop(self.counted(refuse(refusal))),
+                },
+                Err(refusal) => {
+                    self.shared.broker.drop_will(&will);
+                    self.counted(refusal);
+                }
+            }
+        }
+    }
+
+    /// Returns a message with what mappings make of it, and the command it is.
+    fn prepare(&self, message: Message) -> Result<(Vec<Message>, Option<CommandOrder>), Refusal> {
         let command = match command_target(&message.topic) {
             Some(_) if message.retain => {
                 let reason =
                     "a command cannot be retained: it would be carried out again and again";
-                return Err(self.counted(Refusal::Invalid { reason: reason.into() }));
+                return Err(Refusal::Invalid { reason: reason.into() });
             }
             Some(target) => Some(command_order(target, &message, &self.rights(&message.publisher))),
             None => None,
         };
         let mut messages = self.derive(&message);
         messages.insert(0, message);
-        let published = self
-            .shared
-            .broker
-            .publish(messages, source, completion)
-            .map_err(|refusal| self.counted(refuse(refusal)))?;
+        Ok((messages, command))
+    }
+
+    /// Hands a command on that has been published.
+    fn hand_on(&self, command: Option<CommandOrder>) {
         if let Some(order) = command {
             let result = order.target().join(&format!("{}/result", order.suffix()));
             if !self.shared.commands.try_send(order) {
                 self.tell_busy(result.ok());
             }
         }
-        Ok(published)
     }
 
     /// Says that a command was not taken because too many wait.

@@ -91,6 +91,16 @@ pub struct Addresses {
     pub http: Vec<SocketAddr>,
 }
 
+impl Addresses {
+    fn of(mqtt: Option<&MqttListener>, adapters: &Adapters) -> Self {
+        Self {
+            mqtt: mqtt.map(MqttListener::local_addresses).unwrap_or_default(),
+            coap: adapters.coap_addresses(),
+            http: adapters.http_addresses(),
+        }
+    }
+}
+
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
@@ -149,11 +159,7 @@ impl Gateway {
             mapping_generation: Mutex::new(mapping.read().generation()),
             not_ready: Mutex::new(None),
         });
-        let addresses = Addresses {
-            mqtt: mqtt.as_ref().map(MqttListener::local_addresses).unwrap_or_default(),
-            coap: prepared.coap_addresses(),
-            http: prepared.http_addresses(),
-        };
+        let addresses = Addresses::of(mqtt.as_ref(), &prepared);
 
         let mut middle = Stage::new("commands");
         let history = Arc::new(journal.history);
@@ -169,21 +175,26 @@ impl Gateway {
         middle.spawn(commander.run(middle.stop_token()));
 
         let points = prepared.take_point_senders();
-        let control = bind_control(&config)?;
-        let health = HealthSource::new(Arc::clone(&status) as _);
-        let around = adapters::Surroundings { ingest, topics, passwords, health, conditions };
-        let edges = start_edges(prepared, &around, mqtt, control, &status);
+        let around = adapters::Surroundings {
+            ingest: ingest.clone(),
+            topics,
+            passwords,
+            health,
+            conditions,
+        };
+        let edges = start_edges(prepared, &around, mqtt, bind_control(&config)?, &status);
 
-        let store_is_alive = Box::new(journal.store.is_alive());
         let keeper = housekeeping::Keeper {
             broker,
+            ingest,
             history,
             mapping,
             points,
             source,
             status: Arc::clone(&status),
             uplinks: uplinks.handles,
-            store_is_alive,
+            journal_bytes_max: config.store.max_bytes.get(),
+            store_is_alive: Box::new(journal.store.is_alive()),
         };
         middle.spawn(keeper.run(middle.stop_token()));
         announce(&config, &addresses);

@@ -143,6 +143,9 @@ impl Status {
             "received": counters.received,
             "delivered": counters.delivered,
             "expired": counters.expired,
+            "wills-dropped": counters.wills_dropped,
+            "carried-forward": counters.carried_records,
+            "carried-forward-bytes": counters.carried_bytes,
             "dropped": {
                 "queue-full": counters.dropped_queue_full,
                 "reader-full": counters.dropped_local_full,
@@ -283,6 +286,9 @@ impl Health for Status {
             ("received", "tidegate_messages_received_total"),
             ("delivered", "tidegate_messages_delivered_total"),
             ("expired", "tidegate_messages_expired_total"),
+            ("wills-dropped", "tidegate_wills_dropped_total"),
+            ("carried-forward", "tidegate_carried_forward_total"),
+            ("carried-forward-bytes", "tidegate_carried_forward_bytes_total"),
         ] {
             counter(&mut text, name, &broker[key]);
         }

@@ -7,9 +7,9 @@ use std::sync::{
 
 use parking_lot::{Mutex, MutexGuard};
 use tidegate_adapter_api::{Outcome, Receipt, ReceiptSender, Refusal};
-use tidegate_broker::{Admission, Broker, ConnectionId, DueWill, RouteRefusal, Source, Tick};
+use tidegate_broker::{Admission, Broker, Carried, ConnectionId, DueWill, RouteRefusal, Source};
 use tidegate_model::Message;
-use tidegate_store::Transaction;
+use tidegate_store::{Seq, Transaction};
 
 use crate::{
     clock::Clock,
@@ -122,31 +122,56 @@ impl BrokerHandle {
         }
     }
 
-    /// Publishes the wills of a tick, checked against the rights that their publishers have now.
+    /// Publishes a will with what was made of it, and ends it in the same transaction.
     ///
-    /// `core` is the lock under which the tick was made: its transaction comes before any later decision.
-    pub fn publish_wills(&self, core: MutexGuard<'_, Broker>, tick: Tick) {
-        self.submit(&core, tick.transaction, Completion::None);
-        let allowed: Vec<Message> = tick
-            .wills
-            .into_iter()
-            .filter(|DueWill { principal, client_id, message }| {
-                core.rules().rights(principal, Some(client_id)).may_publish(&message.topic)
-            })
-            .map(|will| will.message)
-            .collect();
-        drop(core);
-        for message in allowed {
-            // A will that finds no room is refused like any message; nobody waits for it.
-            let _ = self.publish(vec![message], Source::Gateway, || Completion::None);
+    /// One that finds no room is tried again later; one that is refused for good ends, counted.
+    ///
+    /// # Errors
+    ///
+    /// [`RouteRefusal`] if the will was not published now.
+    pub fn publish_will(&self, will: DueWill, messages: Vec<Message>) -> Result<(), RouteRefusal> {
+        let admission = self.admission();
+        let mut core = self.core();
+        match core.route_will(&will, messages, admission) {
+            Ok(routing) => {
+                self.submit(&core, routing.transaction, Completion::None);
+                Ok(())
+            }
+            Err(refusal) => {
+                let dropped = match refusal {
+                    RouteRefusal::StorageFull => core.postpone_will(will),
+                    _ => Some(will),
+                };
+                let transaction = dropped.map(|will| core.drop_will(&will));
+                self.submit(&core, transaction, Completion::None);
+                Err(refusal)
+            }
         }
     }
 
-    /// Lets sessions expire and publishes wills whose time has come.
-    pub fn tick(&self) {
+    /// Ends a will that may not be published any more; it is counted.
+    pub fn drop_will(&self, will: &DueWill) {
+        let mut core = self.core();
+        let transaction = core.drop_will(will);
+        self.submit(&core, Some(transaction), Completion::None);
+    }
+
+    /// Lets sessions expire, and returns the wills whose time has come.
+    pub fn tick(&self) -> Vec<DueWill> {
         let mut core = self.core();
         let tick = core.tick(self.clock().steady());
-        self.publish_wills(core, tick);
+        self.submit(&core, tick.transaction, Completion::None);
+        tick.wills
+    }
+
+    /// Carries forward what sessions need from before `horizon`, about `bytes_max` of it.
+    pub fn carry(&self, horizon: Seq, bytes_max: usize) -> Carried {
+        let mut core = self.core();
+        let mut carried = core.carry(horizon, bytes_max);
+        for transaction in carried.transactions.drain(..) {
+            self.submit(&core, Some(transaction), Completion::None);
+        }
+        carried
     }
 
     /// Returns whether the journal takes what must be durable.
@@ -169,6 +194,9 @@ pub fn refuse(refusal: RouteRefusal) -> Refusal {
         RouteRefusal::StorageFull => Refusal::StorageFull,
         RouteRefusal::RetainedQuota => {
             Refusal::Invalid { reason: "the quota of retained messages is used up".into() }
+        }
+        RouteRefusal::Superseded => {
+            Refusal::Invalid { reason: "the session belongs to another connection now".into() }
         }
         RouteRefusal::TooLarge => Refusal::TooLarge { limit: tidegate_store::BODY_BYTES_MAX },
     }

@@ -360,8 +360,9 @@ fn packet() -> impl Parser<ByteSize> {
     read::byte_size_within(ByteSize::bytes(128)..=ByteSize::mib(256))
 }
 
+/// Retained messages and subscriptions are stored under their topics, and a key has 8 KiB at most.
 fn topic() -> impl Parser<ByteSize> {
-    read::byte_size_within(ByteSize::bytes(1)..=ByteSize::bytes(65_535))
+    read::byte_size_within(ByteSize::bytes(1)..=ByteSize::kib(7))
 }
 
 fn head() -> impl Parser<ByteSize> {

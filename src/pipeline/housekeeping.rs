@@ -16,13 +16,14 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     broker::BrokerHandle,
     commander::History,
     config::{self, Style},
     control::Answerer,
+    ingest::Ingest,
     service,
     status::Status,
     store::Completion,
@@ -33,6 +34,10 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// How often mapping files are looked at, in ticks.
 const RELOAD_TICKS: u64 = 2;
+/// Sessions' records are carried forward when the journal is larger than this part of its limit.
+const CARRY_PART: u64 = 4;
+/// About so much is carried forward at once, under the lock of the core.
+const CARRY_BYTES: usize = 2 << 20;
 /// A sync that takes longer than this is no proof of life.
 const SYNC_MAX: Duration = Duration::from_secs(120);
 
@@ -53,12 +58,15 @@ pub enum Source {
 /// Keeps the house.
 pub(super) struct Keeper {
     pub(super) broker: BrokerHandle,
+    pub(super) ingest: Ingest,
     pub(super) history: Arc<History>,
     pub(super) mapping: Arc<RwLock<Arc<MappingSet>>>,
     pub(super) points: PointSenders,
     pub(super) source: Source,
     pub(super) status: Arc<Status>,
     pub(super) uplinks: Vec<UplinkHandle>,
+    /// The limit of the journal.
+    pub(super) journal_bytes_max: u64,
     pub(super) store_is_alive: Box<dyn Fn(Duration) -> bool + Send + Sync>,
 }
 
@@ -69,14 +77,20 @@ impl Keeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.stamps();
         let mut count = 0_u64;
+        let mut pressure = self.broker.store().pressure();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
+                // The sender lives as long as the store. It tells at most ten times a second.
+                Ok(()) = pressure.changed() => {
+                    self.release();
+                    continue;
+                }
             }
             count += 1;
-            self.broker.tick();
+            self.ingest.publish_wills(self.broker.tick());
             if let Some(forgotten) = self.history.take_forgotten(self.broker.clock().wall()) {
                 self.broker.store().submit(forgotten, Completion::None);
             }
@@ -96,18 +110,32 @@ impl Keeper {
 
     /// Gives segments back that nobody needs any more.
     fn release(&self) {
-        let (sessions, last) = {
-            let core = self.broker.core();
-            (core.first_needed(), core.last_seq())
-        };
+        let last = self.broker.core().last_seq();
         // An uplink for which nothing waits needs nothing of what has been appended so far.
         let uplinks = self.uplinks.iter().map(|uplink| {
             let snapshot = uplink.snapshot();
             if snapshot.ledger.queued == 0 { last.next() } else { snapshot.cursor.seq.next() }
         });
-        let floor = uplinks.chain(sessions).min().unwrap_or(last.next());
+        let uplinks = uplinks.min().unwrap_or(last.next());
+        self.carry(uplinks);
+        let sessions = self.broker.core().first_needed();
+        let floor = sessions.map_or(uplinks, |sessions| sessions.min(uplinks));
         if floor > Seq::FIRST {
             self.broker.store().release(floor);
+        }
+    }
+
+    /// Carries forward what sessions need of old segments, if nothing else needs them and the journal is large.
+    fn carry(&self, needed_by_uplinks: Seq) {
+        let store = self.broker.store();
+        let catalog = store.catalog();
+        let pressure = store.pressure().borrow().bytes;
+        let allowed = catalog.bytes().saturating_sub(pressure);
+        let horizon = catalog.horizon(allowed.min(self.journal_bytes_max / CARRY_PART));
+        let carried = self.broker.carry(horizon.min(needed_by_uplinks), CARRY_BYTES);
+        if carried.records > 0 {
+            let (records, bytes) = (carried.records, carried.bytes);
+            debug!(records, bytes, "Records of sessions carried forward");
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     commander::History,
     config::Config,
-    store::{self, DataDirectory, Store},
+    store::{self, Completion, DataDirectory, Store},
 };
 
 /// Records read at once while sessions are restored.
@@ -81,7 +81,9 @@ fn restore(
             }
         }
     }
-    core.end_restore();
+    if let Some(transaction) = core.end_restore() {
+        store.handle().submit(transaction, Completion::None);
+    }
     Ok(())
 }
 
@@ -106,6 +108,7 @@ fn limits(config: &Config) -> BrokerLimits {
         queue_bytes: bytes(limits.session_queue_bytes),
         filters_per_session: limits.max_filters_per_session,
         retained_messages: limits.retained_count,
+        retained_per_principal: limits.retained_per_principal,
         retained_bytes: bytes(limits.retained_bytes),
         receive_maximum: limits.receive_maximum,
         ..BrokerLimits::default()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidegate_model::{ClientId, Message, Principal, Qos, Timestamp};
+use tidegate_model::{ClientId, Principal, Timestamp};
 use tidegate_store::Transaction;
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     persist,
     route::Subscriber,
     session::{Attachment, ConnectionId, Expiry, Link, Session, SessionKey, Wake, Will},
+    wills::DueWill,
 };
 
 /// What a client asks for when it connects.
@@ -88,26 +89,6 @@ pub struct Tick {
     pub transaction: Option<Transaction>,
 }
 
-/// A will to be published, and whose it is.
-#[derive(Clone, Debug)]
-pub struct DueWill {
-    /// Who left it.
-    pub principal: Principal,
-    /// Under which name; rights may depend on it.
-    pub client_id: ClientId,
-    /// What is published.
-    pub message: Message,
-}
-
-/// A will that waits for its delay.
-#[derive(Clone, Debug)]
-pub(crate) struct PendingWill {
-    pub(crate) due: Timestamp,
-    pub(crate) principal: Principal,
-    pub(crate) client_id: ClientId,
-    pub(crate) will: Will,
-}
-
 impl Broker {
     /// Gives a connection its session: a new one, or the one it had.
     ///
@@ -138,9 +119,9 @@ impl Broker {
         if let Some(key) = existing {
             wills.extend(self.unlink(key, now, &mut transaction));
         }
-        self.wills.retain(|will| (&will.principal, &will.client_id) != (&name.0, &name.1));
         let present =
             existing.filter(|key| !request.clean_start && !self.sessions[key.0].is_expired(now));
+        wills.extend(self.settle_wills(&name, present.is_some(), now, &mut transaction));
         if let Some(key) = existing.filter(|_| present.is_none()) {
             self.forget(key, &mut transaction);
         }
@@ -209,15 +190,10 @@ impl Broker {
         session.expiry = expiry;
         session.disconnected_at = None;
         session.resend = session.inflight.len();
-        session.will = request.will;
         if session.taker.is_some() {
             persist::put_session(transaction, session);
         }
-        if let Some(will) = &session.will
-            && (will.message.qos > Qos::AtMostOnce || will.message.retain)
-        {
-            persist::put_will(transaction, &session.principal, &session.client_id, will);
-        }
+        Self::set_will(&mut self.next_will, session, request.will, transaction);
         expiry
     }
 
@@ -243,8 +219,10 @@ impl Broker {
             if expiry == Some(Expiry::AtDisconnect) {
                 session.expiry = Expiry::AtDisconnect;
             }
-            if session.will.take().is_some() {
-                persist::delete_will(&mut transaction, &session.principal, &session.client_id);
+            if let Some((number, will)) = session.will.take()
+                && will.is_stored()
+            {
+                persist::delete_will(&mut transaction, number);
             }
         }
         let cap = self.limits.session_expiry;
@@ -252,7 +230,8 @@ impl Broker {
         if let Expiry::After(after) = session.expiry {
             session.expiry = Expiry::After(after.min(cap));
         }
-        let wills = self.unlink(attachment.session, now, &mut transaction);
+        let wills: Vec<DueWill> =
+            self.unlink(attachment.session, now, &mut transaction).into_iter().collect();
         if self.sessions[attachment.session.0].expiry == Expiry::AtDisconnect {
             self.forget(attachment.session, &mut transaction);
         }
@@ -265,38 +244,15 @@ impl Broker {
         key: SessionKey,
         now: Timestamp,
         transaction: &mut Transaction,
-    ) -> Vec<DueWill> {
+    ) -> Option<DueWill> {
         let session = &mut self.sessions[key.0];
-        let Some(link) = session.link.take() else {
-            return Vec::new();
-        };
+        let link = session.link.take()?;
         link.wake.wake();
         session.disconnected_at = Some(now);
         if session.taker.is_some() {
             persist::put_session(transaction, session);
         }
-        let Some(will) = session.will.take() else {
-            return Vec::new();
-        };
-        let delay = match session.expiry {
-            Expiry::AtDisconnect => std::time::Duration::ZERO,
-            Expiry::After(after) => will.delay.min(after),
-        };
-        if delay.is_zero() {
-            persist::delete_will(transaction, &session.principal, &session.client_id);
-            return vec![DueWill {
-                principal: session.principal.clone(),
-                client_id: session.client_id.clone(),
-                message: will.into_message(now),
-            }];
-        }
-        self.wills.push(PendingWill {
-            due: now.saturating_add(delay),
-            principal: session.principal.clone(),
-            client_id: session.client_id.clone(),
-            will,
-        });
-        Vec::new()
+        self.end_will(key.0, now)
     }
 
     /// Ends a session for good.
@@ -329,22 +285,8 @@ impl Broker {
             }
             self.forget(key, &mut transaction);
         }
-        let (due, later) =
-            std::mem::take(&mut self.wills).into_iter().partition(|will| will.due <= now);
-        self.wills = later;
-        let due: Vec<PendingWill> = due;
-        for will in &due {
-            persist::delete_will(&mut transaction, &will.principal, &will.client_id);
-        }
         Tick {
-            wills: due
-                .into_iter()
-                .map(|pending| DueWill {
-                    principal: pending.principal,
-                    client_id: pending.client_id,
-                    message: pending.will.into_message(now),
-                })
-                .collect(),
+            wills: self.due_wills(now),
             transaction: (!transaction.is_empty()).then_some(transaction),
         }
     }

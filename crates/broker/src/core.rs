@@ -14,13 +14,15 @@ use tidegate_store::{Seq, TakerId, Transaction};
 
 use crate::{
     access::AccessRules,
+    carry::TornCarry,
     delivery::Routed,
     last_values::LastValues,
     persist,
-    retained::Retained,
+    retained::{Retained, RetainedLimits},
     route::{LocalSubscriber, Subscriber, Target},
     session::{Attachment, Session, SessionKey, SubscriptionOptions},
     tree::SubscriptionTree,
+    wills::PendingWill,
 };
 
 /// What the core may grow to; the defaults are those of `docs/fault-catalogue.md`, section 2.
@@ -40,6 +42,8 @@ pub struct BrokerLimits {
     pub filters_per_session: usize,
     /// Most retained messages.
     pub retained_messages: usize,
+    /// Most retained messages of one principal.
+    pub retained_per_principal: usize,
     /// Most bytes of retained messages.
     pub retained_bytes: usize,
     /// Most messages in flight to one client, whatever it allows.
@@ -60,6 +64,7 @@ impl Default for BrokerLimits {
             queue_bytes: 16 << 20,
             filters_per_session: 1_000,
             retained_messages: 100_000,
+            retained_per_principal: 10_000,
             retained_bytes: 64 << 20,
             receive_maximum: 64,
             last_values: 10_000,
@@ -83,6 +88,12 @@ pub struct BrokerCounters {
     pub expired: u64,
     /// Deliveries withheld because the rights of the session do not cover the topic.
     pub denied: u64,
+    /// Wills that were not published: their principals had lost the right, or there was no room for them.
+    pub wills_dropped: u64,
+    /// Records that were appended anew so that old segments could go.
+    pub carried_records: u64,
+    /// The size of their bodies.
+    pub carried_bytes: u64,
     /// Messages of quality of service 0 that no uplink took because storage was full or slow.
     pub not_admitted: u64,
 }
@@ -145,18 +156,25 @@ pub struct Broker {
     /// How many records each taker has been given.
     pub(crate) ordinals: HashMap<TakerId, u64>,
     pub(crate) next_taker: u32,
-    pub(crate) wills: Vec<crate::connect::PendingWill>,
+    pub(crate) wills: Vec<PendingWill>,
+    pub(crate) next_will: u64,
     pub(crate) counters: BrokerCounters,
     pub(crate) scratch: Vec<Target>,
     /// What sessions got back so far, to be shared by those that wait for the same; empty after the start.
     pub(crate) restored: HashMap<Seq, Arc<Routed>>,
+    /// Copies that recovery found and that do not count.
+    pub(crate) torn_carry: Option<TornCarry>,
 }
 
 impl Broker {
     /// Makes an empty core.
     pub fn new(limits: BrokerLimits, rules: AccessRules) -> Self {
         Self {
-            retained: Retained::new(limits.retained_messages, limits.retained_bytes),
+            retained: Retained::new(RetainedLimits {
+                count: limits.retained_messages,
+                count_per_principal: limits.retained_per_principal,
+                bytes: limits.retained_bytes,
+            }),
             last_values: LastValues::new(limits.last_values, limits.last_value_bytes),
             limits,
             rules,
@@ -170,9 +188,11 @@ impl Broker {
             ordinals: HashMap::new(),
             next_taker: 1,
             wills: Vec::new(),
+            next_will: 1,
             counters: BrokerCounters::default(),
             scratch: Vec::new(),
             restored: HashMap::new(),
+            torn_carry: None,
         }
     }
 

@@ -261,11 +261,10 @@ impl Broker {
         packet_id: u16,
         transaction: &mut Transaction,
     ) {
-        if let Some(session) = self.sessions.get_mut(key.0) {
-            session.inbound_exactly_once.insert(packet_id);
-            if let Some(taker) = session.taker {
-                persist::put_inbound(transaction, taker, packet_id);
-            }
+        let session = &mut self.sessions[key.0];
+        session.inbound_exactly_once.insert(packet_id);
+        if let Some(taker) = session.taker {
+            persist::put_inbound(transaction, taker, packet_id);
         }
     }
 }

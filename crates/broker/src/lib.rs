@@ -5,6 +5,7 @@
 
 pub mod access;
 
+mod carry;
 mod connect;
 mod core;
 mod deliver;
@@ -20,10 +21,10 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod wills;
 
-pub use self::connect::{
-    ConnectOutcome, ConnectRefusal, ConnectRequest, Disconnect, DueWill, Tick,
-};
+pub use self::carry::Carried;
+pub use self::connect::{ConnectOutcome, ConnectRefusal, ConnectRequest, Disconnect, Tick};
 pub use self::core::{
     Broker, BrokerCounters, BrokerLimits, BrokerSummary, Superseded, UplinkRoute,
 };
@@ -37,3 +38,4 @@ pub use self::session::{
 };
 pub use self::subscribe::SubscribeResult;
 pub use self::tree::SubscriptionTree;
+pub use self::wills::DueWill;

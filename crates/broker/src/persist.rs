@@ -15,6 +15,7 @@ use tidegate_store::{
 use crate::session::{Expiry, Progress, RetainHandling, Session, Stage, SubscriptionOptions, Will};
 
 pub(crate) const NEXT_TAKER: &[u8] = b"bn";
+pub(crate) const CARRY: u8 = b'c';
 pub(crate) const SESSION: u8 = b's';
 pub(crate) const SUBSCRIPTION: u8 = b'f';
 pub(crate) const INBOUND: u8 = b'q';
@@ -34,14 +35,8 @@ fn taker_key(kind: u8, taker: TakerId, rest: &[u8]) -> Vec<u8> {
     key
 }
 
-fn names_key(kind: u8, principal: &Principal, client_id: &ClientId) -> Vec<u8> {
-    let mut key = vec![b'b', kind];
-    let length =
-        u16::try_from(principal.as_str().len()).expect("a principal has at most 256 bytes");
-    key.extend_from_slice(&length.to_be_bytes());
-    key.extend_from_slice(principal.as_str().as_bytes());
-    key.extend_from_slice(client_id.as_str().as_bytes());
-    key
+fn will_key(number: u64) -> Vec<u8> {
+    [&[b'b', WILL][..], &number.to_be_bytes()].concat()
 }
 
 /// Splits a key of this module into its kind and the rest.
@@ -68,10 +63,7 @@ pub(crate) fn put_session(transaction: &mut Transaction, session: &Session) {
     value.extend_from_slice(&expiry.to_be_bytes());
     let since = session.disconnected_at.map_or(i64::MIN, Timestamp::as_unix_micros);
     value.extend_from_slice(&since.to_be_bytes());
-    let length =
-        u16::try_from(session.principal.as_str().len()).expect("a principal has at most 256 bytes");
-    value.extend_from_slice(&length.to_be_bytes());
-    value.extend_from_slice(session.principal.as_str().as_bytes());
+    put_text(&mut value, session.principal.as_str());
     value.extend_from_slice(session.client_id.as_str().as_bytes());
     transaction.put(&taker_key(SESSION, taker, b""), &value).expect(FITS);
 }
@@ -87,11 +79,10 @@ pub(crate) struct StoredSession {
 pub(crate) fn read_session(value: &[u8]) -> Option<StoredSession> {
     let (expiry, rest) = value.split_first_chunk::<8>()?;
     let (since, rest) = rest.split_first_chunk::<8>()?;
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    let (principal, client_id) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    let (principal, client_id) = split_text(rest)?;
     let since = i64::from_be_bytes(*since);
     Some(StoredSession {
-        principal: Principal::new(std::str::from_utf8(principal).ok()?).ok()?,
+        principal: Principal::new(principal).ok()?,
         client_id: ClientId::new(std::str::from_utf8(client_id).ok()?).ok()?,
         expiry: match u64::from_be_bytes(*expiry) {
             0 => Expiry::AtDisconnect,
@@ -226,6 +217,7 @@ pub(crate) fn read_progress(value: &[u8]) -> Option<(Position, Vec<u64>)> {
 
 pub(crate) fn put_will(
     transaction: &mut Transaction,
+    number: u64,
     principal: &Principal,
     client_id: &ClientId,
     will: &Will,
@@ -233,33 +225,53 @@ pub(crate) fn put_will(
     let mut value = will.delay.as_secs().to_be_bytes().to_vec();
     let expiry = will.expiry.map_or(u64::MAX, |expiry| expiry.as_secs());
     value.extend_from_slice(&expiry.to_be_bytes());
+    put_text(&mut value, principal.as_str());
+    put_text(&mut value, client_id.as_str());
     record::encode_message(&will.message, &mut value).expect(FITS);
-    transaction.put(&names_key(WILL, principal, client_id), &value).expect(FITS);
+    transaction.put(&will_key(number), &value).expect(FITS);
 }
 
-pub(crate) fn read_will(rest: &[u8], value: &[u8]) -> Option<(Principal, ClientId, Will)> {
-    let (length, names) = rest.split_first_chunk::<2>()?;
-    let (principal, client_id) = names.split_at_checked(u16::from_be_bytes(*length).into())?;
-    let (delay, rest) = value.split_first_chunk::<8>()?;
-    let (expiry, message) = rest.split_first_chunk::<8>()?;
+/// What [`put_will`] stores.
+pub(crate) struct StoredWill {
+    pub(crate) number: u64,
+    pub(crate) principal: Principal,
+    pub(crate) client_id: ClientId,
+    pub(crate) will: Will,
+}
+
+pub(crate) fn read_will(rest: &[u8], value: &[u8]) -> Option<StoredWill> {
+    let (delay, value) = value.split_first_chunk::<8>()?;
+    let (expiry, value) = value.split_first_chunk::<8>()?;
+    let (principal, value) = split_text(value)?;
+    let (client_id, message) = split_text(value)?;
     let expiry = u64::from_be_bytes(*expiry);
-    Some((
-        Principal::new(std::str::from_utf8(principal).ok()?).ok()?,
-        ClientId::new(std::str::from_utf8(client_id).ok()?).ok()?,
-        Will {
+    Some(StoredWill {
+        number: u64::from_be_bytes(rest.try_into().ok()?),
+        principal: Principal::new(principal).ok()?,
+        client_id: ClientId::new(client_id).ok()?,
+        will: Will {
             delay: Duration::from_secs(u64::from_be_bytes(*delay)),
             expiry: (expiry != u64::MAX).then(|| Duration::from_secs(expiry)),
             message: MessageDecoder::new().decode(&Bytes::copy_from_slice(message)).ok()?,
         },
-    ))
+    })
 }
 
-pub(crate) fn delete_will(
-    transaction: &mut Transaction,
-    principal: &Principal,
-    client_id: &ClientId,
-) {
-    transaction.delete(&names_key(WILL, principal, client_id)).expect(FITS);
+pub(crate) fn delete_will(transaction: &mut Transaction, number: u64) {
+    transaction.delete(&will_key(number)).expect(FITS);
+}
+
+/// Adds a text behind its length; principals and client identifiers have 1 024 bytes at most.
+fn put_text(value: &mut Vec<u8>, text: &str) {
+    let length = u16::try_from(text.len()).expect(FITS);
+    value.extend_from_slice(&length.to_be_bytes());
+    value.extend_from_slice(text.as_bytes());
+}
+
+fn split_text(value: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = value.split_first_chunk::<2>()?;
+    let (text, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    Some((std::str::from_utf8(text).ok()?, rest))
 }
 
 pub(crate) fn put_retained(transaction: &mut Transaction, message: &Message) {
@@ -271,6 +283,21 @@ pub(crate) fn put_retained(transaction: &mut Transaction, message: &Message) {
     let mut value = Vec::with_capacity(128);
     record::encode_message(message, &mut value).expect(FITS);
     transaction.put(&key, &value).expect(FITS);
+}
+
+/// Announces the numbers of copies that count only once this is deleted.
+pub(crate) fn put_carry(transaction: &mut Transaction, first: Seq, last: Seq) {
+    let value = [first.get().to_be_bytes(), last.get().to_be_bytes()].concat();
+    transaction.put(&[b'b', CARRY], &value).expect(FITS);
+}
+
+pub(crate) fn read_carry(value: &[u8]) -> Option<(Seq, Seq)> {
+    let [first, last] = value.as_chunks::<8>().0 else { return None };
+    Some((Seq::new(u64::from_be_bytes(*first)), Seq::new(u64::from_be_bytes(*last))))
+}
+
+pub(crate) fn delete_carry(transaction: &mut Transaction) {
+    transaction.delete(&[b'b', CARRY]).expect(FITS);
 }
 
 pub(crate) fn put_uplink(transaction: &mut Transaction, name: &str, taker: TakerId) {

@@ -1,22 +1,23 @@
 //! From the journal's state back to sessions and retained messages.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use thiserror::Error;
 use tidegate_model::{Message, Timestamp};
-use tidegate_store::{Position, Seq, TakerId, record::MessageDecoder};
+use tidegate_store::{Position, Seq, TakerId, Transaction, record::MessageDecoder};
 
 use crate::{
-    connect::PendingWill,
+    carry::TornCarry,
     core::Broker,
     delivery::{Delivery, Routed},
     persist,
     route::Subscriber,
     session::{Inflight, Progress, Session, SessionKey, Stage, SubscriptionOptions},
+    wills::PendingWill,
 };
 
 /// An entry of the state cannot be understood. Its record is named; nothing of it was taken.
@@ -92,14 +93,28 @@ impl Broker {
                 self.uplink_names
                     .insert(name, TakerId::new(u32::from_be_bytes(value.try_into().ok()?)));
             }
+            persist::CARRY => {
+                let (first, last) = persist::read_carry(value)?;
+                self.torn_carry = Some(TornCarry { first, last, sessions: HashSet::new() });
+            }
             persist::RETAINED => {
                 let message = MessageDecoder::new().decode(&Bytes::copy_from_slice(value)).ok()?;
                 self.retained.set(Routed::new(message));
             }
             persist::WILL => {
-                let (principal, client_id, will) = persist::read_will(rest, value)?;
+                let persist::StoredWill { number, principal, client_id, will } =
+                    persist::read_will(rest, value)?;
                 let due = now.saturating_add(will.delay);
-                self.wills.push(PendingWill { due, principal, client_id, will });
+                self.next_will = self.next_will.max(number + 1);
+                let is_postponed = false;
+                self.wills.push(PendingWill {
+                    due,
+                    is_postponed,
+                    number,
+                    principal,
+                    client_id,
+                    will,
+                });
             }
             _ => {
                 let (taker, rest) = persist::split_taker(rest)?;
@@ -158,6 +173,9 @@ impl Broker {
     /// The quality of service is that of the subscriptions the session has now; a record whose subscription
     /// was ended since keeps the publisher's.
     pub fn restore(&mut self, backlog: &SessionBacklog, position: Position, message: Message) {
+        if self.pass_torn_copy(backlog.key.0, position) {
+            return;
+        }
         let mut qos = None;
         let mut retain_as_published = false;
         let mut subscription_ids = Vec::new();
@@ -199,12 +217,18 @@ impl Broker {
     }
 
     /// Ends the restoring: what no session waits for any more is freed.
-    pub fn end_restore(&mut self) {
+    ///
+    /// The transaction, if there is one, goes to the journal before any other.
+    pub fn end_restore(&mut self) -> Option<Transaction> {
         self.restored = HashMap::new();
+        self.forget_torn_copies()
     }
 
     /// Passes a record over that can no longer be read, so that those behind it are not held up.
     pub fn skip(&mut self, backlog: &SessionBacklog, position: Position) {
+        if self.pass_torn_copy(backlog.key.0, position) {
+            return;
+        }
         let session = &mut self.sessions[backlog.key.0];
         session.progress.expect(position);
         session.progress.done(position);

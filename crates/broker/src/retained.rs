@@ -1,23 +1,35 @@
 //! The last retained message of each topic.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
+    sync::Arc,
+};
 
-use tidegate_model::{Message, Topic, TopicFilter};
+use tidegate_model::{Message, Principal, Topic, TopicFilter};
 
 use crate::delivery::{Routed, size_estimate};
 
-/// Retained messages in order of topic, bounded by count and bytes.
+/// What retained messages may take up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RetainedLimits {
+    pub(crate) count: usize,
+    pub(crate) count_per_principal: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Retained messages in order of topic, bounded by count, count of each principal, and bytes.
 #[derive(Debug)]
 pub(crate) struct Retained {
     messages: BTreeMap<Topic, Arc<Routed>>,
+    by_principal: HashMap<Principal, usize>,
     bytes: usize,
-    count_max: usize,
-    bytes_max: usize,
+    limits: RetainedLimits,
 }
 
 impl Retained {
-    pub(crate) fn new(count_max: usize, bytes_max: usize) -> Self {
-        Self { messages: BTreeMap::new(), bytes: 0, count_max, bytes_max }
+    pub(crate) fn new(limits: RetainedLimits) -> Self {
+        Self { messages: BTreeMap::new(), by_principal: HashMap::new(), bytes: 0, limits }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -37,9 +49,12 @@ impl Retained {
         if message.payload.is_empty() {
             return true;
         }
-        let old = self.messages.get(&message.topic).map(|old| size(&old.message));
-        self.messages.len() + usize::from(old.is_none()) <= self.count_max
-            && self.bytes.saturating_sub(old.unwrap_or(0)) + size(message) <= self.bytes_max
+        let old = self.messages.get(&message.topic).map(|old| &old.message);
+        let is_own = old.is_some_and(|old| old.publisher == message.publisher);
+        let own = self.by_principal.get(&message.publisher).copied().unwrap_or(0);
+        self.messages.len() + usize::from(old.is_none()) <= self.limits.count
+            && own + usize::from(!is_own) <= self.limits.count_per_principal
+            && self.bytes.saturating_sub(old.map_or(0, size)) + size(message) <= self.limits.bytes
     }
 
     /// Puts a message into its slot; one without payload empties it.
@@ -47,6 +62,7 @@ impl Retained {
         self.remove(&routed.message.topic.clone());
         if !routed.message.payload.is_empty() {
             self.bytes += size(&routed.message);
+            *self.by_principal.entry(routed.message.publisher.clone()).or_insert(0) += 1;
             self.messages.insert(routed.message.topic.clone(), routed);
         }
     }
@@ -56,6 +72,12 @@ impl Retained {
         if let Some(old) = self.messages.remove(topic) {
             // A typed reading grows when its JSON is made, so the sum is kept from below.
             self.bytes = self.bytes.saturating_sub(size(&old.message));
+            if let Some(count) = self.by_principal.get_mut(&old.message.publisher) {
+                *count -= 1;
+                if *count == 0 {
+                    self.by_principal.remove(&old.message.publisher);
+                }
+            }
         }
     }
 

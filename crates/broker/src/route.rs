@@ -13,7 +13,7 @@ use crate::{
     core::Broker,
     delivery::{Delivery, Routed, size_estimate},
     persist,
-    session::{Session, SessionKey, SubscriptionOptions},
+    session::{Attachment, Session, SessionKey, SubscriptionOptions},
 };
 
 /// Returns the size of the message's record, or a little more; `None` if its value is nested too deep.
@@ -56,9 +56,9 @@ pub enum Source {
     /// A part of the gateway, or a client of another protocol.
     Gateway,
     /// A session; subscriptions with *no local* pass its messages by.
-    Session(SessionKey),
+    Session(Attachment),
     /// A session that publishes with quality of service 2 under a packet identifier, which is remembered.
-    ExactlyOnce(SessionKey, u16),
+    ExactlyOnce(Attachment, u16),
 }
 
 /// Why messages were not routed. Nothing of them was kept.
@@ -73,6 +73,9 @@ pub enum RouteRefusal {
     /// A message is larger than the journal takes, or deeper.
     #[error("the message is too large")]
     TooLarge,
+    /// The session of the publisher has gone to another connection, or has ended.
+    #[error("the session belongs to another connection now")]
+    Superseded,
 }
 
 /// What is to be done about routed messages.
@@ -134,6 +137,9 @@ impl Broker {
         source: Source,
         admission: Admission,
     ) -> Result<Routing, RouteRefusal> {
+        if let Source::Session(attachment) | Source::ExactlyOnce(attachment, _) = source {
+            self.attached(attachment).map_err(|_| RouteRefusal::Superseded)?;
+        }
         let mut targets = std::mem::take(&mut self.scratch);
         targets.clear();
         for (index, message) in messages.iter().enumerate() {
@@ -162,8 +168,8 @@ impl Broker {
             rest = others;
             self.hand_out(&Routed::new(message), own, admission, &mut transaction, &mut routing);
         }
-        if let Source::ExactlyOnce(key, packet_id) = source {
-            self.remember_inbound(key, packet_id, &mut transaction);
+        if let Source::ExactlyOnce(attachment, packet_id) = source {
+            self.remember_inbound(attachment.session, packet_id, &mut transaction);
             routing.awaited |= !transaction.is_empty();
         }
         routing.transaction = (!transaction.is_empty()).then_some(transaction);
@@ -179,7 +185,9 @@ impl Broker {
     ) {
         let publisher = match source {
             Source::Gateway => None,
-            Source::Session(key) | Source::ExactlyOnce(key, _) => Some(Subscriber::Session(key)),
+            Source::Session(attachment) | Source::ExactlyOnce(attachment, _) => {
+                Some(Subscriber::Session(attachment.session))
+            }
         };
         let first = targets.len();
         self.subscriptions.matches(&message.topic, |&subscriber, options: &SubscriptionOptions| {
@@ -329,7 +337,7 @@ impl Broker {
         }
     }
 
-    fn next_ordinal(&mut self, taker: TakerId) -> u64 {
+    pub(crate) fn next_ordinal(&mut self, taker: TakerId) -> u64 {
         let ordinal = self.ordinals.entry(taker).or_insert(0);
         *ordinal += 1;
         *ordinal

@@ -11,7 +11,10 @@ use tidegate_model::{ClientId, Message, Principal, Properties, Qos, Timestamp, T
 use tidegate_mqtt::SubscriptionId;
 use tidegate_store::{Position, TakerId};
 
-use crate::{access::Rights, delivery::Delivery};
+use crate::{
+    access::Rights,
+    delivery::{Delivery, Routed},
+};
 
 /// How a session asks its connection to come for deliveries, or to go.
 pub trait Wake: Send + Sync {
@@ -140,7 +143,8 @@ pub(crate) struct Session {
     pub(crate) resend: usize,
     next_packet_id: u16,
     pub(crate) inbound_exactly_once: BTreeSet<u16>,
-    pub(crate) will: Option<Will>,
+    /// With the number it is stored under.
+    pub(crate) will: Option<(u64, Will)>,
     pub(crate) progress: Progress,
 }
 
@@ -198,6 +202,14 @@ impl Session {
         Some(delivery)
     }
 
+    /// Returns what waits in the journal for the session, with its place there.
+    pub(crate) fn stored_deliveries(&self) -> impl Iterator<Item = (&Arc<Routed>, Position)> {
+        let inflight = self.inflight.iter().map(|inflight| &inflight.delivery);
+        inflight
+            .chain(&self.queue)
+            .filter_map(|delivery| Some((&delivery.routed, delivery.position?)))
+    }
+
     /// Whether the whole session is to be forgotten at `now`.
     pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         match (self.expiry, self.disconnected_at) {
@@ -245,6 +257,17 @@ impl Progress {
             self.dirty = true;
         }
         self.dirty |= !self.pending.is_empty();
+    }
+
+    /// Looks for the records that are not done where their copies are, behind all that was expected so far.
+    pub(crate) fn move_to(&mut self, mut copies: Vec<Position>) {
+        debug_assert_eq!(copies.len(), self.pending.iter().filter(|(_, done)| !done).count());
+        if let Some((last, _)) = self.pending.back() {
+            self.cursor = *last;
+        }
+        copies.sort_unstable();
+        self.pending = copies.into_iter().map(|position| (position, false)).collect();
+        self.dirty = false;
     }
 
     /// Returns the records beyond the cursor that are done, by ordinal.

@@ -1,5 +1,8 @@
 //! The core with a journal on a simulated disk: what survives a power cut, and what does not.
 
+mod carry;
+mod wills;
+
 use std::{
     sync::{
         Arc,
@@ -18,7 +21,7 @@ use tidegate_store::{
 
 use crate::{
     Admission, Attachment, Broker, BrokerLimits, ConnectOutcome, ConnectRequest, ConnectionId,
-    Disconnect, Due, Expiry, InboundId, RetainHandling, RouteRefusal, Routing, Source,
+    Disconnect, Due, DueWill, Expiry, InboundId, RetainHandling, RouteRefusal, Routing, Source,
     SubscribeResult, SubscriptionOptions, UplinkRoute, Wake, Will, access::AccessRules,
 };
 
@@ -39,6 +42,11 @@ struct House {
     connections: u64,
 }
 
+/// Small segments, so that there are many.
+fn journal_options() -> JournalOptions {
+    JournalOptions { segment_bytes: 16 << 10, ..JournalOptions::new(7) }
+}
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
 impl House {
@@ -51,7 +59,7 @@ impl House {
     }
 
     fn open(disk: SimulatedDisk, now: Timestamp, limits: BrokerLimits) -> Self {
-        let (journal, recovery) = Journal::open(disk.clone(), JournalOptions::new(7)).unwrap();
+        let (journal, recovery) = Journal::open(disk.clone(), journal_options()).unwrap();
         let mut core = Broker::new(limits, AccessRules::default());
         let state = recovery.state.iter().map(|(key, value)| (&key[..], &value[..]));
         let ordinals =
@@ -74,7 +82,10 @@ impl House {
                 }
             }
         }
-        Self { disk, journal, core, now, connections: 0 }
+        let mut house = Self { disk, journal, core, now, connections: 0 };
+        let transaction = house.core.end_restore();
+        house.store(transaction);
+        house
     }
 
     /// Everything that was not synced is gone.
@@ -224,7 +235,7 @@ fn an_exactly_once_publication_is_taken_once() {
     let receiver = house.connect("in", Expiry::After(HOUR), true, None).attachment;
     house.subscribe(receiver, "#", Qos::AtLeastOnce);
     let sender = house.connect("out", Expiry::After(HOUR), true, None).attachment;
-    let source = Source::ExactlyOnce(sender.session(), 9);
+    let source = Source::ExactlyOnce(sender, 9);
     let routing = house.route(vec![message("t", "1", Qos::ExactlyOnce)], source).unwrap();
     assert!(routing.awaited);
 
@@ -292,51 +303,25 @@ fn retained_messages_survive() {
     assert_eq!(house.take(attachment), Vec::<String>::new());
 }
 
-/// D11: the will of a connection that the crash ended is published after the restart, once.
+/// The share of one principal does not use up that of another; a slot changes hands with its message.
 #[test]
-fn a_will_survives_a_power_cut() {
-    let mut house = House::new();
-    let will = Will {
-        message: message("will", "gone", Qos::AtLeastOnce),
-        delay: Duration::from_secs(5),
-        expiry: None,
+fn retained_messages_are_bounded_for_each_principal() {
+    let limits = BrokerLimits { retained_per_principal: 2, ..BrokerLimits::default() };
+    let mut house = House::open(SimulatedDisk::new(), Timestamp::default(), limits);
+    let mut retain = |who: &str, topic: &str, payload: &str| {
+        let publisher = Principal::new(who).unwrap();
+        let retained =
+            Message { retain: true, publisher, ..message(topic, payload, Qos::AtLeastOnce) };
+        house.route(vec![retained], Source::Gateway).map(drop)
     };
-    house.connect("a", Expiry::After(HOUR), true, Some(will));
-    let mut house = house.cut_power();
-    assert!(house.core.tick(house.now).wills.is_empty(), "its delay has not passed");
-    house.now = house.now.saturating_add(Duration::from_secs(5));
-    let tick = house.core.tick(house.now);
-    assert_eq!(tick.wills.len(), 1);
-    house.store(tick.transaction);
-    let mut house = house.cut_power();
-    house.now = house.now.saturating_add(HOUR);
-    assert!(house.core.tick(house.now).wills.is_empty(), "it was published");
-}
-
-#[test]
-fn a_will_is_published_unless_the_client_says_good_bye() {
-    let mut house = House::new();
-    let will = || {
-        Some(Will {
-            message: message("will", "gone", Qos::AtMostOnce),
-            delay: Duration::ZERO,
-            expiry: None,
-        })
-    };
-    let attachment = house.connect("a", Expiry::AtDisconnect, true, will()).attachment;
-    assert!(
-        house
-            .core
-            .disconnect(attachment, Disconnect::Normal { expiry: None }, house.now)
-            .unwrap()
-            .wills
-            .is_empty()
-    );
-    let attachment = house.connect("a", Expiry::AtDisconnect, true, will()).attachment;
-    assert_eq!(
-        house.core.disconnect(attachment, Disconnect::Abnormal, house.now).unwrap().wills.len(),
-        1
-    );
+    assert_eq!(retain("a", "t/1", "x"), Ok(()));
+    assert_eq!(retain("a", "t/2", "x"), Ok(()));
+    assert_eq!(retain("a", "t/3", "x"), Err(RouteRefusal::RetainedQuota));
+    assert_eq!(retain("a", "t/2", "y"), Ok(()), "it replaces its own");
+    assert_eq!(retain("b", "t/2", "z"), Ok(()), "the slot is another's now");
+    assert_eq!(retain("a", "t/3", "x"), Ok(()));
+    assert_eq!(retain("b", "t/1", ""), Ok(()), "emptying a slot is always possible");
+    assert_eq!(retain("a", "t/4", "x"), Ok(()));
 }
 
 /// A second connection takes the session over; the first finds itself superseded and its will is published.

@@ -99,6 +99,24 @@ impl<F: FileSystem> Catalog<F> {
         self.0.inner.lock().segments.iter().map(|segment| segment.entry.length).sum()
     }
 
+    /// Returns the number before which no record may be needed for the segments to take up `bytes`
+    /// at most, or as little as can be: the last two segments always stay.
+    #[must_use]
+    pub fn horizon(&self, bytes: u64) -> Seq {
+        let inner = self.0.inner.lock();
+        let mut left: u64 = inner.segments.iter().map(|segment| segment.entry.length).sum();
+        let mut horizon = Seq::FIRST;
+        let releasable = &inner.segments[..inner.segments.len().saturating_sub(2)];
+        for segment in releasable {
+            if left <= bytes {
+                break;
+            }
+            left -= segment.entry.length;
+            horizon = horizon.max(segment.entry.last_seq.next());
+        }
+        horizon
+    }
+
     /// Returns what a sealed segment holds for one taker; `None` if nothing, or if that is not
     /// known without reading all of it.
     ///

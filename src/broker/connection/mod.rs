@@ -317,7 +317,9 @@ impl Driver<'_> {
         let how = self.farewell.take().unwrap_or(Disconnect::Abnormal);
         let mut core = broker.core();
         if let Ok(tick) = core.disconnect(attachment, how, broker.clock().steady()) {
-            broker.publish_wills(core, tick);
+            broker.submit(&core, tick.transaction, Completion::None);
+            drop(core);
+            self.ingest.publish_wills(tick.wills);
         }
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use tidegate_adapter_api::{LoginRefusal, Refusal};
 use tidegate_broker::{
-    ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, RetainHandling, Source,
-    SubscribeResult, SubscriptionOptions, Superseded, Will,
+    Admission, ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, RetainHandling,
+    Source, SubscribeResult, SubscriptionOptions, Superseded, Will,
 };
 use tidegate_model::{ClientId, Message, Payload, Principal, TopicFilter};
 use tidegate_mqtt::{
@@ -102,6 +102,10 @@ impl Driver<'_> {
         if will.as_ref().is_some_and(|will| will.message.topic.is_dollar()) {
             return Err(ReasonCode::NotAuthorized);
         }
+        if will.as_ref().is_some_and(Will::is_stored) && broker.admission() == Admission::Closed {
+            // It could not be kept (promise D11).
+            return Err(ReasonCode::QuotaExceeded);
+        }
         let request = ConnectRequest {
             principal,
             client_id: client_id.clone(),
@@ -137,8 +141,8 @@ impl Driver<'_> {
             }
             None => self.replies.push_ready(reply),
         }
-        let wills = tidegate_broker::Tick { wills: outcome.wills, transaction: None };
-        broker.publish_wills(core, wills);
+        drop(core);
+        self.ingest.publish_wills(outcome.wills);
         Ok(())
     }
 
@@ -183,9 +187,9 @@ impl Driver<'_> {
         };
         let source = match publish.delivery {
             Delivery::ExactlyOnce { packet_id, .. } => {
-                Source::ExactlyOnce(attachment.session(), packet_id.as_u16())
+                Source::ExactlyOnce(attachment, packet_id.as_u16())
             }
-            _ => Source::Session(attachment.session()),
+            _ => Source::Session(attachment),
         };
         let properties = publish.take_properties(broker.clock().steady());
         let message = Message {
@@ -198,8 +202,12 @@ impl Driver<'_> {
             arrival: broker.clock().wall(),
         };
         let replies = &mut self.replies;
-        let published =
-            ingest.publish(message, source, || replies.completion()).map_err(Refused::Refusal)?;
+        let published = ingest.publish(message, source, || replies.completion()).map_err(
+            |refusal| match broker.core().principal(attachment) {
+                Ok(_) => Refused::Refusal(refusal),
+                Err(Superseded) => Refused::Superseded,
+            },
+        )?;
         let reason =
             if published.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
         let reply = match publish.delivery {
