@@ -179,7 +179,7 @@ impl Gateway {
             ingest: ingest.clone(),
             topics,
             passwords,
-            health,
+            health: HealthSource::new(Arc::clone(&status) as _),
             conditions,
         };
         let edges = start_edges(prepared, &around, mqtt, bind_control(&config)?, &status);
