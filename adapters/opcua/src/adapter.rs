@@ -47,7 +47,7 @@ impl OpcUaAdapter {
         let Self { settings, kept } = self;
         let shutdown = context.shutdown.clone();
         let kept = kept.get_or_insert_with(|| {
-            let shared = Shared::new(&context.counters);
+            let shared = Shared::new(&context.counters, &settings.limits);
             let (refused, pauses) =
                 (shared.counted.readings_refused.clone(), shared.counted.pauses.clone());
             Kept { shared, deliveries: Deliveries::new(refused, pauses), was_connected: false }

@@ -8,14 +8,8 @@ use std::{
 };
 
 use opcua::{
-    client::{
-        Session, UARequest as _,
-        services::{Browse, Write},
-    },
-    types::{
-        AttributeId, BrowseDescription, BrowseDirection, DataValue, NodeId, ReferenceTypeId,
-        StatusCode, Variant, WriteValue,
-    },
+    client::{Session, UARequest as _, services::Write},
+    types::{AttributeId, DataValue, NodeId, StatusCode, Variant, WriteValue},
 };
 use tidegate_adapter_api::{CommandRequest, PointSet};
 use tidegate_model::{
@@ -32,8 +26,6 @@ use crate::{
     value::{self, BuiltIn, NodeType, Rank},
 };
 
-/// Steps from a data type to the built-in one it is made of.
-const SUPERTYPES_MAX: usize = 32;
 /// Data types that are remembered.
 const TYPES_MAX: usize = 10_000;
 
@@ -170,7 +162,9 @@ impl<'a> Commands<'a> {
         let by_value = || value.value.as_ref().and_then(BuiltIn::of_value);
         let built_in = match BuiltIn::of_data_type(type_id).or_else(by_value) {
             Some(built_in) => Some(built_in),
-            None => self.supertype(type_id, namespaces).await,
+            None => services::ancestor(self.session, namespaces, type_id, BuiltIn::of_data_type)
+                .await
+                .map_err(|error| outcome(error.0))?,
         };
         let built_in = built_in.ok_or_else(|| {
             let type_id = namespaces.text(type_id);
@@ -186,32 +180,6 @@ impl<'a> Commands<'a> {
         }
         self.types.insert(node.clone(), node_type);
         Ok(node_type)
-    }
-
-    /// Goes up from a data type that the server defines to one that is built in.
-    async fn supertype(&self, data_type: &NodeId, namespaces: &Namespaces) -> Option<BuiltIn> {
-        let mut current = data_type.clone();
-        for _ in 0..SUPERTYPES_MAX {
-            let description = BrowseDescription {
-                node_id: current,
-                browse_direction: BrowseDirection::Inverse,
-                reference_type_id: ReferenceTypeId::HasSubtype.into(),
-                include_subtypes: true,
-                node_class_mask: 0,
-                result_mask: 0,
-            };
-            let browsed = Browse::new(self.session)
-                .browse_node(description)
-                .send(self.session.channel())
-                .await
-                .ok()?;
-            let parent = browsed.results?.into_iter().next()?.references?.into_iter().next()?;
-            current = namespaces.local(parent.node_id)?;
-            if let Some(built_in) = BuiltIn::of_data_type(&current) {
-                return Some(built_in);
-            }
-        }
-        None
     }
 }
 

@@ -22,6 +22,7 @@ mod sequence;
 mod services;
 mod settings;
 mod shared;
+mod structures;
 mod table;
 mod takeover;
 mod upkeep;

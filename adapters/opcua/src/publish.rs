@@ -31,7 +31,9 @@ use crate::{
     sequence::Arrival,
     services::{self, ServiceError},
     shared::Shared,
-    table::SubscriptionId,
+    structures,
+    table::{Readings, SubscriptionId},
+    value::Reader,
 };
 
 /// Requests outstanding at most, however many subscriptions there are.
@@ -242,14 +244,24 @@ impl<'a> Publisher<'a> {
         let (values, closed) = content(message);
         let overflowed = values.iter().filter(|value| value.value.status().overflow()).count();
         self.shared.counted.values_overflowed.add(overflowed as u64);
+        let met = values.iter().filter_map(|notification| {
+            Some((notification.value.value.as_ref()?, Some(notification.client_handle)))
+        });
+        structures::learn(self.name, self.session, self.shared, met).await;
         let namespaces = self.shared.namespaces();
         let origin = Origin { adapter: self.intake.adapter().clone() };
         {
+            let mut structures = self.shared.structures();
             let mut table = self.shared.table();
             if let Some(known) = table.subscription_mut(subscription) {
                 known.sequence.pass(number);
             }
-            let readings = table.readings(values, &namespaces, now(), &origin);
+            let reader = Reader { namespaces: &namespaces, structures: &structures };
+            let Readings { readings, undecoded } = table.readings(values, reader, now(), &origin);
+            self.shared.counted.values_undecoded.add(undecoded.count);
+            if undecoded.malformed {
+                structures.doubt();
+            }
             let generation = table.generation();
             let batch = ReadingBatch {
                 readings,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use opcua::{
     client::{
         Session, UARequest as _,
-        services::{DeleteMonitoredItems, DeleteSubscriptions, Read},
+        services::{Browse, DeleteMonitoredItems, DeleteSubscriptions, Read},
     },
     types::{
-        AttributeId, DataValue, DateTime, NodeId, ReadValueId, StatusCode, TimestampsToReturn,
-        VariableId, Variant,
+        AttributeId, BrowseDescription, BrowseDirection, DataValue, DateTime, NodeId, ReadValueId,
+        ReferenceTypeId, StatusCode, TimestampsToReturn, VariableId, Variant,
     },
 };
 use thiserror::Error;
@@ -22,6 +22,8 @@ const ITEMS_PER_CALL: (usize, usize) = (100, 500);
 const READS_PER_CALL: (usize, usize) = (100, 500);
 /// Nodes in one browse.
 const BROWSES_PER_CALL: (usize, usize) = (10, 32);
+/// Steps from a data type to one that the standard defines.
+const SUPERTYPES_MAX: usize = 32;
 
 /// A service call failed as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -133,6 +135,37 @@ pub(crate) async fn read(
     } else {
         Err(ServiceError(StatusCode::BadUnknownResponse))
     }
+}
+
+/// Goes up from a data type, itself included, to the first about which `judge` knows something.
+pub(crate) async fn ancestor<T>(
+    session: &Session,
+    namespaces: &Namespaces,
+    data_type: &NodeId,
+    judge: impl Fn(&NodeId) -> Option<T>,
+) -> Result<Option<T>, ServiceError> {
+    let mut current = data_type.clone();
+    for _ in 0..SUPERTYPES_MAX {
+        if let Some(found) = judge(&current) {
+            return Ok(Some(found));
+        }
+        let description = BrowseDescription {
+            node_id: current,
+            browse_direction: BrowseDirection::Inverse,
+            reference_type_id: ReferenceTypeId::HasSubtype.into(),
+            include_subtypes: true,
+            node_class_mask: 0,
+            result_mask: 0,
+        };
+        let browsed = Browse::new(session).browse_node(description).send(session.channel()).await?;
+        let result = browsed.results.into_iter().flatten().next();
+        let parent = result.and_then(|result| result.references?.into_iter().next());
+        match parent.and_then(|parent| namespaces.local(parent.node_id)) {
+            Some(parent) => current = parent,
+            None => return Ok(None),
+        }
+    }
+    Ok(None)
 }
 
 /// Deletes subscriptions; those that are gone already are no error.

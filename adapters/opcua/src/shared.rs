@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 use crate::{
     namespaces::Namespaces,
     services::{self, ServiceError},
+    settings::Limits,
+    structures::Structures,
     table::{SubscriptionId, Table},
 };
 
@@ -23,6 +25,7 @@ const DELETE_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Shared {
     table: Mutex<Table>,
     namespaces: Mutex<Arc<Namespaces>>,
+    structures: Mutex<Structures>,
     start: Mutex<Option<DateTime>>,
     /// Called when there is a new subscription to ask for messages.
     pub(crate) subscribed: Notify,
@@ -51,6 +54,10 @@ pub(crate) struct Counted {
     pub(crate) messages_lost: Counter,
     /// Values the server marked as following others that it dropped.
     pub(crate) values_overflowed: Counter,
+    /// Structures whose layout the server did not tell, each time it was asked.
+    pub(crate) types_untold: Counter,
+    /// Values that could not be read as what the server says they are.
+    pub(crate) values_undecoded: Counter,
     /// Readings that the gateway refused for good.
     pub(crate) readings_refused: Counter,
     /// Times that the flow was paused because readings were not taken.
@@ -69,6 +76,8 @@ impl Counted {
             messages_republished: counter("opcua_messages", "republished"),
             messages_lost: counter("opcua_messages", "lost"),
             values_overflowed: counter("opcua_values", "overflowed"),
+            types_untold: counter("opcua_types", "untold"),
+            values_undecoded: counter("opcua_values", "undecoded"),
             readings_refused: counter("opcua_readings", "refused"),
             pauses: counter("opcua_pauses", "intake"),
         }
@@ -76,8 +85,9 @@ impl Counted {
 }
 
 impl Shared {
-    pub(crate) fn new(counters: &Counters) -> Self {
+    pub(crate) fn new(counters: &Counters, limits: &Limits) -> Self {
         Self {
+            structures: Mutex::new(Structures::new(limits)),
             table: Mutex::default(),
             namespaces: Mutex::default(),
             start: Mutex::default(),
@@ -100,6 +110,11 @@ impl Shared {
     /// Takes the namespaces that were read anew.
     pub(crate) fn set_namespaces(&self, namespaces: Namespaces) {
         *self.namespaces.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(namespaces);
+    }
+
+    /// Locks what is known of the server's structures.
+    pub(crate) fn structures(&self) -> MutexGuard<'_, Structures> {
+        self.structures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the time at which the server was started; returns the one of before.

@@ -27,6 +27,9 @@ pub(crate) async fn take_over(
     let moved = restarted || !facts.namespaces.extends(&shared.namespaces());
     let subscriptions = shared.table().subscription_ids();
     shared.table().drop_unconfirmed();
+    if moved {
+        shared.structures().forget();
+    }
     if moved && !subscriptions.is_empty() {
         info!(adapter = %name, subscriptions = subscriptions.len(), "Server was started anew, and so are the subscriptions");
         shared.table().clear();

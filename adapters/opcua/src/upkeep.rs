@@ -63,6 +63,7 @@ impl Upkeep<'_> {
             let mut settled = self.bring_in_line(&wanted, &found).await;
             if search {
                 next_search = Instant::now() + self.rebrowse;
+                self.shared.structures().retry();
                 if let Err(error) = self.search(&wanted, &mut found).await {
                     return error;
                 }

@@ -11,7 +11,12 @@ use opcua::types::{MonitoredItemNotification, StatusCode};
 use tidegate_adapter_api::PointReading;
 use tidegate_model::{NodeAddress, Origin, Reading, Timestamp};
 
-use crate::{deadband::Deadband, namespaces::Namespaces, plan::Wanted, sequence::Sequence, value};
+use crate::{
+    deadband::Deadband,
+    plan::Wanted,
+    sequence::Sequence,
+    value::{self, Reader, Undecoded},
+};
 
 /// Items of one subscription; more open another one of the same rate. Servers allow about as many.
 pub(crate) const ITEMS_PER_SUBSCRIPTION: usize = 1_000;
@@ -66,6 +71,21 @@ pub(crate) struct Changes {
     pub(crate) create: Vec<(NodeAddress, Wanted)>,
     /// Monitored items to delete, by subscription.
     pub(crate) delete: BTreeMap<SubscriptionId, Vec<u32>>,
+}
+
+/// What the values of a message became.
+#[derive(Debug)]
+pub(crate) struct Readings {
+    pub(crate) readings: Vec<PointReading>,
+    pub(crate) undecoded: Undecodable,
+}
+
+/// Values that could not be read and became bad readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Undecodable {
+    pub(crate) count: u64,
+    /// Whether one of them was not laid out as the server says.
+    pub(crate) malformed: bool,
 }
 
 impl Table {
@@ -130,6 +150,11 @@ impl Table {
     /// Returns an item.
     pub(crate) fn item_mut(&mut self, handle: ClientHandle) -> Option<&mut Item> {
         self.items.get_mut(&handle)
+    }
+
+    /// Returns the node of an item.
+    pub(crate) fn node(&self, handle: ClientHandle) -> Option<&NodeAddress> {
+        self.items.get(&handle).map(|item| &item.node)
     }
 
     /// Notes that the server refused a node.
@@ -232,14 +257,17 @@ impl Table {
     pub(crate) fn readings(
         &mut self,
         notifications: Vec<MonitoredItemNotification>,
-        namespaces: &Namespaces,
+        reader: Reader<'_>,
         arrival: Timestamp,
         origin: &Origin,
-    ) -> Vec<PointReading> {
+    ) -> Readings {
         let mut readings = Vec::with_capacity(notifications.len());
+        let mut undecoded = Undecodable::default();
         for notification in notifications {
             let Some(item) = self.items.get_mut(&notification.client_handle) else { continue };
-            let sample = value::sample(notification.value, namespaces);
+            let sample = value::sample(notification.value, reader);
+            undecoded.count += u64::from(sample.undecoded.is_some());
+            undecoded.malformed |= sample.undecoded == Some(Undecoded::Malformed);
             if let Some(deadband) = &mut item.deadband
                 && !deadband.passes(&sample.value, sample.status)
             {
@@ -255,7 +283,7 @@ impl Table {
                 reading,
             });
         }
-        readings
+        Readings { readings, undecoded }
     }
 }
 

@@ -3,7 +3,7 @@ use tidegate_adapter_api::PointId;
 use tidegate_model::{AdapterName, Captures, Status, Value};
 
 use super::*;
-use crate::plan::tests::node;
+use crate::{namespaces::Namespaces, plan::tests::node, settings::Limits, structures::Structures};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,8 +53,11 @@ fn read(table: &mut Table, values: &[(ClientHandle, f64)]) -> Vec<(u32, Value, S
     });
     let origin = Origin { adapter: AdapterName::new("plc7").unwrap() };
     let arrival = Timestamp::from_unix_millis(1);
+    let (namespaces, structures) = (Namespaces::of(&[]), Structures::new(&Limits::default()));
+    let reader = Reader { namespaces: &namespaces, structures: &structures };
     table
-        .readings(notifications.collect(), &Namespaces::of(&[]), arrival, &origin)
+        .readings(notifications.collect(), reader, arrival, &origin)
+        .readings
         .into_iter()
         .map(|reading| (reading.point.0, reading.reading.value, reading.reading.status))
         .collect()

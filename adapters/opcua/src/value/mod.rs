@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod structure;
 
-pub(crate) use decode::sample;
+pub(crate) use decode::{Reader, Undecoded, may_hold_structure, sample, value};
 pub(crate) use encode::{BuiltIn, NodeType, Rank, variant};
