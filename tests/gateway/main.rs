@@ -4,6 +4,7 @@
 mod support;
 
 mod harness;
+mod journal;
 mod kill;
 mod mqtt;
 mod press_hall;

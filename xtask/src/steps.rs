@@ -9,17 +9,8 @@ use anyhow::{Result, bail};
 pub(crate) struct Step<C> {
     /// Short name in the table.
     pub(crate) name: &'static str,
-    /// Does it; `Outcome::Skipped` says what this machine lacks.
-    pub(crate) action: fn(&C) -> Result<Outcome>,
-}
-
-/// How a step ended that did not fail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It ran and passed.
-    Passed,
-    /// It could not run here, for the given reason. Never counts as passed.
-    Skipped(&'static str),
+    /// Does it.
+    pub(crate) action: fn(&C) -> Result<()>,
 }
 
 #[derive(Debug)]
@@ -31,7 +22,7 @@ struct Row {
 
 #[derive(Debug)]
 enum Verdict {
-    Ended(Outcome),
+    Passed,
     Failed,
 }
 
@@ -46,7 +37,7 @@ pub(crate) fn run_all<C>(steps: &[&Step<C>], context: &C) -> Result<()> {
         println!("\n── {} ──", step.name);
         let start = Instant::now();
         let verdict = match (step.action)(context) {
-            Ok(outcome) => Verdict::Ended(outcome),
+            Ok(()) => Verdict::Passed,
             Err(error) => {
                 eprintln!("{} failed: {error:#}", step.name);
                 Verdict::Failed
@@ -81,8 +72,7 @@ fn table(rows: &[Row]) -> String {
 impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended(Outcome::Passed) => formatter.write_str("passed"),
-            Self::Ended(Outcome::Skipped(reason)) => write!(formatter, "skipped: {reason}"),
+            Self::Passed => formatter.write_str("passed"),
             Self::Failed => formatter.write_str("FAILED"),
         }
     }
@@ -103,10 +93,10 @@ mod tests {
                 name: "second",
                 action: |log: &Log| {
                     log.borrow_mut().push("second");
-                    Ok(Outcome::Passed)
+                    Ok(())
                 },
             },
-            Step { name: "third", action: |_| Ok(Outcome::Skipped("no loop device")) },
+            Step { name: "third", action: |_| Ok(()) },
         ];
         let log = Log::default();
         let error = run_all(&steps.each_ref(), &log).unwrap_err();
@@ -119,15 +109,10 @@ mod tests {
     fn the_table_shows_each_step_and_the_sum() {
         let row =
             |name, seconds, verdict| Row { name, elapsed: Duration::from_secs(seconds), verdict };
-        let rows = [
-            row("format", 1, Verdict::Ended(Outcome::Passed)),
-            row("unit", 0, Verdict::Ended(Outcome::Skipped("no systemd"))),
-            row("tests", 61, Verdict::Failed),
-        ];
+        let rows = [row("format", 1, Verdict::Passed), row("tests", 61, Verdict::Failed)];
         let expected = "\
 step              seconds  result
 format                1.0  passed
-unit                  0.0  skipped: no systemd
 tests                61.0  FAILED
 all                  62.0
 ";

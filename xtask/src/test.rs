@@ -8,7 +8,7 @@ use crate::package::{self, Trial};
 use crate::places::{Places, build_jobs};
 use crate::process;
 use crate::setup::{self, Tools};
-use crate::steps::{self, Outcome, Step};
+use crate::steps::{self, Step};
 
 /// How much is tested (docs/promises.md, A10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,28 +61,28 @@ pub(crate) fn run(places: Places, tier: Tier) -> Result<()> {
 }
 
 impl Bench {
-    fn cargo(&self, arguments: &[&str]) -> Result<Outcome> {
+    fn cargo(&self, arguments: &[&str]) -> Result<()> {
         self.run(self.places.cargo().args(arguments))
     }
 
     /// Runs a program with what tests take from the environment.
-    fn run(&self, command: &mut Command) -> Result<Outcome> {
+    fn run(&self, command: &mut Command) -> Result<()> {
         let tier = match self.tier {
             Tier::EveryChange => "change",
             Tier::All => "all",
         };
         command.env("TIDEGATE_TIER", tier).env("TIDEGATE_PYTHON", &self.tools.python);
         process::run(command)?;
-        Ok(Outcome::Passed)
+        Ok(())
     }
 }
 
-fn lints(bench: &Bench) -> Result<Outcome> {
+fn lints(bench: &Bench) -> Result<()> {
     bench.cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
 }
 
 /// Licences, bans and sources; advisories need a database from outside (see deny.toml).
-fn dependencies(bench: &Bench) -> Result<Outcome> {
+fn dependencies(bench: &Bench) -> Result<()> {
     let mut deny = process::command(&bench.tools.cargo_deny);
     deny.current_dir(&bench.places.root);
     deny.args(["--locked", "--workspace", "check", "--hide-inclusion-graph"]);
@@ -90,20 +90,18 @@ fn dependencies(bench: &Bench) -> Result<Outcome> {
 }
 
 /// The hardening of the service unit, by systemd's own score (docs/promises.md, B6; C16).
-fn service_unit(bench: &Bench) -> Result<Outcome> {
-    let Some(analyze) = process::find("systemd-analyze") else {
-        return Ok(Outcome::Skipped("systemd-analyze is not installed"));
-    };
+fn service_unit(bench: &Bench) -> Result<()> {
+    let analyze = process::find("systemd-analyze").context("systemd-analyze is not installed")?;
     let unit = bench.places.root.join("systemd/tidegate.service");
     let mut command = process::command(analyze);
     command.args(["security", "--no-pager", "--offline=true", "--threshold=12"]).arg(unit);
     let report = process::read(&mut command)?;
     println!("{}", report.lines().last().unwrap_or_default());
-    Ok(Outcome::Passed)
+    Ok(())
 }
 
 /// The Python peers judge the gateway, so they are tested first.
-fn peers(bench: &Bench) -> Result<Outcome> {
+fn peers(bench: &Bench) -> Result<()> {
     let mut python = process::command(&bench.tools.python);
     python.current_dir(&bench.places.root).env("PYTHONDONTWRITEBYTECODE", "1");
     bench.run(python.args([
@@ -116,7 +114,7 @@ fn peers(bench: &Bench) -> Result<Outcome> {
 }
 
 /// The first command of the README, by what its receiving side says (main.2, main.25).
-fn demo(bench: &Bench) -> Result<Outcome> {
+fn demo(bench: &Bench) -> Result<()> {
     let mut demo = bench.places.cargo();
     let summary = process::read(demo.args([
         "run",
@@ -134,13 +132,13 @@ fn demo(bench: &Bench) -> Result<Outcome> {
     if missing != 0 || received == 0 {
         bail!("the demo's cloud received {received} readings and missed {missing}");
     }
-    Ok(Outcome::Passed)
+    Ok(())
 }
 
-fn package(bench: &Bench) -> Result<Outcome> {
+fn package(bench: &Bench) -> Result<()> {
     let trial = if process::is_root() { Trial::Install } else { Trial::Unpack };
     package::build_and_try(&bench.places, trial)?;
-    Ok(Outcome::Passed)
+    Ok(())
 }
 
 /// Returns the last number that stands next to `label`, before or after it: `missing = 0`, `0 missing`.

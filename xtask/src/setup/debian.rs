@@ -20,6 +20,8 @@ const NEEDS: &[Need] = &[
     Need { program: "mosquitto_pub", package: "mosquitto-clients" },
     Need { program: "coap-client-notls", package: "libcoap3-bin" },
     Need { program: "strace", package: "strace" },
+    // On a machine that runs systemd it is there; a container may lack it.
+    Need { program: "systemd-analyze", package: "systemd" },
     Need { program: "curl", package: "curl" },
     Need { program: "python3", package: "python3" },
 ];
