@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::RwLock;
 use tidegate_adapter_api::{CommandReply, CommandRequest, Outcome, PointId};
 use tidegate_broker::Source;
-use tidegate_mapping::{Address, CommandTarget, MappingSet};
+use tidegate_mapping::{Address, CommandTarget, Entry, MappingSet};
 use tidegate_model::{
     AdapterName, CommandKind, CommandOutcome, Message, OutcomeKind, Payload, Principal, Qos,
     Timestamp, Topic,
@@ -105,6 +105,7 @@ impl Commander {
     /// Carries out commands until `stop` is cancelled; what is under way then gets one second more.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut under_way = FuturesUnordered::new();
+        self.desk.tell_cut_off();
         loop {
             tokio::select! {
                 biased;
@@ -114,7 +115,8 @@ impl Commander {
                     under_way.push(Arc::clone(&self.desk).handle(order));
                 }
                 Some(command) = self.from_clouds.recv(), if under_way.len() < UNDER_WAY_MAX => {
-                    under_way.push(Arc::clone(&self.desk).handle(CommandOrder::from_cloud(command)));
+                    let order = CommandOrder::from_cloud(command, self.desk.broker.clock().wall());
+                    under_way.push(Arc::clone(&self.desk).handle(order));
                 }
                 else => break,
             }
@@ -130,9 +132,8 @@ impl Desk {
     async fn handle(self: Arc<Self>, order: CommandOrder) {
         let now = self.broker.clock().wall();
         let mut order = order;
-        let parsed = order.parse(now);
-        let (command, target) = match parsed {
-            Ok(parsed) => parsed,
+        let command = match order.parse() {
+            Ok(command) => command,
             Err(refusal) => {
                 order.settle();
                 return outcome::tell(&self, &order, None, &refusal);
@@ -140,10 +141,10 @@ impl Desk {
         };
         let Some(id) = command.id.clone() else {
             order.settle();
-            let result = self.carry_out(&order, &target, command).await;
+            let result = self.carry_out(&order, command).await;
             return outcome::tell(&self, &order, None, &result);
         };
-        match self.history.begin(&id, now) {
+        match self.history.begin(order.principal(), &id, now) {
             history::Begin::New => {}
             history::Begin::Known(earlier) => {
                 order.settle();
@@ -157,16 +158,28 @@ impl Desk {
             }
         }
         // The id is on disk before the device hears of the command, and before the cloud is answered (D27).
-        if !self.remember(History::entry(&id, now, None)).await {
+        let pending = history::pending(order.principal(), &id, now, command.kind, order.target());
+        if !self.remember(pending).await {
             return;
         }
         order.settle();
-        let result = self.carry_out(&order, &target, command).await;
-        self.history.finish(&id, result.clone());
-        self.broker
-            .store()
-            .submit(History::entry(&id, now, Some(&result)), crate::store::Completion::None);
+        let result = self.carry_out(&order, command).await;
+        self.history.finish(order.principal(), &id, result.clone());
+        let finished = history::finished(order.principal(), &id, now, &result);
         outcome::tell(&self, &order, Some(&id), &result);
+        self.broker.store().submit(finished, crate::store::Completion::None);
+    }
+
+    /// Tells the outcome of commands that the end of the last run has cut off: nobody knows it, but whoever
+    /// waits must not wait for ever (D27).
+    fn tell_cut_off(&self) {
+        for cut_off in self.history.take_cut_off() {
+            let outcome = history::unknown_outcome();
+            let order = CommandOrder::cut_off(&cut_off);
+            outcome::tell(self, &order, Some(&cut_off.id), &outcome);
+            let finished = history::finished(&cut_off.principal, &cut_off.id, cut_off.at, &outcome);
+            self.broker.store().submit(finished, crate::store::Completion::None);
+        }
     }
 
     async fn remember(&self, transaction: Transaction) -> bool {
@@ -178,9 +191,9 @@ impl Desk {
     async fn carry_out(
         &self,
         order: &CommandOrder,
-        topic: &Topic,
         command: tidegate_model::Command,
     ) -> CommandOutcome {
+        let topic = order.target();
         if command.kind == CommandKind::Call && command.id.is_none() {
             return CommandOutcome::refused(
                 "a call needs an `id`, under which it is executed at most once",
@@ -191,13 +204,12 @@ impl Desk {
         }
         let mapping = Arc::clone(&self.mapping.read());
         match mapping.command_target(topic) {
-            Some(target) if command.kind == CommandKind::Write => {
+            Some(target) => {
                 match self.send_to_adapter(order, mapping.generation(), &target, command) {
                     Ok((receiver, remaining)) => await_reply(receiver, remaining).await,
                     Err(outcome) => outcome,
                 }
             }
-            Some(_) => CommandOutcome::refused("the point takes writes only (…/set)"),
             None => self.hand_to_subscribers(order, topic),
         }
     }
@@ -210,16 +222,22 @@ impl Desk {
         target: &CommandTarget<'_>,
         mut command: tidegate_model::Command,
     ) -> Result<(oneshot::Receiver<CommandOutcome>, Duration), CommandOutcome> {
-        command.value = target
-            .entry
-            .check_command(&command.value, order.principal())
-            .map_err(|refusal| CommandOutcome::refused(refusal.to_string()))?;
+        match command.kind {
+            CommandKind::Write => {
+                command.value = target
+                    .entry
+                    .check_command(&command.value, order.principal())
+                    .map_err(|refusal| CommandOutcome::refused(refusal.to_string()))?;
+            }
+            CommandKind::Call => check_caller(target.entry, order.principal())?,
+        }
         let adapter = match target.entry.address() {
             Address::OpcUa(address) => self.adapters.get(&address.server),
             _ => None,
         };
-        let adapter =
-            adapter.ok_or_else(|| CommandOutcome::refused("no adapter writes to this point"))?;
+        let adapter = adapter.ok_or_else(|| {
+            CommandOutcome::refused("no adapter carries out commands for this point")
+        })?;
         let remaining = command.expires.saturating_since(self.broker.clock().wall());
         let (reply, receiver) = CommandReply::pair();
         let request = CommandRequest {
@@ -269,6 +287,17 @@ impl Desk {
     }
 }
 
+/// Checks that somebody may call the method of an entry; what its arguments are, the device knows.
+fn check_caller(entry: &Entry, principal: &Principal) -> Result<(), CommandOutcome> {
+    let allowed = entry.writable().and_then(|writable| writable.principals.as_deref());
+    match allowed {
+        Some(globs) if !globs.iter().any(|glob| glob.matches(principal.as_str())) => {
+            Err(CommandOutcome::refused(format!("`{principal}` may not call this")))
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn await_reply(
     receiver: oneshot::Receiver<CommandOutcome>,
     remaining: Duration,
@@ -277,9 +306,8 @@ async fn await_reply(
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => CommandOutcome::refused("the adapter stopped before an answer came"),
         Err(_) => CommandOutcome {
-            kind: OutcomeKind::Expired,
             reason: Some("the device did not answer in time".into()),
-            status: None,
+            ..CommandOutcome::new(OutcomeKind::Expired)
         },
     }
 }

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
 use tidegate_adapter_api::{
-    Delivery, IntakeSink, LastMessage, Outcome, PointId, ReadingBatch, Receipt, Refusal,
+    Delivery, Exchange, IntakeSink, Keep, LastMessage, Outcome, PointId, ReadingBatch,
+    RecalledExchange, Receipt, Refusal,
 };
 use tidegate_broker::{
     DueWill, Source,
@@ -15,12 +16,14 @@ use tidegate_model::{
     AdapterName, Captures, Clock, CommandKind, CommandOutcome, Message, Origin, OutcomeKind,
     Payload, Principal, Qos, Topic,
 };
+use tidegate_store::Transaction;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use crate::{
     broker::{BrokerHandle, Published, last_message, refuse},
     commander::{CommandOrder, CommandOrigin, CommandQueue, outcome_json},
+    exchanges::Exchanges,
     store::Completion,
 };
 
@@ -40,6 +43,7 @@ struct Shared {
     broker: BrokerHandle,
     mapping: SharedMapping,
     commands: CommandQueue,
+    exchanges: Exchanges,
     counters: IngestCounters,
     /// Where what MQTT clients publish comes in.
     origin: Origin,
@@ -61,10 +65,15 @@ struct IngestCounters {
 
 impl Ingest {
     /// Makes the stage in front of the broker.
-    pub fn new(broker: BrokerHandle, mapping: SharedMapping, commands: CommandQueue) -> Self {
+    pub fn new(
+        broker: BrokerHandle,
+        mapping: SharedMapping,
+        commands: CommandQueue,
+        exchanges: Exchanges,
+    ) -> Self {
         let origin = Origin { adapter: AdapterName::new("mqtt").expect("the word is a name") };
         let counters = IngestCounters::default();
-        Self { shared: Arc::new(Shared { broker, mapping, commands, counters, origin }) }
+        Self { shared: Arc::new(Shared { broker, mapping, commands, exchanges, counters, origin }) }
     }
 
     /// Returns the broker behind the stage.
@@ -92,6 +101,14 @@ impl Ingest {
         self.shared.counters.faults.lock().clone()
     }
 
+    /// Forgets answered exchanges that can no longer be repeated.
+    pub fn forget_exchanges(&self) {
+        let broker = &self.shared.broker;
+        self.shared.exchanges.forget_expired(broker.clock().steady(), |transaction| {
+            broker.store().submit(transaction, Completion::None);
+        });
+    }
+
     /// Publishes a client's message, with what mappings make of it, and hands it on if it is a command.
     ///
     /// The rights of the client have been checked. `completion` is called when all of it is durable, if
@@ -106,12 +123,20 @@ impl Ingest {
         source: Source,
         completion: impl FnOnce() -> Completion,
     ) -> Result<Published, Refusal> {
+        self.publish_exchange(message, source, None, completion)
+    }
+
+    fn publish_exchange(
+        &self,
+        message: Message,
+        source: Source,
+        exchange: Option<&Exchange>,
+        completion: impl FnOnce() -> Completion,
+    ) -> Result<Published, Refusal> {
         let (messages, command) = self.prepare(message).map_err(|refusal| self.counted(refusal))?;
         let published = self
-            .shared
-            .broker
-            .publish(messages, source, completion)
-            .map_err(|refusal| self.counted(refuse(refusal)))?;
+            .route(messages, source, exchange, completion)
+            .map_err(|refusal| self.counted(refusal))?;
         self.hand_on(command);
         Ok(published)
     }
@@ -166,6 +191,34 @@ impl Ingest {
         }
     }
 
+    /// Hands messages to the broker; what names their exchange becomes durable with them.
+    fn route(
+        &self,
+        messages: Vec<Message>,
+        source: Source,
+        exchange: Option<&Exchange>,
+        completion: impl FnOnce() -> Completion,
+    ) -> Result<Published, Refusal> {
+        let broker = &self.shared.broker;
+        let Some(exchange) = exchange else {
+            return broker.publish(messages, source, completion).map_err(refuse);
+        };
+        let all = exchange.keep == Keep::All;
+        if all && !broker.store().is_accepting() {
+            return Err(Refusal::StorageFull);
+        }
+        self.shared.exchanges.admit(exchange)?;
+        let now = broker.clock().steady();
+        let note = |transaction: &mut Transaction, awaited: bool| {
+            let noted = awaited || all;
+            if noted {
+                self.shared.exchanges.note(exchange, now, transaction);
+            }
+            noted
+        };
+        broker.publish_with(messages, source, note, completion).map_err(refuse)
+    }
+
     /// Says that a command was not taken because too many wait.
     fn tell_busy(&self, result: Option<Topic>) {
         self.count(&self.shared.counters.not_admitted, "command-busy");
@@ -185,10 +238,11 @@ impl Ingest {
         let _ = self.shared.broker.publish(vec![message], Source::Gateway, || Completion::None);
     }
 
-    /// Does the same as [`publish`](Self::publish) and returns a receipt.
-    pub fn publish_with_receipt(&self, message: Message) -> Receipt {
+    /// Does the same as [`publish`](Self::publish) and returns a receipt; the exchange it belongs to, if any,
+    /// becomes durable with it.
+    pub fn publish_with_receipt(&self, message: Message, exchange: Option<&Exchange>) -> Receipt {
         let mut waiting = None;
-        let result = self.publish(message, Source::Gateway, || {
+        let result = self.publish_exchange(message, Source::Gateway, exchange, || {
             let (sender, receipt) = Receipt::pair();
             waiting = Some(receipt);
             crate::broker::durable(sender)
@@ -243,6 +297,9 @@ impl Ingest {
                 retain: mapped_retain,
                 fault,
             } => {
+                if self.is_command(&topic) {
+                    return None;
+                }
                 if let Some(fault) = fault {
                     self.count_fault(fault.as_str());
                     debug!(%topic, error = %fault, "A mapping made a reading bad");
@@ -266,6 +323,18 @@ impl Ingest {
                 None
             }
         }
+    }
+
+    /// Counts what a mapping makes of a reading on a topic that commands; returns whether it does.
+    ///
+    /// The last level may come from the peer, through a capture or the name of a member: nobody commands a device
+    /// by reporting a value.
+    fn is_command(&self, topic: &Topic) -> bool {
+        let is_command = command_target(topic).is_some();
+        if is_command {
+            self.count_fault("command-topic");
+        }
+        is_command
     }
 
     fn count_fault(&self, reason: &'static str) {
@@ -315,6 +384,12 @@ impl Ingest {
                 self.count_fault(fault.as_str());
                 return Err(Refusal::Invalid { reason: fault.to_string() });
             }
+            if attended
+                && let Applied::Message { topic, .. } = &applied
+                && self.is_command(topic)
+            {
+                return Err(Refusal::NotAuthorized);
+            }
             let Some(message) = self.to_message(applied, &publisher, Qos::AtLeastOnce, false)
             else {
                 continue;
@@ -339,13 +414,17 @@ impl IntakeSink for Ingest {
         if droppable && !self.shared.broker.store().has_room() {
             return Receipt::ready(Outcome::Refused(self.refuse_busy(adapter, &batch)));
         }
+        let mut batch = batch;
+        let exchange = batch.exchange.take();
         let messages = match self.map(adapter, batch) {
-            Ok(messages) if messages.is_empty() => return Receipt::ready(Outcome::Accepted),
+            Ok(messages) if messages.is_empty() && exchange.is_none() => {
+                return Receipt::ready(Outcome::Accepted);
+            }
             Ok(messages) => messages,
             Err(refusal) => return Receipt::ready(Outcome::Refused(self.counted(refusal))),
         };
         let mut waiting = None;
-        let result = self.shared.broker.publish(messages, Source::Gateway, || {
+        let result = self.route(messages, Source::Gateway, exchange.as_ref(), || {
             let (sender, receipt) = Receipt::pair();
             waiting = Some(receipt);
             Completion::call(move |result| {
@@ -359,8 +438,12 @@ impl IntakeSink for Ingest {
         match (result, waiting) {
             (Ok(_), Some(receipt)) => receipt,
             (Ok(_), None) => Receipt::ready(Outcome::Accepted),
-            (Err(refusal), _) => Receipt::ready(Outcome::Refused(self.counted(refuse(refusal)))),
+            (Err(refusal), _) => Receipt::ready(Outcome::Refused(self.counted(refusal))),
         }
+    }
+
+    fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
+        self.shared.exchanges.recall(keep)
     }
 
     fn refuse_busy(&self, _: &AdapterName, batch: &ReadingBatch) -> Refusal {
@@ -419,5 +502,6 @@ fn command_order(target: Topic, message: &Message, rights: &Rights) -> CommandOr
         Some((topic, properties.correlation_data.clone()))
     });
     let origin = CommandOrigin::Local { response };
-    CommandOrder::new(target, kind, message.payload.to_bytes(), message.publisher.clone(), origin)
+    let (payload, publisher) = (message.payload.to_bytes(), message.publisher.clone());
+    CommandOrder::new(target, kind, payload, publisher, origin, message.arrival)
 }

@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod exchanges;
 pub mod ingest;
 pub mod pipeline;
 pub mod points;

@@ -133,7 +133,7 @@ impl Gateway {
         let conditions = Conditions::default();
         let mapping = Arc::new(RwLock::new(Arc::new(mapping)));
         let (commands, orders) = command_channel();
-        let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands);
+        let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands, journal.exchanges);
 
         let mut links = Stage::new("uplinks");
         let (down, from_clouds) = cloud_channel();

@@ -84,14 +84,35 @@ impl BrokerHandle {
         source: Source,
         completion: impl FnOnce() -> Completion,
     ) -> Result<Published, RouteRefusal> {
+        self.publish_with(messages, source, |_, _| false, completion)
+    }
+
+    /// Does the same as [`publish`](Self::publish) and adds to the transaction what becomes durable with the
+    /// messages.
+    ///
+    /// `note` is called under the lock of the core, with the transaction and whether it is awaited already; it
+    /// returns whether what it has added must be awaited.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish); `note` is not called.
+    pub fn publish_with(
+        &self,
+        messages: Vec<Message>,
+        source: Source,
+        note: impl FnOnce(&mut Transaction, bool) -> bool,
+        completion: impl FnOnce() -> Completion,
+    ) -> Result<Published, RouteRefusal> {
         let admission = self.admission();
         let mut core = self.core();
         let routing = core.route(messages, source, admission)?;
-        if let Some(transaction) = routing.transaction {
-            let completion = if routing.awaited { completion() } else { Completion::None };
+        let mut transaction = routing.transaction.unwrap_or_default();
+        let awaited = note(&mut transaction, routing.awaited) || routing.awaited;
+        if !transaction.is_empty() {
+            let completion = if awaited { completion() } else { Completion::None };
             self.shared.store.submit(transaction, completion);
         }
-        Ok(Published { awaited: routing.awaited, matched: routing.matched })
+        Ok(Published { awaited, matched: routing.matched })
     }
 
     /// Does the same as [`publish`](Self::publish) and returns a receipt.

@@ -57,7 +57,7 @@ impl TopicSpaceBackend for Topics {
             publisher: principal.clone(),
             arrival: self.ingest.broker().clock().wall(),
         };
-        self.ingest.publish_with_receipt(message)
+        self.ingest.publish_with_receipt(message, publication.exchange.as_ref())
     }
 
     fn last(&self, principal: &Principal, topic: &Topic) -> Result<Option<LastMessage>, Refusal> {

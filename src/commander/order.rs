@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tidegate_model::{
-    Command, CommandId, CommandKind, CommandOutcome, OutcomeKind, Principal, Timestamp, Topic,
-    Value, json,
+    Command, CommandId, CommandKind, CommandOutcome, Principal, Timestamp, Topic, Value, json,
 };
 
 use tidegate_uplink::ReplyTo;
 
+use super::history::CutOff;
 use crate::uplink::{CommandAck, IncomingCommand};
 
 /// How long a command lives that does not say so itself.
@@ -43,6 +43,8 @@ pub struct CommandOrder {
     payload: Bytes,
     principal: Principal,
     origin: CommandOrigin,
+    /// When it came in: from then on it lives.
+    arrival: Timestamp,
     /// What the payload was decoded to already, or why that failed.
     decoded: Option<Result<Value, String>>,
 }
@@ -55,12 +57,13 @@ impl CommandOrder {
         payload: Bytes,
         principal: Principal,
         origin: CommandOrigin,
+        arrival: Timestamp,
     ) -> Self {
-        Self { target, kind, payload, principal, origin, decoded: None }
+        Self { target, kind, payload, principal, origin, arrival, decoded: None }
     }
 
     /// Takes a command that an uplink brought; its payload has been decoded.
-    pub fn from_cloud(command: IncomingCommand) -> Self {
+    pub fn from_cloud(command: IncomingCommand, arrival: Timestamp) -> Self {
         let decoded = if command.retained {
             Err("a command cannot be retained: it would be carried out again and again".to_owned())
         } else {
@@ -76,8 +79,21 @@ impl CommandOrder {
                 ack: Some(command.ack),
                 reply_to: command.reply_to,
             },
+            arrival,
             decoded: Some(decoded),
         }
+    }
+
+    /// Returns what is left of a command whose outcome nobody knows: enough to tell that.
+    pub(super) fn cut_off(command: &CutOff) -> Self {
+        let origin = match command.principal.as_str().strip_prefix("uplink:") {
+            Some(uplink) => {
+                CommandOrigin::Cloud { uplink: uplink.into(), ack: None, reply_to: None }
+            }
+            None => CommandOrigin::Local { response: None },
+        };
+        let (target, principal) = (command.target.clone(), command.principal.clone());
+        Self::new(target, command.kind, Bytes::new(), principal, origin, command.at)
     }
 
     /// Returns who asked.
@@ -117,66 +133,68 @@ impl CommandOrder {
         }
     }
 
-    /// Reads the payload: a bare value, or `{"value":…,"id":…,"expires":…}`.
+    /// Reads the payload: a bare value or `{"value":…,"id":…,"expires":…}`, or for a call
+    /// `{"args":…,"id":…,"expires":…}`.
     ///
     /// # Errors
     ///
     /// The outcome that says what is wrong.
-    pub fn parse(&self, now: Timestamp) -> Result<(Command, Topic), CommandOutcome> {
+    pub fn parse(&self) -> Result<Command, CommandOutcome> {
         let value = match &self.decoded {
             Some(decoded) => decoded.clone().map_err(CommandOutcome::refused)?,
             None => self.read_payload()?,
         };
-        let mut command = Command {
-            id: None,
-            kind: self.kind,
-            value,
-            expires: now.saturating_add(LIFETIME_DEFAULT),
-        };
-        let envelope = match &command.value {
-            Value::Document(document) if document.get("value").is_some() => Arc::clone(document),
-            _ => return Ok((command, self.target.clone())),
-        };
-        for (name, member) in envelope.iter() {
-            match (&**name, member) {
-                ("value", value) => command.value = value.clone(),
-                ("id", Value::String(text)) => {
-                    command.id = Some(
-                        CommandId::new(text)
-                            .map_err(|error| CommandOutcome::refused(error.to_string()))?,
-                    );
-                }
-                ("id", other) => {
-                    return Err(CommandOutcome::refused(format!(
-                        "`id` must be a string, found {}",
-                        other.type_name()
-                    )));
-                }
-                ("expires", Value::String(text)) => {
-                    command.expires = Timestamp::parse(text)
-                        .map_err(|error| CommandOutcome::refused(format!("`expires`: {error}")))?;
-                }
-                ("expires", other) => {
-                    let reason = format!(
-                        "`expires` must be a time as a string, found {}",
-                        other.type_name()
-                    );
-                    return Err(CommandOutcome::refused(reason));
-                }
-                (name, _) => {
-                    return Err(CommandOutcome::refused(format!("unknown member `{name}`")));
-                }
+        let expires = self.arrival.saturating_add(LIFETIME_DEFAULT);
+        let mut command = Command { id: None, kind: self.kind, value, expires };
+        let envelope = match (self.kind, &command.value) {
+            (CommandKind::Write, Value::Document(document)) if document.get("value").is_some() => {
+                Arc::clone(document)
             }
+            (CommandKind::Write, _) => return Ok(command),
+            (CommandKind::Call, Value::Document(document)) => Arc::clone(document),
+            (CommandKind::Call, _) => {
+                return Err(CommandOutcome::refused(
+                    "a call is an object: {\"args\":[…],\"id\":\"…\"}",
+                ));
+            }
+        };
+        if self.kind == CommandKind::Call {
+            command.value = Value::Array(Arc::default());
         }
-        Ok((command, self.target.clone()))
+        for (name, member) in envelope.iter() {
+            self.read_member(name, member, &mut command).map_err(CommandOutcome::refused)?;
+        }
+        Ok(command)
+    }
+
+    fn read_member(&self, name: &str, member: &Value, command: &mut Command) -> Result<(), String> {
+        let found = member.type_name();
+        match (name, self.kind, member) {
+            ("value", CommandKind::Write, value) => command.value = value.clone(),
+            ("args", CommandKind::Call, Value::Array(_) | Value::Document(_)) => {
+                command.value = member.clone();
+            }
+            ("args", CommandKind::Call, _) => {
+                return Err(format!("`args` must be an array or an object, found {found}"));
+            }
+            ("id", _, Value::String(text)) => {
+                command.id = Some(CommandId::new(text).map_err(|error| error.to_string())?);
+            }
+            ("id", ..) => return Err(format!("`id` must be a string, found {found}")),
+            ("expires", _, Value::String(text)) => {
+                command.expires =
+                    Timestamp::parse(text).map_err(|error| format!("`expires`: {error}"))?;
+            }
+            ("expires", ..) => {
+                return Err(format!("`expires` must be a time as a string, found {found}"));
+            }
+            _ => return Err(format!("unknown member `{name}`")),
+        }
+        Ok(())
     }
 
     fn read_payload(&self) -> Result<Value, CommandOutcome> {
-        let invalid = |reason: String| CommandOutcome {
-            kind: OutcomeKind::Refused,
-            reason: Some(reason),
-            status: None,
-        };
+        let invalid = |reason: String| CommandOutcome::refused(reason);
         if self.payload.is_empty() {
             return Err(invalid("the payload is empty".into()));
         }
@@ -194,23 +212,22 @@ impl CommandOrder {
 mod tests {
     use super::*;
 
-    fn parse(payload: &str) -> Result<Command, String> {
+    fn parse(kind: CommandKind, payload: &str) -> Result<Command, String> {
         let order = CommandOrder::new(
             Topic::new("hall1/press-1/setpoint").unwrap(),
-            CommandKind::Write,
+            kind,
             Bytes::copy_from_slice(payload.as_bytes()),
             Principal::anonymous(),
             CommandOrigin::Local { response: None },
+            Timestamp::default(),
         );
-        order
-            .parse(Timestamp::default())
-            .map(|(command, _)| command)
-            .map_err(|outcome| outcome.reason.unwrap())
+        order.parse().map_err(|outcome| outcome.reason.unwrap())
     }
 
     /// main.14: a command is a bare value, or an object with id and expiry.
     #[test]
     fn a_command_is_a_value_or_an_object() {
+        let parse = |payload| parse(CommandKind::Write, payload);
         let bare = parse("66.5").unwrap();
         assert_eq!(
             (bare.value, bare.id, bare.expires),
@@ -224,5 +241,25 @@ mod tests {
         assert!(parse(r#"{"value":1,"id":7}"#).unwrap_err().contains("`id`"));
         assert!(parse(r#"{"value":1"#).unwrap_err().contains("not JSON"));
         assert!(parse("").unwrap_err().contains("empty"));
+    }
+
+    /// main.14: a call is an object with arguments, in order or by name, and an id.
+    #[test]
+    fn a_call_has_arguments() {
+        let parse = |payload| parse(CommandKind::Call, payload);
+        let in_order = parse(r#"{"args":[1,"fast"],"id":"c-18"}"#).unwrap();
+        assert_eq!(in_order.value, Value::Array([Value::Integer(1), Value::string("fast")].into()));
+        assert_eq!((in_order.kind, in_order.id.unwrap().as_str()), (CommandKind::Call, "c-18"));
+        let by_name = parse(r#"{"args":{"speed":1},"id":"c-19"}"#).unwrap();
+        assert_eq!(by_name.value.type_name(), "object");
+        assert_eq!(parse(r#"{"id":"c-20"}"#).unwrap().value, Value::Array([].into()));
+        for (payload, part) in [
+            ("[1]", "an object"),
+            (r#"{"args":1,"id":"c"}"#, "`args` must be"),
+            (r#"{"value":1,"id":"c"}"#, "unknown member `value`"),
+        ] {
+            let refusal = parse(payload).unwrap_err();
+            assert!(refusal.contains(part), "{payload}: {refusal}");
+        }
     }
 }

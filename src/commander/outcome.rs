@@ -32,7 +32,7 @@ pub(super) fn tell(
     }
 }
 
-/// Returns the body of an outcome: `{"id":…,"outcome":…,"reason":…,"status":…,"time":…}`.
+/// Returns the body of an outcome: `{"id":…,"outcome":…,"reason":…,"status":…,"value":…,"time":…}`.
 pub fn outcome_json(id: Option<&CommandId>, outcome: &CommandOutcome, now: Timestamp) -> Vec<u8> {
     let mut body = Vec::with_capacity(128);
     body.push(b'{');
@@ -49,6 +49,10 @@ pub fn outcome_json(id: Option<&CommandId>, outcome: &CommandOutcome, now: Times
     }
     if let Some(status) = outcome.status {
         body.extend_from_slice(format!(",\"status\":{}", status.code()).as_bytes());
+    }
+    if let Some(value) = &outcome.value {
+        body.extend_from_slice(b",\"value\":");
+        json::write_value(value, &mut body);
     }
     body.extend_from_slice(b",\"time\":\"");
     now.write_rfc3339(&mut body);

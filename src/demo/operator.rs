@@ -118,6 +118,7 @@ impl Operator {
             qos: Qos::AtLeastOnce,
             retain: false,
             content_type: Some("application/json".into()),
+            exchange: None,
         };
         // Whether the broker took it shows in the outcome.
         self.topics.publish(&Principal::anonymous(), publication).await;

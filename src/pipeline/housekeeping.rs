@@ -94,6 +94,7 @@ impl Keeper {
             if let Some(forgotten) = self.history.take_forgotten(self.broker.clock().wall()) {
                 self.broker.store().submit(forgotten, Completion::None);
             }
+            self.ingest.forget_exchanges();
             self.release();
             if self.is_alive() {
                 service::alive();

@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     commander::History,
     config::Config,
+    exchanges::Exchanges,
     store::{self, Completion, DataDirectory, Store},
 };
 
@@ -24,6 +25,7 @@ pub(super) struct Journal {
     pub(super) recovery: Recovery,
     pub(super) core: Broker,
     pub(super) history: History,
+    pub(super) exchanges: Exchanges,
 }
 
 /// Opens the data directory, recovers the journal and starts its writer.
@@ -35,9 +37,11 @@ pub(super) fn open(config: &Config, clock: Clock) -> Result<Journal, StartError>
         .map_err(StartError::Thread)?;
     let mut core = Broker::new(limits(config), AccessRules::new(config.access.clone()));
     restore(&mut core, &recovery, &store, clock)?;
-    let history =
-        History::recover(recovery.state.iter().map(|(key, value)| (&key[..], &value[..])));
-    Ok(Journal { store, recovery, core, history })
+    let state = || recovery.state.iter().map(|(key, value)| (&key[..], &value[..]));
+    let history = History::recover(state());
+    let segment_bytes = store::segment_bytes(&config.store);
+    let exchanges = Exchanges::recover(state(), segment_bytes, clock.steady());
+    Ok(Journal { store, recovery, core, history, exchanges })
 }
 
 fn restore(

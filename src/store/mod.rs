@@ -64,7 +64,8 @@ fn options(config: &StoreConfig) -> JournalOptions {
     }
 }
 
-fn segment_bytes(config: &StoreConfig) -> u64 {
+/// Returns how large the segments of a journal are.
+pub(crate) fn segment_bytes(config: &StoreConfig) -> u64 {
     let share = config.max_bytes.get() / SEGMENTS_PER_STORE;
     share.clamp(SEGMENT_BYTES_MIN, JournalOptions::SEGMENT_BYTES_DEFAULT)
 }

@@ -27,6 +27,12 @@ pub trait Authenticator: Send + Sync {
         name: &'a str,
         password: &'a [u8],
     ) -> Pin<Box<dyn Future<Output = Result<Principal, LoginRefusal>> + Send + 'a>>;
+
+    /// Returns a number that changes with every change of an account: a login that was checked under another one
+    /// says nothing any more. Cheap.
+    fn version(&self) -> u64 {
+        0
+    }
 }
 
 /// Whether a listener takes clients without credentials.
@@ -56,6 +62,13 @@ impl Access {
             None if self.anonymous => Ok(Principal::anonymous()),
             None => Err(LoginRefusal::CredentialsRequired),
         }
+    }
+}
+
+impl Access {
+    /// Returns a number that changes with every change of an account; see [`Authenticator::version`].
+    pub fn version(&self) -> u64 {
+        self.authenticator.version()
     }
 }
 

@@ -14,7 +14,8 @@ pub struct CommandRequest {
     pub generation: u64,
     /// What the captures of its address stand for.
     pub captures: Captures,
-    /// What to do.
+    /// What to do: write a value or call a method. An adapter that cannot do one of them refuses it with the
+    /// words that it is not supported; it never waits for the command to expire.
     pub command: Command,
     /// Where the outcome goes.
     pub reply: CommandReply,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use tidegate_model::{AdapterName, Captures, Principal, Reading};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{LastMessage, PointId, Receipt, Refusal};
+use crate::{Exchange, Keep, LastMessage, PointId, RecalledExchange, Receipt, Refusal};
 
 /// Open receipts an adapter may have; see the table of queues in `ARCHITECTURE.md`.
 const OPEN_RECEIPTS_MAX: usize = 1_024;
@@ -42,6 +42,8 @@ pub struct ReadingBatch {
     pub principal: Option<Principal>,
     /// Whether somebody waits for the receipt.
     pub delivery: Delivery,
+    /// The exchange that the batch belongs to, if it must be recognised after a restart.
+    pub exchange: Option<Exchange>,
 }
 
 /// What stands behind an [`Intake`]: mapping, access rules, broker.
@@ -71,6 +73,13 @@ pub trait IntakeSink: Send + Sync {
         point: PointId,
         captures: &Captures,
     ) -> Result<Option<LastMessage>, Refusal>;
+
+    /// Returns the exchanges that were answered before the gateway started, oldest first, each once: none, unless
+    /// the sink keeps them.
+    fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
+        let _ = keep;
+        Vec::new()
+    }
 }
 
 /// Takes readings from one adapter. Cheap to clone.
@@ -123,6 +132,11 @@ impl Intake {
         captures: &Captures,
     ) -> Result<Option<LastMessage>, Refusal> {
         self.sink.last(principal, generation, point, captures)
+    }
+
+    /// Returns, once, the exchanges that were answered before the gateway started, oldest first.
+    pub fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
+        self.sink.recall(keep)
     }
 }
 

@@ -40,6 +40,8 @@ pub struct OpcUaPoint {
     pub unit: Option<Unit>,
     /// Whether commands may write the nodes.
     pub writable: bool,
+    /// The method of the node that calls invoke; `None` if it takes no calls. Its captures are those of `node`.
+    pub method: Option<NodePattern>,
 }
 
 /// Where a point is, in the terms of its protocol.

@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Access, Adapter, AdapterContext, Authenticator, CommandRequest, Counters, Health, HealthSource,
-    Intake, IntakeSink, LastMessage, LoginRefusal, Outcome, Point, PointId, PointSet, Publication,
-    ReadingBatch, Receipt, ReceiptSender, Refusal, TopicEvents, TopicSpace, TopicSpaceBackend,
+    Intake, IntakeSink, Keep, LastMessage, LoginRefusal, Outcome, Point, PointId, PointSet,
+    Publication, ReadingBatch, RecalledExchange, Receipt, ReceiptSender, Refusal, TopicEvents,
+    TopicSpace, TopicSpaceBackend,
 };
 
 /// How long a test waits for what must come at once.
@@ -47,6 +48,8 @@ struct State {
     topics: BTreeMap<Topic, LastMessage>,
     users: BTreeMap<String, Vec<u8>>,
     forbidden: Vec<Principal>,
+    recalled: Vec<(Keep, RecalledExchange)>,
+    accounts_version: u64,
     logins: u64,
     refused_busy: u64,
     not_ready: Option<String>,
@@ -166,9 +169,21 @@ impl TestGateway {
         state.points.insert((point, captures), message);
     }
 
+    /// Adds an exchange that was answered before the gateway started.
+    pub fn add_recalled(&self, keep: Keep, exchange: RecalledExchange) {
+        self.state().recalled.push((keep, exchange));
+    }
+
     /// Adds a principal with a password.
     pub fn add_user(&self, name: &str, password: &[u8]) {
         self.state().users.insert(name.to_owned(), password.to_vec());
+    }
+
+    /// Removes a principal's account.
+    pub fn remove_user(&self, name: &str) {
+        let mut state = self.state();
+        state.users.remove(name);
+        state.accounts_version += 1;
     }
 
     /// Takes every right from a principal.
@@ -265,6 +280,12 @@ impl IntakeSink for TestGateway {
         self.check(principal)?;
         Ok(self.state().points.get(&(point, captures.clone())).cloned())
     }
+
+    fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
+        let mut state = self.state();
+        let taken = state.recalled.extract_if(.., |(kept, _)| *kept == keep);
+        taken.map(|(_, exchange)| exchange).collect()
+    }
 }
 
 impl TopicSpaceBackend for TestGateway {
@@ -318,6 +339,10 @@ impl Authenticator for TestGateway {
         let known = state.users.get(name).is_some_and(|known| known == password);
         let principal = Principal::new(name).ok().filter(|_| known);
         Box::pin(std::future::ready(principal.ok_or(LoginRefusal::BadCredentials)))
+    }
+
+    fn version(&self) -> u64 {
+        self.state().accounts_version
     }
 }
 

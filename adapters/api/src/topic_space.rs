@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidegate_model::{Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter};
 use tokio::sync::mpsc;
 
-use crate::{Receipt, Refusal};
+use crate::{Exchange, Receipt, Refusal};
 
 /// The last message of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Publication {
     pub retain: bool,
     /// The MIME type of the body, if the client named one.
     pub content_type: Option<Arc<str>>,
+    /// The exchange that the publication belongs to, if it must be recognised after a restart.
+    pub exchange: Option<Exchange>,
 }
 
 /// Messages of a subscription, oldest first; a slow reader loses the newest, counted.

@@ -7,13 +7,15 @@ use std::{
     time::Duration,
 };
 
-use tidegate_adapter_api::{Adapter, AdapterContext, AdapterError, CommandRequest};
+use tidegate_adapter_api::{
+    Adapter, AdapterContext, AdapterError, CommandRequest, Keep, RecalledExchange,
+};
 use tidegate_coap::{Endpoint, Settings};
 use tidegate_model::{AdapterName, CommandOutcome};
 use tokio::task::JoinSet;
 use tracing::info;
 
-use crate::{counters::CoapCounters, resource::Site, server::Server};
+use crate::{counters::CoapCounters, exchange::Memory, resource::Site, server::Server};
 
 /// Where the adapter listens, and its limits.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,18 +89,24 @@ impl CoapAdapter {
         socket: &UdpSocket,
         address: SocketAddr,
         context: &AdapterContext,
+        recalled: &[RecalledExchange],
     ) -> io::Result<Server> {
         let counters = CoapCounters::new(&context.counters);
         let client = context.access.login(None).await;
         let site = Site::new(context.intake.clone(), client, counters.refused.clone());
+        let memory = Memory::new(address, self.settings.duplicate_lifetime);
+        // A fresh hasher is keyed at random: enough for message IDs and jitter.
+        let seed = RandomState::new().hash_one(address);
+        let mut endpoint = Endpoint::new(self.settings.endpoint(), seed);
+        counters.recalled.add(memory.refill(&mut endpoint, recalled));
         Ok(Server {
             socket: tokio::net::UdpSocket::from_std(socket.try_clone()?)?,
             address,
-            // A fresh hasher is keyed at random: enough for message IDs and jitter.
-            endpoint: Endpoint::new(self.settings.endpoint(), RandomState::new().hash_one(address)),
+            endpoint,
             site,
             points: context.points.clone(),
             counters,
+            memory,
         })
     }
 }
@@ -117,9 +125,11 @@ impl Adapter for CoapAdapter {
 
     async fn run(&mut self, context: &mut AdapterContext) -> Result<(), AdapterError> {
         let mut servers = JoinSet::new();
+        // Before the first datagram is read: it may be the repetition of a request that was answered before.
+        let recalled = context.intake.recall(Keep::Newest);
         for (socket, address) in &self.sockets {
             let bind = |source| AdapterError::Bind { address: address.to_string(), source };
-            let server = self.server(socket, *address, context).await.map_err(bind)?;
+            let server = self.server(socket, *address, context, &recalled).await.map_err(bind)?;
             servers.spawn(server.run(context.shutdown.clone()));
             info!(adapter = %self.name, %address, "CoAP is served");
         }
@@ -140,5 +150,7 @@ impl Adapter for CoapAdapter {
 
 /// CoAP devices are clients here: nothing can be written to them.
 fn refuse(request: CommandRequest) {
-    request.reply.send(CommandOutcome::refused("a CoAP resource of the gateway takes no commands"));
+    request.reply.send(CommandOutcome::refused(
+        "not supported: a CoAP resource of the gateway takes no commands",
+    ));
 }

@@ -16,7 +16,11 @@ pub(crate) struct CoapCounters {
     repeated: Counter,
     reset: Counter,
     given_up: Counter,
-    evicted: Counter,
+    renumbered: Counter,
+    evicted_superseded: Counter,
+    evicted_newest: Counter,
+    /// Exchanges of an earlier run whose repetitions are recognised.
+    pub(crate) recalled: Counter,
     /// Answers that the socket did not take.
     pub(crate) not_sent: Counter,
     /// Requests refused by a resource, by reason.
@@ -54,7 +58,10 @@ impl CoapCounters {
             repeated: answer("repeated"),
             reset: answer("reset"),
             given_up: answer("given-up"),
-            evicted: counters.counter("coap_duplicates_forgotten", "table-full"),
+            renumbered: message("renumbered"),
+            evicted_superseded: counters.counter("coap_duplicates_forgotten", "superseded"),
+            evicted_newest: counters.counter("coap_duplicates_forgotten", "table-full"),
+            recalled: counters.counter("coap_duplicates_recalled", "restart"),
             not_sent: answer("not-sent"),
             refused: Refused {
                 not_found: refused("not-found"),
@@ -84,7 +91,9 @@ impl CoapCounters {
             (&self.repeated, before.repeated, after.repeated),
             (&self.reset, before.reset, after.reset),
             (&self.given_up, before.given_up, after.given_up),
-            (&self.evicted, before.evicted, after.evicted),
+            (&self.renumbered, before.renumbered, after.renumbered),
+            (&self.evicted_superseded, before.evicted_superseded, after.evicted_superseded),
+            (&self.evicted_newest, before.evicted_newest, after.evicted_newest),
         ] {
             if after > before {
                 counter.add(after - before);

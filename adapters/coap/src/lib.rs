@@ -8,6 +8,7 @@ mod adapter;
 mod alarm;
 mod counters;
 mod discovery;
+mod exchange;
 mod resource;
 mod server;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_adapter_api::{
-    Delivery, Intake, LastMessage, LoginRefusal, Outcome, PathPoint, PointId, PointSet,
+    Delivery, Exchange, Intake, LastMessage, LoginRefusal, Outcome, PathPoint, PointId, PointSet,
     ReadingBatch, Receipt, Refusal,
     payload::{Announced, Body, PayloadError},
 };
@@ -15,6 +15,9 @@ use crate::{
     counters::Refused,
     discovery::{WELL_KNOWN_CORE, links},
 };
+
+/// The answer to a write that is durable.
+pub(crate) const DONE: Code = Code::Changed;
 
 /// How long a last value may be held by a cache, in seconds: the next one may come at any time.
 const LAST_VALUE_AGE: u32 = 1;
@@ -60,8 +63,13 @@ impl Site {
         self.points = points;
     }
 
-    /// Carries out a request that arrived at `arrival`.
-    pub(crate) fn handle(&self, request: &Request, arrival: Timestamp) -> Step {
+    /// Carries out a request that arrived at `arrival`; `exchange` names it if it changes anything.
+    pub(crate) fn handle(
+        &self,
+        request: &Request,
+        arrival: Timestamp,
+        exchange: impl FnOnce() -> Exchange,
+    ) -> Step {
         let client = match &self.client {
             Ok(client) => client,
             Err(refusal) => {
@@ -79,7 +87,9 @@ impl Site {
         };
         match request.method {
             Method::Post | Method::Put => {
-                self.write(request, client, (id, point, captures), arrival)
+                // A non-confirmable request is not repeated: nobody waits for its answer.
+                let exchange = request.confirmable.then(exchange);
+                self.write(request, client, (id, point, captures), arrival, exchange)
             }
             Method::Get => Step::Answer(self.read(request, client, (id, point, captures))),
             _ => self.refuse_method("use GET, PUT or POST"),
@@ -89,7 +99,7 @@ impl Site {
     /// Returns the answer to a write with this outcome.
     pub(crate) fn outcome(&self, outcome: &Outcome) -> Response {
         match outcome {
-            Outcome::Durable | Outcome::Accepted => Response::new(Code::Changed),
+            Outcome::Durable | Outcome::Accepted => Response::new(DONE),
             Outcome::Refused(refusal) => self.refusal(refusal),
         }
     }
@@ -116,6 +126,7 @@ impl Site {
         client: &Principal,
         (id, point, captures): (PointId, &PathPoint, Captures),
         arrival: Timestamp,
+        exchange: Option<Exchange>,
     ) -> Step {
         // A mapped resource exists and has no entity tags (RFC 7252, section 5.10.8).
         let matches = request.if_match.is_empty() || request.if_match.iter().any(Bytes::is_empty);
@@ -139,6 +150,7 @@ impl Site {
                 } else {
                     Delivery::Unconfirmed
                 },
+                exchange,
             })),
             Err(error @ PayloadError::Unsupported) => {
                 self.refused.format.increment();

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     alarm::Alarm,
     counters::CoapCounters,
+    exchange::Memory,
     resource::{Site, Step},
 };
 
@@ -39,6 +40,7 @@ pub(crate) struct Server {
     pub(crate) site: Site,
     pub(crate) points: watch::Receiver<PointSet>,
     pub(crate) counters: CoapCounters,
+    pub(crate) memory: Memory,
 }
 
 impl Server {
@@ -104,14 +106,16 @@ impl Server {
         let (length, peer) = self.socket.try_recv_from(buffer)?;
         let now = Instant::now();
         let request = self.endpoint.handle_datagram(now, peer, &buffer[..length], output);
-        let waiting =
-            request.and_then(|(id, request)| match self.site.handle(&request, wall_clock()) {
+        let waiting = request.and_then(|(id, request)| {
+            let exchange = || self.memory.exchange(id);
+            match self.site.handle(&request, wall_clock(), exchange) {
                 Step::Await(receipt) => Some(receipt.map(move |outcome| (id, outcome))),
                 Step::Answer(response) => {
                     self.endpoint.respond(now, id, response, output);
                     None
                 }
-            });
+            }
+        });
         self.send(output);
         Ok(waiting)
     }

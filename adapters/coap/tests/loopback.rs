@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use tidegate_adapter_api::{
-    Adapter, CommandReply, CommandRequest, Delivery, Outcome, PathPoint, Point, PointAddress,
-    PointId, PointSet, Refusal,
+    Adapter, CommandReply, CommandRequest, Delivery, Exchange, Keep, Outcome, PathPoint, Point,
+    PointAddress, PointId, PointSet, RecalledExchange, Refusal,
     test_kit::{Handles, TestGateway, stops_and_starts_again},
 };
 use tidegate_adapter_coap::{CoapAdapter, CoapSettings};
@@ -138,6 +138,49 @@ async fn a_slow_write_is_acknowledged_first_and_answered_once() {
     bench.gateway.next_batch().await;
     assert_eq!(bench.gateway.batches_waiting(), 0, "one record for one exchange");
     assert_eq!(bench.handles.count("coap_messages", "duplicate"), 5);
+    bench.stop().await;
+}
+
+/// main.10, D17: what is handed in names its exchange, and what was answered before a restart is not handed in
+/// again: the repetition gets the same answer.
+#[tokio::test]
+async fn a_repetition_after_a_restart_is_answered_and_not_handed_in() {
+    let before = start(Duration::from_secs(1)).await;
+    let request = post(MessageType::Confirmable, 7, b"21.5");
+    before.send(&request).await;
+    let answer = before.receive().await;
+    let exchange = before.gateway.next_batch().await.exchange.unwrap();
+    assert_eq!((exchange.keep, exchange.lifetime.as_secs()), (Keep::Newest, 247));
+    before.send(&post(MessageType::NonConfirmable, 8, b"21.6")).await;
+    assert_eq!(before.gateway.next_batch().await.exchange, None, "nobody repeats this one");
+    let client = before.client.local_addr().unwrap();
+    let listener = before.client.peer_addr().unwrap();
+    before.stop().await;
+
+    let mut adapter = CoapAdapter::bind(
+        AdapterName::new("coap").unwrap(),
+        CoapSettings::listening_on(vec![listener]),
+    )
+    .unwrap();
+    let gateway = TestGateway::new();
+    let remaining = Duration::from_secs(200);
+    let Exchange { sender, id, answer: kept, .. } = exchange;
+    gateway.add_recalled(Keep::Newest, RecalledExchange { sender, id, answer: kept, remaining });
+    let (mut context, handles) = gateway.context(adapter.name(), vec![point(0, "/t/{n}")], true);
+    let client = UdpSocket::bind(client).await.unwrap();
+    client.connect(listener).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test supervises itself")]
+    let run = tokio::spawn(async move { adapter.run(&mut context).await.unwrap() });
+    let bench = Bench { gateway, handles, run, client };
+
+    bench.send(&request).await;
+    assert_eq!(bench.receive().await.to_bytes().unwrap(), answer.to_bytes().unwrap());
+    bench.send(&post(MessageType::Confirmable, 7, b"99")).await;
+    bench.receive().await;
+    let batch = bench.gateway.next_batch().await;
+    assert_eq!(batch.readings[0].reading.value, Value::Integer(99), "counted anew, not repeated");
+    assert_eq!(bench.gateway.batches_waiting(), 0);
+    assert_eq!(bench.handles.count("coap_duplicates_recalled", "restart"), 1);
     bench.stop().await;
 }
 

@@ -152,5 +152,7 @@ impl Adapter for HttpAdapter {
 
 /// HTTP devices are clients here: nothing can be written to them.
 fn refuse(request: CommandRequest) {
-    request.reply.send(CommandOutcome::refused("an HTTP path of the gateway takes no commands"));
+    request.reply.send(CommandOutcome::refused(
+        "not supported: an HTTP path of the gateway takes no commands",
+    ));
 }

@@ -47,13 +47,16 @@ where
         adapter: site.intake.adapter(),
     };
     let readings = payload.read(id, point, &captures)?;
-    let batch = ReadingBatch {
-        readings,
-        generation: points.generation(),
-        principal: Some(principal),
-        delivery: Delivery::Confirmed,
+    let hand_in = |exchange| {
+        site.intake.submit(ReadingBatch {
+            readings,
+            generation: points.generation(),
+            principal: Some(principal.clone()),
+            delivery: Delivery::Confirmed,
+            exchange,
+        })
     };
-    created(site.intake.submit(batch)).await
+    created(site.keys.once(&principal, &head, &bytes, hand_in)?.await)
 }
 
 fn announced(headers: &HeaderMap) -> Announced {

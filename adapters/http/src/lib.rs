@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod counters;
 mod health;
+mod idempotency;
 mod ingest;
 mod listener;
 mod login;

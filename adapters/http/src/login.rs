@@ -26,6 +26,8 @@ struct Login {
     hash: u64,
     principal: Principal,
     until: Instant,
+    /// The accounts under which it was checked: a changed or removed one is noticed with the next request.
+    version: u64,
 }
 
 impl Client {
@@ -40,7 +42,8 @@ impl Client {
             return stranger.clone();
         };
         let hash = self.hasher.hash_one(header.as_bytes());
-        if let Some(principal) = self.believed(hash) {
+        let version = access.version();
+        if let Some(principal) = self.believed(hash, version) {
             return Ok(principal);
         }
         let credentials = credentials(header.as_bytes()).ok_or(LoginRefusal::BadCredentials)?;
@@ -49,14 +52,15 @@ impl Client {
         let principal = access.login(Some((name, password))).await?;
         let until = Instant::now() + BELIEVED;
         *self.login.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Login { hash, principal: principal.clone(), until });
+            Some(Login { hash, principal: principal.clone(), until, version });
         Ok(principal)
     }
 
-    fn believed(&self, hash: u64) -> Option<Principal> {
+    fn believed(&self, hash: u64, version: u64) -> Option<Principal> {
         let login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
-        let login =
-            login.as_ref().filter(|login| login.hash == hash && Instant::now() < login.until);
+        let login = login.as_ref().filter(|login| {
+            login.hash == hash && login.version == version && Instant::now() < login.until
+        });
         login.map(|login| login.principal.clone())
     }
 }
@@ -167,5 +171,11 @@ mod tests {
         assert_eq!(login(None).await, Err(LoginRefusal::CredentialsRequired));
         assert_eq!(login(Some("Basic YTpiOmM=")).await.unwrap().as_str(), "a");
         assert_eq!(gateway.logins(), 2);
+        gateway.remove_user("a");
+        assert_eq!(
+            login(Some("Basic YTpiOmM=")).await,
+            Err(LoginRefusal::BadCredentials),
+            "an account that is gone is not believed any more (promises C8)"
+        );
     }
 }

@@ -100,6 +100,18 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "format", detail)
     }
 
+    /// The key of a request that is still being carried out.
+    pub(crate) fn key_under_way() -> Self {
+        let detail = "a request with this Idempotency-Key is being carried out, try again";
+        Self::new(StatusCode::CONFLICT, "key-under-way", detail).retry_after(Duration::from_secs(1))
+    }
+
+    /// The key of another request.
+    pub(crate) fn key_reused() -> Self {
+        let detail = "this Idempotency-Key was used for another request in the last 24 hours";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", detail)
+    }
+
     fn document(&self) -> Vec<u8> {
         let mut json = Vec::with_capacity(160 + self.detail.len());
         let mut member = |name: &str, value: &str| {

@@ -7,13 +7,15 @@ use axum::{
 };
 use std::time::SystemTime;
 use tidegate_adapter_api::{
-    Access, AdapterContext, HealthSource, Intake, LoginRefusal, Outcome, PointSet, Receipt,
-    TopicSpace,
+    Access, AdapterContext, HealthSource, Intake, Keep, LoginRefusal, Outcome, PointSet, TopicSpace,
 };
 use tidegate_model::{Principal, Timestamp};
 use tokio::sync::watch;
 
-use crate::{body::BodyLimits, counters::HttpCounters, login::Client, origin, problem::Problem};
+use crate::{
+    body::BodyLimits, counters::HttpCounters, idempotency::Keys, login::Client, origin,
+    problem::Problem,
+};
 
 /// The gateway as requests see it.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(crate) struct Site {
     pub(crate) health: HealthSource,
     pub(crate) body: BodyLimits,
     pub(crate) counters: HttpCounters,
+    pub(crate) keys: Keys,
     access: Access,
     stranger: Result<Principal, LoginRefusal>,
 }
@@ -37,6 +40,7 @@ impl Site {
             health: context.health.clone(),
             body,
             counters: HttpCounters::new(&context.counters),
+            keys: Keys::new(context.intake.recall(Keep::All)),
             stranger: context.access.login(None).await,
             access: context.access.clone(),
         }
@@ -53,9 +57,9 @@ impl Site {
     }
 }
 
-/// Waits for what was handed in: 201 when it is durable, or taken and needed durable by nobody.
-pub(crate) async fn created(receipt: Receipt) -> Result<Response, Problem> {
-    match receipt.await {
+/// Says what became of what was handed in: 201 when it is durable, or taken and needed durable by nobody.
+pub(crate) fn created(outcome: Outcome) -> Result<Response, Problem> {
+    match outcome {
         Outcome::Durable | Outcome::Accepted => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::CREATED;

@@ -59,8 +59,13 @@ pub(crate) async fn one(
     };
     let payload = body::read(body, &head.headers, site.body).await?;
     let content_type = content_type(&head.headers)?;
-    let publication = Publication { topic, payload, qos: Qos::AtLeastOnce, retain, content_type };
-    created(site.topics.publish(&principal, publication)).await
+    let body = payload.clone();
+    let publish = |exchange| {
+        let qos = Qos::AtLeastOnce;
+        let publication = Publication { topic, payload, qos, retain, content_type, exchange };
+        site.topics.publish(&principal, publication)
+    };
+    created(site.keys.once(&principal, &head, &body, publish)?.await)
 }
 
 /// `GET /v1/topics`: topics with their last messages, `?filter=…&limit=…&after=…`.

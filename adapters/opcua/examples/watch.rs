@@ -173,6 +173,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
             deadband,
             unit: None,
             writable: true,
+            method: None,
         }),
     });
     let points = PointSet::new(points.collect(), 1);

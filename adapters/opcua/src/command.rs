@@ -98,11 +98,10 @@ impl<'a> Commands<'a> {
             Ok(Ok(status)) => status,
             Ok(Err(ServiceError(StatusCode::BadTimeout))) | Err(_) => {
                 return Err(CommandOutcome {
-                    kind: OutcomeKind::Expired,
                     reason: Some(
                         "the server did not answer in time; it may have taken the value".into(),
                     ),
-                    status: None,
+                    ..CommandOutcome::new(OutcomeKind::Expired)
                 });
             }
             Ok(Err(ServiceError(status))) => status,
@@ -186,7 +185,9 @@ impl<'a> Commands<'a> {
 /// Returns the node a command is for.
 fn address(request: &CommandRequest, wanted: &ServerPoints) -> Result<NodeAddress, CommandOutcome> {
     if request.command.kind == CommandKind::Call {
-        return Err(CommandOutcome::refused("calls are not possible here, only writing a value"));
+        return Err(CommandOutcome::refused(
+            "not supported: the mapping names no method to call, only a value to write",
+        ));
     }
     let reloaded = || CommandOutcome::refused("the mappings were loaded again meanwhile");
     if request.generation != wanted.generation() {
@@ -205,9 +206,13 @@ fn outcome(status: StatusCode) -> CommandOutcome {
     let told = Some(Status::from_code(status.bits()));
     if status.is_bad() {
         let reason = Some(format!("the server answered {status}"));
-        return CommandOutcome { kind: OutcomeKind::Refused, reason, status: told };
+        return CommandOutcome {
+            reason,
+            status: told,
+            ..CommandOutcome::new(OutcomeKind::Refused)
+        };
     }
-    CommandOutcome { kind: OutcomeKind::Confirmed, reason: None, status: told }
+    CommandOutcome { status: told, ..CommandOutcome::new(OutcomeKind::Confirmed) }
 }
 
 /// Returns how long a command may still take; `None` if it has expired.
@@ -240,6 +245,7 @@ mod tests {
                 deadband: None,
                 unit: None,
                 writable,
+                method: None,
             }),
         };
         ServerPoints::new(&PointSet::new(vec![point], 2), &name)

@@ -110,6 +110,7 @@ pub(crate) mod tests {
                 deadband: None,
                 unit: None,
                 writable: false,
+                method: None,
             }),
         });
         PointSet::new(points.collect(), 3)

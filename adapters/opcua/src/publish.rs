@@ -268,6 +268,7 @@ impl<'a> Publisher<'a> {
                 generation,
                 principal: None,
                 delivery: Delivery::Confirmed,
+                exchange: None,
             };
             self.deliveries.push((subscription, number), batch);
         }

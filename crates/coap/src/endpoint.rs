@@ -10,7 +10,7 @@ use coap_lite::{MessageType, Packet};
 
 use crate::{
     Code, ExchangeId, Malformed, Output, Request, Response, Settings,
-    exchange::{Exchange, ExchangeTable, Seen, Token},
+    exchange::{Answer, Evicted, Exchange, ExchangeTable, Seen, Token},
     request::{Controls, Rejection, read},
     transmission::{Repeated, Transmissions},
     wire::{decode, empty, encode},
@@ -39,8 +39,13 @@ pub struct Stats {
     pub reset: u64,
     /// Answers given up: never acknowledged, or too many under way.
     pub given_up: u64,
-    /// Answered requests forgotten before their time, because the table was full.
-    pub evicted: u64,
+    /// Requests under a message ID that their peer used for another one shortly before: taken as new, unless
+    /// the other one still awaits its answer.
+    pub renumbered: u64,
+    /// Answered requests forgotten before their time, whose peer had sent newer ones since.
+    pub evicted_superseded: u64,
+    /// Answered requests forgotten before their time, although they were the last of their peer.
+    pub evicted_newest: u64,
 }
 
 /// Server side of one UDP socket: no socket, no clock, no task.
@@ -74,7 +79,8 @@ impl Endpoint {
 
     /// Returns what was seen and done so far.
     pub fn stats(&self) -> Stats {
-        Stats { evicted: self.exchanges.evicted(), ..self.stats }
+        let Evicted { superseded, newest } = self.exchanges.evicted();
+        Stats { evicted_superseded: superseded, evicted_newest: newest, ..self.stats }
     }
 
     /// Takes one datagram; returns the request in it, if it holds one that is to be answered now.
@@ -101,7 +107,8 @@ impl Endpoint {
         let message_id = packet.header.message_id;
         match (kind, code) {
             (MessageType::Confirmable | MessageType::NonConfirmable, 0x01..=0x1F) => {
-                return self.handle_request(now, peer, packet, output);
+                let id = ExchangeId::of(peer, message_id, datagram);
+                return self.handle_request(now, id, packet, output);
             }
             // Section 4.3: an Empty confirmable message is a ping, and a reset its answer.
             (MessageType::Confirmable, 0) => {
@@ -136,7 +143,7 @@ impl Endpoint {
             (exchange.token, exchange.controls, exchange.confirmable);
         let ack_due = exchange.ack_due;
         let unwanted = response.is_unwanted(&controls);
-        let acknowledgement = empty(MessageType::Acknowledgement, id.message_id);
+        let acknowledgement = empty(MessageType::Acknowledgement, id.message_id());
         let packet = |kind, message_id| {
             response.clone().into_packet(kind, message_id, token.as_slice(), &controls)
         };
@@ -146,24 +153,30 @@ impl Endpoint {
             let bytes = if unwanted {
                 acknowledgement
             } else {
-                encode(&packet(MessageType::Acknowledgement, id.message_id))
+                encode(&packet(MessageType::Acknowledgement, id.message_id()))
             };
-            output.push(id.peer, bytes.clone());
-            self.exchanges.answer(now, id, Some(bytes));
+            output.push(id.peer(), bytes.clone());
+            self.exchanges.answer(id, Answer::Bytes(bytes));
         } else if confirmable {
-            self.exchanges.answer(now, id, Some(acknowledgement));
+            self.exchanges.answer(id, Answer::Bytes(acknowledgement));
             if !unwanted {
                 let packet = packet(MessageType::Confirmable, self.take_message_id());
-                let sent = self.transmissions.send(now, id.peer, packet, output);
+                let sent = self.transmissions.send(now, id.peer(), packet, output);
                 self.stats.given_up += u64::from(!sent);
             }
         } else {
-            self.exchanges.answer(now, id, None);
+            self.exchanges.answer(id, Answer::Nothing);
             if !unwanted {
                 let packet = packet(MessageType::NonConfirmable, self.take_message_id());
-                output.push(id.peer, encode(&packet));
+                output.push(id.peer(), encode(&packet));
             }
         }
+    }
+
+    /// Remembers a confirmable request that was answered with `code`, and no body, before a restart; for
+    /// `remaining` a repetition of it is answered so, and not handed up.
+    pub fn recall(&mut self, now: Instant, id: ExchangeId, remaining: Duration, code: Code) {
+        self.exchanges.recall(now, id, remaining, Answer::Recalled(code));
     }
 
     /// Acts on deadlines that have passed at `now`, as long as `output` has room.
@@ -175,7 +188,7 @@ impl Endpoint {
             self.acks_due.remove(&(due, id));
             if let Some(exchange) = self.exchanges.get_open(id) {
                 exchange.ack_due = None;
-                output.push(id.peer, empty(MessageType::Acknowledgement, id.message_id));
+                output.push(id.peer(), empty(MessageType::Acknowledgement, id.message_id()));
             }
         }
         while output.has_room() {
@@ -203,14 +216,19 @@ impl Endpoint {
     fn handle_request(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        id: ExchangeId,
         packet: Packet,
         output: &mut Output,
     ) -> Option<(ExchangeId, Request)> {
-        let id = ExchangeId { peer, message_id: packet.header.message_id };
         let confirmable = packet.header.get_type() == MessageType::Confirmable;
         match self.exchanges.look_up(now, id) {
             Seen::Never => {}
+            Seen::Renumbered => self.stats.renumbered += 1,
+            // Not acknowledged: the peer repeats it, and by then the other one may be answered.
+            Seen::Clash => {
+                self.stats.renumbered += 1;
+                return None;
+            }
             Seen::Open(exchange) => {
                 // The peer has waited for its first timeout: it hears that the request has arrived.
                 let acknowledge = exchange.confirmable;
@@ -219,14 +237,16 @@ impl Endpoint {
                 }
                 self.stats.duplicates += 1;
                 if acknowledge {
-                    output.push(peer, empty(MessageType::Acknowledgement, id.message_id));
+                    output.push(id.peer(), empty(MessageType::Acknowledgement, id.message_id()));
                 }
                 return None;
             }
             Seen::Answered(answer) => {
                 self.stats.duplicates += 1;
-                if let Some(bytes) = answer {
-                    output.push(peer, bytes);
+                match answer {
+                    Answer::Nothing => {}
+                    Answer::Bytes(bytes) => output.push(id.peer(), bytes),
+                    Answer::Recalled(code) => output.push(id.peer(), anew(code, id, &packet)),
                 }
                 return None;
             }
@@ -235,7 +255,7 @@ impl Endpoint {
         if self.exchanges.open_count() >= self.settings.exchanges_max {
             self.stats.overloaded += 1;
             if confirmable {
-                output.push(peer, self.overload_answer(id, token));
+                output.push(id.peer(), self.overload_answer(id, token));
             }
             return None;
         }
@@ -253,7 +273,7 @@ impl Endpoint {
                 match rejection {
                     // Section 5.4.1: a non-confirmable request is rejected in silence.
                     Rejection::BadOption(_) if !confirmable => {
-                        self.exchanges.answer(now, id, None);
+                        self.exchanges.answer(id, Answer::Nothing);
                     }
                     Rejection::BadOption(response) | Rejection::Answer(response) => {
                         self.respond(now, id, response, output);
@@ -271,7 +291,7 @@ impl Endpoint {
             .max_age(seconds)
             .into_packet(
                 MessageType::Acknowledgement,
-                id.message_id,
+                id.message_id(),
                 token.as_slice(),
                 &Controls::default(),
             );
@@ -283,6 +303,16 @@ impl Endpoint {
         self.next_message_id = message_id.wrapping_add(1);
         message_id
     }
+}
+
+/// Makes the answer to a repetition whose request was answered before a restart.
+fn anew(code: Code, id: ExchangeId, repetition: &Packet) -> bytes::Bytes {
+    let (controls, response) = (Controls::of(repetition), Response::new(code));
+    if response.is_unwanted(&controls) {
+        return empty(MessageType::Acknowledgement, id.message_id());
+    }
+    let (kind, token) = (MessageType::Acknowledgement, repetition.get_token());
+    encode(&response.into_packet(kind, id.message_id(), token, &controls))
 }
 
 /// Returns whole seconds, rounded up: Max-Age knows no fractions.

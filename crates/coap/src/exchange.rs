@@ -1,26 +1,59 @@
 //! Requests that were seen: those that await their answer, and the answers kept for repetitions.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 
-use crate::{Settings, request::Controls};
+use crate::{Code, request::Controls};
 
-/// One request of one peer: its address and message ID (RFC 7252, section 4.4).
+mod table;
+
+#[cfg(test)]
+pub(crate) use table::ENTRY_BYTES;
+pub(crate) use table::{Evicted, ExchangeTable};
+
+/// One request of one peer: its address, message ID (RFC 7252, section 4.4) and request key.
+///
+/// The request key is a checksum of the whole datagram. A repetition is the same datagram again (section 4.2);
+/// another one under the same message ID comes from a peer that has begun to count anew, and is no repetition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeId {
+    pub(crate) message: MessageKey,
+    pub(crate) request_key: u32,
+}
+
+/// What a peer promises not to use twice within the lifetime of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MessageKey {
     pub(crate) peer: SocketAddr,
     pub(crate) message_id: u16,
 }
 
 impl ExchangeId {
+    /// Puts together what [`peer`](Self::peer), [`message_id`](Self::message_id) and
+    /// [`request_key`](Self::request_key) have said.
+    pub fn new(peer: SocketAddr, message_id: u16, request_key: u32) -> Self {
+        Self { message: MessageKey { peer, message_id }, request_key }
+    }
+
+    /// Names the request in a datagram.
+    pub(crate) fn of(peer: SocketAddr, message_id: u16, datagram: &[u8]) -> Self {
+        Self::new(peer, message_id, crc32c::crc32c(datagram))
+    }
+
     /// Returns who sent the request.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.message.peer
+    }
+
+    /// Returns its message ID.
+    pub fn message_id(&self) -> u16 {
+        self.message.message_id
+    }
+
+    /// Returns the checksum of its datagram.
+    pub fn request_key(&self) -> u32 {
+        self.request_key
     }
 }
 
@@ -54,163 +87,36 @@ pub(crate) struct Exchange {
     pub(crate) ack_due: Option<Instant>,
 }
 
-#[derive(Debug)]
-enum Entry {
-    Open(Exchange),
-    /// What a repetition gets; nothing if it is to be ignored.
-    Answered(Option<Bytes>),
+/// What repetitions of an answered request get.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    /// Nothing: they are ignored.
+    Nothing,
+    /// The same bytes again.
+    Bytes(Bytes),
+    /// An answer without body, made anew: the request was answered before a restart.
+    Recalled(Code),
+}
+
+impl Answer {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Nothing | Self::Recalled(_) => 0,
+        }
+    }
 }
 
 /// What is known of a request.
 #[derive(Debug)]
 pub(crate) enum Seen<'a> {
     Never,
+    /// Its peer used the message ID for another request before, which was answered and is forgotten now.
+    Renumbered,
     /// It awaits its answer.
     Open(&'a mut Exchange),
-    /// It was answered; a repetition gets the same bytes, or nothing.
-    Answered(Option<Bytes>),
-}
-
-/// Every request of the last minutes, bounded by number and by bytes of answers.
-///
-/// Two queues in order of arrival, one for each lifetime, say which entry expires or gives way next. A
-/// request that awaits its answer does neither: it goes to the end of its queue.
-#[derive(Debug)]
-pub(crate) struct ExchangeTable {
-    entries: HashMap<ExchangeId, Entry>,
-    confirmed: Arrivals,
-    unconfirmed: Arrivals,
-    open: usize,
-    bytes: usize,
-    entries_max: usize,
-    bytes_max: usize,
-    evicted: u64,
-}
-
-#[derive(Debug)]
-struct Arrivals {
-    lifetime: Duration,
-    queue: VecDeque<(Instant, ExchangeId)>,
-}
-
-impl ExchangeTable {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        let arrivals = |lifetime| Arrivals { lifetime, queue: VecDeque::new() };
-        Self {
-            entries: HashMap::new(),
-            confirmed: arrivals(settings.duplicate_lifetime),
-            unconfirmed: arrivals(settings.unconfirmed_lifetime()),
-            open: 0,
-            bytes: 0,
-            entries_max: settings.duplicates_max.max(settings.exchanges_max + 1),
-            bytes_max: settings.duplicate_bytes_max,
-            evicted: 0,
-        }
-    }
-
-    /// Returns how many requests await their answer.
-    pub(crate) fn open_count(&self) -> usize {
-        self.open
-    }
-
-    /// Returns how many answered requests gave way before their time.
-    pub(crate) fn evicted(&self) -> u64 {
-        self.evicted
-    }
-
-    /// Returns what is known of a request that arrives at `now`.
-    pub(crate) fn look_up(&mut self, now: Instant, id: ExchangeId) -> Seen<'_> {
-        self.expire(now);
-        match self.entries.get_mut(&id) {
-            None => Seen::Never,
-            Some(Entry::Open(exchange)) => Seen::Open(exchange),
-            Some(Entry::Answered(answer)) => Seen::Answered(answer.clone()),
-        }
-    }
-
-    /// Remembers a request that was never seen.
-    pub(crate) fn open(&mut self, now: Instant, id: ExchangeId, exchange: Exchange) {
-        while self.entries.len() >= self.entries_max && self.evict_oldest(now) {}
-        let arrivals =
-            if exchange.confirmable { &mut self.confirmed } else { &mut self.unconfirmed };
-        arrivals.queue.push_back((now, id));
-        let earlier = self.entries.insert(id, Entry::Open(exchange));
-        debug_assert!(earlier.is_none(), "a request is opened once");
-        self.open += 1;
-    }
-
-    /// Returns a request that awaits its answer.
-    pub(crate) fn get_open(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
-        match self.entries.get_mut(&id) {
-            Some(Entry::Open(exchange)) => Some(exchange),
-            _ => None,
-        }
-    }
-
-    /// Ends the wait of an open request: repetitions get `answer`, or nothing.
-    pub(crate) fn answer(&mut self, now: Instant, id: ExchangeId, answer: Option<Bytes>) {
-        let Some(entry @ Entry::Open(_)) = self.entries.get_mut(&id) else {
-            return;
-        };
-        self.open -= 1;
-        self.bytes += answer.as_ref().map_or(0, Bytes::len);
-        *entry = Entry::Answered(answer);
-        while self.bytes > self.bytes_max && self.evict_oldest(now) {}
-    }
-
-    /// Forgets what is older than its lifetime.
-    fn expire(&mut self, now: Instant) {
-        for confirmable in [true, false] {
-            loop {
-                let arrivals = if confirmable { &self.confirmed } else { &self.unconfirmed };
-                match arrivals.queue.front() {
-                    Some(&(arrival, _)) if arrival + arrivals.lifetime <= now => {}
-                    _ => break,
-                }
-                self.remove_front(now, confirmable);
-            }
-        }
-    }
-
-    /// Lets the oldest answered request give way; false if there is none.
-    fn evict_oldest(&mut self, now: Instant) -> bool {
-        // Each open request can stand in the way once, then it is at the end of its queue.
-        for _ in 0..=self.open {
-            let arrival = |arrivals: &Arrivals| arrivals.queue.front().map(|&(arrival, _)| arrival);
-            let confirmable = match (arrival(&self.confirmed), arrival(&self.unconfirmed)) {
-                (Some(confirmed), Some(unconfirmed)) => confirmed <= unconfirmed,
-                (confirmed, _) => confirmed.is_some(),
-            };
-            if self.remove_front(now, confirmable) {
-                self.evicted += 1;
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Removes the oldest of one kind if it was answered, else puts it behind the others.
-    fn remove_front(&mut self, now: Instant, confirmable: bool) -> bool {
-        let arrivals = if confirmable { &mut self.confirmed } else { &mut self.unconfirmed };
-        let Some((_, id)) = arrivals.queue.pop_front() else {
-            return false;
-        };
-        match self.entries.get(&id) {
-            Some(Entry::Answered(answer)) => {
-                self.bytes -= answer.as_ref().map_or(0, Bytes::len);
-                self.entries.remove(&id);
-                true
-            }
-            _ => {
-                arrivals.queue.push_back((now, id));
-                false
-            }
-        }
-    }
-
-    /// Returns how many requests are remembered and how many bytes of answers.
-    #[cfg(test)]
-    pub(crate) fn size(&self) -> (usize, usize) {
-        (self.entries.len(), self.bytes)
-    }
+    /// It was answered.
+    Answered(Answer),
+    /// Another request under the same message ID awaits its answer: there is no telling their answers apart.
+    Clash,
 }

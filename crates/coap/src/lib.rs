@@ -1,7 +1,7 @@
 //! CoAP message layer and exchanges as state machines over coap-lite's messages.
 //!
 //! An [`Endpoint`] is the server side of one UDP socket (RFC 7252): it takes datagrams and the time, hands
-//! requests up once each, and yields datagrams and the next deadline. It opens no socket, asks no clock and
+//! requests up once each, across restarts if it is told what was answered before, and yields datagrams and the next deadline. It opens no socket, asks no clock and
 //! draws its randomness from one seed, so that the same input gives the same output.
 
 mod block;
@@ -17,7 +17,7 @@ mod transmission;
 mod wire;
 
 pub use block::{Block, BlockError};
-pub use coap_lite::ResponseType as Code;
+pub use coap_lite::{MessageClass, ResponseType as Code};
 pub use endpoint::{Endpoint, Stats};
 pub use exchange::ExchangeId;
 pub use link_format::{Link, write_links};

@@ -19,9 +19,12 @@ pub struct Settings {
     pub ack_delay: Duration,
     /// How long the answer to a confirmable request is kept for repetitions of it.
     pub duplicate_lifetime: Duration,
-    /// Most requests that are remembered; the oldest answered one gives way.
+    /// Most requests that are remembered. Answered ones give way: first those whose peer has sent a newer
+    /// request since, then the oldest of all.
     pub duplicates_max: usize,
-    /// Most bytes of answers that are remembered.
+    /// Most requests of one peer that are remembered; its oldest answered one gives way.
+    pub duplicates_per_peer_max: usize,
+    /// Most bytes that remembered requests and answers take up.
     pub duplicate_bytes_max: usize,
     /// Most requests that may await their answer.
     pub exchanges_max: usize,
@@ -41,8 +44,9 @@ impl Default for Settings {
             retransmissions_max: 4,
             ack_delay: Duration::from_secs(1),
             duplicate_lifetime: Duration::from_secs(247),
-            duplicates_max: 8_192,
-            duplicate_bytes_max: 2 << 20,
+            duplicates_max: 32_768,
+            duplicates_per_peer_max: 256,
+            duplicate_bytes_max: 12 << 20,
             exchanges_max: 1_024,
             transmissions_max: 1_024,
             body_bytes_max: 256 << 10,

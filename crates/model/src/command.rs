@@ -56,7 +56,8 @@ pub struct Command {
     pub id: Option<CommandId>,
     /// What it asks for.
     pub kind: CommandKind,
-    /// The value to write, or the arguments of the call.
+    /// The value to write. Of a call the arguments: an array in the order of the method's inputs, or a document
+    /// that names them; never another kind of value.
     pub value: Value,
     /// When it ceases to be of use.
     pub expires: Timestamp,
@@ -105,16 +106,18 @@ pub struct CommandOutcome {
     pub reason: Option<String>,
     /// The status code of the device, if it gave one.
     pub status: Option<Status>,
+    /// What a call returned, if it returned anything.
+    pub value: Option<Value>,
 }
 
 impl CommandOutcome {
     /// Makes an outcome without reason and status.
     pub fn new(kind: OutcomeKind) -> Self {
-        Self { kind, reason: None, status: None }
+        Self { kind, reason: None, status: None, value: None }
     }
 
     /// Makes a refusal.
     pub fn refused(reason: impl Into<String>) -> Self {
-        Self { kind: OutcomeKind::Refused, reason: Some(reason.into()), status: None }
+        Self { reason: Some(reason.into()), ..Self::new(OutcomeKind::Refused) }
     }
 }

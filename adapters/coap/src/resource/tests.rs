@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use tidegate_adapter_api::{
-    AdapterContext, Point, PointAddress,
+    AdapterContext, Keep, Point, PointAddress,
     test_kit::{Handles, TestGateway},
 };
 use tidegate_model::{
@@ -63,7 +63,14 @@ fn request(method: Method, path: &str, payload: &[u8]) -> Request {
 
 impl Bench {
     async fn answer(&self, request: &Request) -> Response {
-        match self.site.handle(request, NOW) {
+        let exchange = || Exchange {
+            keep: Keep::Newest,
+            sender: Bytes::new(),
+            id: Bytes::new(),
+            answer: Bytes::new(),
+            lifetime: Duration::from_secs(1),
+        };
+        match self.site.handle(request, NOW, exchange) {
             Step::Answer(response) => response,
             Step::Await(receipt) => self.site.outcome(&receipt.await),
         }

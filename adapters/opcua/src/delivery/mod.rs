@@ -163,10 +163,12 @@ impl Deliveries {
         if let Some(parts) = self.parts.get_mut(&message) {
             *parts += batch.readings.len() - 1;
         }
-        let ReadingBatch { readings, generation, principal, delivery } = batch;
+        let ReadingBatch { readings, generation, principal, delivery, exchange: _ } = batch;
         for reading in readings.into_iter().rev() {
             let principal = principal.clone();
-            let batch = ReadingBatch { readings: vec![reading], generation, principal, delivery };
+            let readings = vec![reading];
+            let exchange = None;
+            let batch = ReadingBatch { readings, generation, principal, delivery, exchange };
             self.waiting.push_front(Part { message, batch });
         }
     }

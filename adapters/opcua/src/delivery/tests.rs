@@ -100,6 +100,7 @@ fn batch(values: &[i64]) -> ReadingBatch {
         generation: 1,
         principal: None,
         delivery: Delivery::Confirmed,
+        exchange: None,
     }
 }
 

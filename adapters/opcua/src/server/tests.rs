@@ -41,6 +41,7 @@ fn point(id: u32, name: &str, server: &AdapterName) -> Point {
         deadband: None,
         unit: None,
         writable: true,
+        method: None,
     });
     Point { id: PointId(id), address }
 }

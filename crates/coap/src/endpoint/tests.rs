@@ -3,7 +3,7 @@ use coap_lite::{CoapOption, MessageClass};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Method, content_format};
+use crate::{Method, content_format, exchange::ENTRY_BYTES};
 
 /// An endpoint with its peers and its clock.
 struct Bench {
@@ -401,34 +401,125 @@ fn a_full_endpoint_says_so() {
     assert!(bench.receive(&con(2)).is_some(), "the refusal is not remembered");
 }
 
+/// A peer that begins to count its messages anew is heard: only the same datagram is a repetition.
+#[test]
+fn another_request_under_the_same_message_id_is_no_repetition() {
+    let mut bench = Bench::exact();
+    let mut other = con(7);
+    other.payload = b"21.6".to_vec();
+    let (id, _) = bench.receive(&con(7)).unwrap();
+    assert!(bench.receive(&other).is_none(), "not while the first awaits its answer");
+    assert!(bench.sent().is_empty(), "and the peer is not told that it has arrived");
+    bench.respond(id, changed());
+    bench.sent();
+    let (id, request) = bench.receive(&other).unwrap();
+    assert_eq!(&*request.payload, b"21.6");
+    bench.respond(id, changed());
+    bench.sent();
+    assert!(bench.receive(&other).is_none());
+    assert_eq!(code(&bench.sent_one()), "2.04");
+    assert_eq!((bench.endpoint.stats().renumbered, bench.endpoint.stats().duplicates), (2, 1));
+}
+
+/// main.10, D17: what was answered before a restart is answered again, with the repetition's own token, and
+/// not handed up, until its time is over.
+#[test]
+fn what_was_answered_before_a_restart_is_not_processed_again() {
+    let mut before = Bench::exact();
+    let (id, _) = before.receive(&con(7)).unwrap();
+    before.respond(id, changed());
+    let answer = before.sent();
+
+    let mut bench = Bench::exact();
+    let same = ExchangeId::new(id.peer(), id.message_id(), id.request_key());
+    let remaining = Duration::from_secs(100);
+    bench.endpoint.recall(bench.now, same, remaining, Code::Changed);
+    for seconds in [0.0, 99.0] {
+        assert!(bench.at(seconds).receive(&con(7)).is_none());
+        assert_eq!(bench.sent(), answer, "the same bytes, after {seconds} s");
+    }
+    assert!(bench.receive(&con(8)).is_some());
+    assert!(bench.receive_from("192.0.2.2:5683", &con(7)).is_some());
+    assert!(bench.at(101.0).receive(&con(7)).is_some(), "its time is over");
+    // It lives no longer than any other, whatever the clock said.
+    bench.endpoint.recall(bench.now, same, Duration::MAX / 2, Code::Changed);
+}
+
+/// A table with room for `entries` entries.
+fn table_of(entries: usize, per_peer: usize) -> Bench {
+    Bench::new(Settings {
+        duplicates_max: entries,
+        duplicates_per_peer_max: per_peer,
+        exchanges_max: 4,
+        ..Settings::default()
+    })
+}
+
+impl Bench {
+    fn exchange_with(&mut self, from: &str, message_id: u16) {
+        let (id, _) = self.receive_from(from, &con(message_id)).expect("a new request");
+        self.respond(id, changed());
+        self.sent();
+    }
+
+    fn knows(&mut self, from: &str, message_id: u16) -> bool {
+        let known = self.receive_from(from, &con(message_id)).is_none();
+        self.sent();
+        known
+    }
+}
+
 /// The table is bounded by entries and by bytes; the oldest answered entry goes, an open one never.
 #[test]
 fn the_table_of_duplicates_is_bounded() {
-    let settings = Settings {
-        duplicates_max: 8,
-        exchanges_max: 4,
-        duplicate_bytes_max: 60,
-        ..Settings::default()
-    };
-    let mut bench = Bench::new(settings);
+    let mut bench = table_of(8, 8);
     let (open, _) = bench.receive(&con(1)).unwrap();
     for message_id in 2..30 {
-        let (id, _) = bench.receive(&con(message_id)).unwrap();
-        bench.respond(id, changed());
+        bench.exchange_with(PEER, message_id);
     }
-    // An answer has 6 bytes.
-    assert_eq!(bench.endpoint.exchanges.size(), (8, 42));
-    assert_eq!(bench.endpoint.stats().evicted, 21);
-    bench.sent();
-    assert!(bench.receive(&con(1)).is_none(), "the open one is still known");
-    assert!(bench.receive(&con(29)).is_none());
-    let (id, _) = bench.receive(&con(2)).expect("forgotten");
-    bench.respond(id, Response::content(content_format::TEXT, vec![b'x'; 50]));
-    assert!(bench.endpoint.exchanges.size().1 <= 60);
+    assert_eq!(bench.endpoint.exchanges.size().0, 8);
+    assert_eq!(bench.endpoint.stats().evicted_superseded, 21);
+    assert!(bench.knows(PEER, 1), "the open one is still known");
+    assert!(bench.knows(PEER, 29) && bench.knows(PEER, 23));
+    bench.exchange_with(PEER, 2);
     bench.respond(open, changed());
     assert_eq!(bench.endpoint.open_exchanges(), 0);
     assert!(bench.at(300.0).receive(&con(99)).is_some());
-    assert_eq!(bench.endpoint.exchanges.size(), (1, 0), "all expired but the new one");
+    assert_eq!(bench.endpoint.exchanges.size().0, 1, "all expired but the new one");
+
+    let bytes_max = 3 * ENTRY_BYTES;
+    let mut bench = Bench::new(Settings { duplicate_bytes_max: bytes_max, ..Settings::default() });
+    for message_id in 0..30 {
+        let (id, _) = bench.receive(&con(message_id)).unwrap();
+        bench.respond(id, Response::content(content_format::TEXT, vec![b'x'; 50]));
+        assert!(bench.endpoint.exchanges.size().1 <= bytes_max);
+    }
+}
+
+/// One peer has its own bound, and when the table is full, those go first whose peer has asked again since.
+#[test]
+fn the_last_request_of_every_peer_goes_last() {
+    let mut bench = table_of(1_000, 3);
+    for message_id in 0..10 {
+        bench.exchange_with(PEER, message_id);
+    }
+    assert_eq!(bench.endpoint.exchanges.size().0, 3);
+    assert!(bench.knows(PEER, 7) && bench.knows(PEER, 9));
+
+    let mut bench = table_of(8, 8);
+    bench.exchange_with("192.0.2.77:5683", 1);
+    for message_id in 0..50 {
+        bench.exchange_with(PEER, message_id);
+    }
+    assert!(bench.knows("192.0.2.77:5683", 1), "a busy peer costs a quiet one nothing");
+    assert_eq!(bench.endpoint.stats().evicted_newest, 0);
+    for port in 1..=10 {
+        bench.exchange_with(&format!("192.0.2.78:{port}"), 1);
+    }
+    let stats = bench.endpoint.stats();
+    assert_eq!((stats.evicted_superseded, stats.evicted_newest), (49, 4));
+    assert!(bench.knows("192.0.2.78:10", 1) && bench.knows("192.0.2.78:3", 1));
+    assert_eq!(bench.endpoint.exchanges.size().0, 8);
 }
 
 proptest! {
@@ -441,9 +532,10 @@ proptest! {
     ) {
         let settings = Settings {
             duplicates_max: 8,
+            duplicates_per_peer_max: 5,
             exchanges_max: 4,
             transmissions_max: 3,
-            duplicate_bytes_max: 64,
+            duplicate_bytes_max: 7 * ENTRY_BYTES,
             ..Settings::default()
         };
         let mut bench = Bench::new(settings);
@@ -479,7 +571,7 @@ proptest! {
             prop_assert!(bench.sent().len() <= 1);
             prop_assert_eq!(bench.endpoint.open_exchanges(), open.len());
             let (entries, bytes) = bench.endpoint.exchanges.size();
-            prop_assert!(entries <= 8 && bytes <= 64);
+            prop_assert!(entries <= 7 && bytes <= 7 * ENTRY_BYTES);
         }
         for id in open {
             bench.respond(id, changed());

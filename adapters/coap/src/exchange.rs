@@ -1,0 +1,122 @@
+//! What the gateway keeps of an exchange, so that its repetition is recognised after a restart.
+
+use std::{
+    net::{IpAddr, SocketAddr, SocketAddrV6},
+    time::{Duration, Instant},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tidegate_adapter_api::{Exchange, Keep, RecalledExchange};
+use tidegate_coap::{Endpoint, ExchangeId, MessageClass};
+
+use crate::resource::DONE;
+
+/// Names the exchanges of one listener.
+///
+/// A sender is the listener, as a short hash, and the peer's address and port; its exchanges are told apart by
+/// message ID and request key.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    listener: u16,
+    lifetime: Duration,
+}
+
+impl Memory {
+    pub(crate) fn new(listener: SocketAddr, lifetime: Duration) -> Self {
+        Self { listener: short_hash(&listener.to_string()), lifetime }
+    }
+
+    /// Names an exchange that ends with 2.04.
+    pub(crate) fn exchange(&self, id: ExchangeId) -> Exchange {
+        let mut name = BytesMut::with_capacity(32);
+        name.put_u16(self.listener);
+        match id.peer() {
+            SocketAddr::V4(peer) => name.put_slice(&peer.ip().octets()),
+            SocketAddr::V6(peer) => {
+                name.put_slice(&peer.ip().octets());
+                name.put_u32(peer.scope_id());
+            }
+        }
+        name.put_u16(id.peer().port());
+        let sender = name.split().freeze();
+        name.put_u16(id.message_id());
+        name.put_u32(id.request_key());
+        Exchange {
+            keep: Keep::Newest,
+            sender,
+            id: name.freeze(),
+            answer: Bytes::copy_from_slice(&[MessageClass::Response(DONE).into()]),
+            lifetime: self.lifetime,
+        }
+    }
+
+    /// Tells an endpoint which requests were answered before; returns how many.
+    pub(crate) fn refill(&self, endpoint: &mut Endpoint, recalled: &[RecalledExchange]) -> u64 {
+        let now = Instant::now();
+        let mut count = 0;
+        for exchange in recalled {
+            let answer = exchange.answer.first().map(|code| MessageClass::from(*code));
+            let Some(MessageClass::Response(code)) = answer else { continue };
+            if let Some(id) = self.read(&exchange.sender, &exchange.id) {
+                endpoint.recall(now, id, exchange.remaining, code);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Reads a name; `None` if another listener made it, or no listener.
+    fn read(&self, sender: &[u8], id: &[u8]) -> Option<ExchangeId> {
+        let (listener, rest) = sender.split_first_chunk::<2>()?;
+        if u16::from_be_bytes(*listener) != self.listener {
+            return None;
+        }
+        let (address, port) = rest.split_last_chunk::<2>()?;
+        let port = u16::from_be_bytes(*port);
+        let peer = if let Ok(octets) = <[u8; 4]>::try_from(address) {
+            SocketAddr::new(IpAddr::from(octets), port)
+        } else {
+            let (octets, scope) = address.split_first_chunk::<16>()?;
+            let scope = u32::from_be_bytes(scope.try_into().ok()?);
+            SocketAddrV6::new((*octets).into(), port, 0, scope).into()
+        };
+        let (message_id, key) = id.split_first_chunk::<2>()?;
+        let key = u32::from_be_bytes(key.try_into().ok()?);
+        Some(ExchangeId::new(peer, u16::from_be_bytes(*message_id), key))
+    }
+}
+
+/// Returns two bytes that stand for a text, the same in every version of the gateway (the hash of Fowler, Noll
+/// and Vo, folded).
+fn short_hash(text: &str) -> u16 {
+    let hash = text
+        .bytes()
+        .fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let [first, second, third, fourth] = hash.to_be_bytes();
+    u16::from_be_bytes([first ^ third, second ^ fourth])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(text: &str) -> Memory {
+        Memory::new(text.parse().unwrap(), Duration::from_secs(247))
+    }
+
+    /// main.10: a name says again what it was made of, to its own listener only.
+    #[test]
+    fn names_of_exchanges_read_back() {
+        let own = listener("0.0.0.0:5683");
+        for peer in ["192.0.2.1:5683", "[2001:db8::1]:61616", "[fe80::1%7]:1"] {
+            let id = ExchangeId::new(peer.parse().unwrap(), 0xA7, 0xDEAD_BEEF);
+            let Exchange { sender, id: name, answer, .. } = own.exchange(id);
+            assert_eq!(own.read(&sender, &name), Some(id), "{peer}");
+            assert_eq!(listener("0.0.0.0:5684").read(&sender, &name), None, "{peer}");
+            assert_eq!(own.read(&sender[..sender.len() - 1], &name), None, "{peer}");
+            assert_eq!(own.read(&sender, &name[..5]), None, "{peer}");
+            assert_eq!(answer[..], [0x44], "2.04");
+        }
+        assert_eq!(own.read(b"", b""), None);
+    }
+}

@@ -1,0 +1,170 @@
+use super::*;
+
+const SEGMENT: u64 = 8 << 20;
+
+fn exchange(keep: Keep, sender: &str, id: u32) -> Exchange {
+    Exchange {
+        keep,
+        sender: Bytes::copy_from_slice(sender.as_bytes()),
+        id: Bytes::copy_from_slice(&id.to_be_bytes()),
+        answer: Bytes::from_static(&[0x44]),
+        lifetime: Duration::from_secs(247),
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_millis(seconds * 1_000)
+}
+
+/// What the journal's state holds, as transactions change it.
+#[derive(Default)]
+struct Journal(std::collections::BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Journal {
+    /// Notes an exchange and returns how many bytes that adds to its transaction.
+    fn note(&mut self, exchanges: &Exchanges, exchange: &Exchange, seconds: i64) -> usize {
+        let before = exchanges.0.lock().table(exchange.keep).next_serial;
+        let mut transaction = Transaction::new();
+        let empty = transaction.encoded_len();
+        exchanges.note(exchange, at(seconds), &mut transaction);
+        let mut inner = exchanges.0.lock();
+        let table = inner.table(exchange.keep);
+        let mut slots = (0..).zip(&table.slots);
+        let written = slots.find_map(|(number, slot)| {
+            slot.as_ref().filter(|slot| slot.serial == before).map(|slot| (number, slot.expires))
+        });
+        let (slot, expires) = written.expect("it was noted");
+        self.0.insert(key(exchange.keep, slot), write(exchange, expires));
+        transaction.encoded_len() - empty
+    }
+
+    fn recover(&self, seconds: i64) -> Exchanges {
+        let state = self.0.iter().map(|(key, value)| (&key[..], &value[..]));
+        Exchanges::recover(state, SEGMENT, at(seconds))
+    }
+}
+
+fn ids(recalled: &[RecalledExchange]) -> Vec<u32> {
+    let id = |exchange: &RecalledExchange| u32::from_be_bytes(exchange.id[..].try_into().unwrap());
+    recalled.iter().map(id).collect()
+}
+
+/// main.10, D17: what was answered is known after a restart, for the rest of its time, once.
+#[test]
+fn exchanges_come_back_until_they_expire() {
+    let (mut journal, exchanges) =
+        (Journal::default(), Exchanges::recover([].into_iter(), SEGMENT, at(0)));
+    journal.note(&exchanges, &exchange(Keep::Newest, "a", 1), 100);
+    journal.note(&exchanges, &exchange(Keep::Newest, "b", 2), 200);
+    journal.note(&exchanges, &exchange(Keep::All, "a", 3), 300);
+
+    let again = journal.recover(340);
+    let recalled = again.recall(Keep::Newest);
+    assert_eq!(ids(&recalled), [1, 2]);
+    assert_eq!((&recalled[0].sender[..], &recalled[0].answer[..]), (&b"a"[..], &[0x44][..]));
+    let remaining = recalled[0].remaining.as_secs();
+    assert!((7..=8).contains(&remaining), "{remaining}");
+    assert_eq!(again.recall(Keep::Newest), [], "each once");
+    assert_eq!(ids(&again.recall(Keep::All)), [3]);
+    assert_eq!(ids(&journal.recover(360).recall(Keep::Newest)), [2]);
+    assert_eq!(journal.recover(1_000).recall(Keep::Newest), []);
+    assert_eq!(ids(&journal.recover(0).recall(Keep::Newest)), [1, 2], "a clock that was set back");
+}
+
+/// The cost: an entry for a reading of an IPv4 peer takes some thirty bytes of the journal.
+#[test]
+fn an_exchange_of_a_coap_peer_costs_some_thirty_bytes() {
+    let (mut journal, exchanges) =
+        (Journal::default(), Exchanges::recover([].into_iter(), SEGMENT, at(0)));
+    let mut exchange = exchange(Keep::Newest, "12345678", 1);
+    exchange.id = Bytes::from_static(b"123456");
+    for number in 0..300 {
+        let bytes = journal.note(&exchanges, &exchange, number);
+        assert!(bytes <= 32, "{bytes}");
+    }
+}
+
+/// Of one sender the newest few are kept, and of many senders those that came last.
+#[test]
+fn the_newest_are_kept() {
+    let (mut journal, exchanges) =
+        (Journal::default(), Exchanges::recover([].into_iter(), SEGMENT, at(0)));
+    journal.note(&exchanges, &exchange(Keep::Newest, "quiet", 999), 1);
+    for number in 0..1_000 {
+        journal.note(&exchanges, &exchange(Keep::Newest, "busy", number), 2);
+    }
+    assert_eq!(journal.0.len(), 1 + NEWEST_PER_SENDER, "slots are used again");
+    let again = journal.recover(3);
+    let mut recalled = ids(&again.recall(Keep::Newest));
+    recalled.sort_unstable();
+    assert_eq!(recalled, [992, 993, 994, 995, 996, 997, 998, 999, 999]);
+
+    let small = Exchanges::recover([].into_iter(), 48 * SEGMENT_SHARE * 4, at(0));
+    for number in 0..10 {
+        let mut transaction = Transaction::new();
+        small.note(&exchange(Keep::Newest, &number.to_string(), 0), at(0), &mut transaction);
+    }
+    let mut inner = small.0.lock();
+    assert_eq!((inner.table(Keep::Newest).used, inner.table(Keep::Newest).slots.len()), (4, 4));
+}
+
+/// What must all be kept is refused when there is no room, of one sender before it is of all.
+#[test]
+fn what_is_promised_for_its_whole_time_is_refused_when_full() {
+    let exchanges = Exchanges::recover([].into_iter(), SEGMENT, at(0));
+    let note = |sender: &str, number| {
+        let exchange = exchange(Keep::All, sender, number);
+        exchanges.admit(&exchange)?;
+        exchanges.note(&exchange, at(0), &mut Transaction::new());
+        Ok::<(), Refusal>(())
+    };
+    for number in 0..10_000 {
+        note("a", number).unwrap();
+    }
+    assert!(matches!(note("a", 10_000), Err(Refusal::Busy { .. })));
+    for number in 0..10_000 {
+        note("b", number).unwrap();
+    }
+    assert!(matches!(note("c", 0), Err(Refusal::Busy { .. })), "of all");
+    let mut deleted = 0;
+    exchanges.forget_expired(at(400), |transaction| deleted = transaction.encoded_len());
+    assert!(deleted > 20_000 * 5);
+    note("a", 10_000).unwrap();
+}
+
+/// Deletions are gathered: an idle gateway does not write every second.
+#[test]
+fn expired_exchanges_are_deleted_together() {
+    let exchanges = Exchanges::recover([(&b"xq"[..], &b"?"[..])].into_iter(), SEGMENT, at(0));
+    let writes = |seconds| {
+        let mut writes = 0;
+        exchanges.forget_expired(at(seconds), |_| writes += 1);
+        writes
+    };
+    assert_eq!(writes(1), 1, "an entry that cannot be read");
+    for second in 0..10 {
+        let mut transaction = Transaction::new();
+        exchanges.note(&exchange(Keep::Newest, "a", 0), at(second), &mut transaction);
+    }
+    // The newest eight expire from 249 s to 256 s; the first waits for a minute.
+    assert_eq!((240..308).map(writes).sum::<i32>(), 0);
+    assert_eq!((308..400).map(writes).sum::<i32>(), 1);
+    assert_eq!(exchanges.0.lock().newest.used, 0);
+}
+
+/// A slot is deleted before it is written anew, in the order of the journal.
+#[test]
+fn entries_that_cannot_be_read_are_removed_and_never_panic() {
+    for value in [&b""[..], b"\0\0\0\x01", b"\xff\xff\xff\xff\x09a", b"\xff\xff\xff\xff\x01a\x05b"]
+    {
+        let exchanges = Exchanges::recover([(&b"xn\x01"[..], value)].into_iter(), SEGMENT, at(0));
+        assert_eq!(exchanges.recall(Keep::Newest), []);
+        let mut deleted = false;
+        exchanges.forget_expired(at(1), |_| deleted = true);
+        assert!(deleted);
+    }
+    assert_eq!(read_key(b"xn\x7f\xff\xff\xff"), None, "no memory for a slot that cannot be");
+    for slot in [0, 1, 255, 256, 16_383] {
+        assert_eq!(read_key(&key(Keep::All, slot)), Some((Keep::All, slot)));
+    }
+}
