@@ -268,7 +268,7 @@ impl Broker {
         }
     }
 
-    /// Ends sessions and publishes wills whose time has come. Call it about once a second.
+    /// Ends sessions, retained messages and the waiting of wills whose time has come. Call it about once a second.
     pub fn tick(&mut self, now: Timestamp) -> Tick {
         self.remove_gone_locals();
         let mut transaction = Transaction::new();
@@ -284,6 +284,11 @@ impl Broker {
                 break;
             }
             self.forget(key, &mut transaction);
+        }
+        while transaction.encoded_len() <= TICK_BYTES
+            && let Some(topic) = self.retained.take_expired(now)
+        {
+            persist::delete_retained(&mut transaction, &topic);
         }
         Tick {
             wills: self.due_wills(now),

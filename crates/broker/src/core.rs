@@ -9,7 +9,7 @@ use std::{
 
 use slab::Slab;
 use thiserror::Error;
-use tidegate_model::{ClientId, Principal, Topic, TopicFilter};
+use tidegate_model::{ClientId, Principal, Topic};
 use tidegate_store::{Seq, TakerId, Transaction};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     last_values::LastValues,
     persist,
     retained::{Retained, RetainedLimits},
-    route::{LocalSubscriber, Subscriber, Target},
+    route::{Local, Subscriber, Target},
     session::{Attachment, Session, SessionKey, SubscriptionOptions},
     tree::SubscriptionTree,
     wills::PendingWill,
@@ -147,7 +147,7 @@ pub struct Broker {
     pub(crate) subscriptions: SubscriptionTree<Subscriber, SubscriptionOptions>,
     pub(crate) sessions: Slab<Session>,
     pub(crate) by_client: HashMap<(Principal, ClientId), SessionKey>,
-    pub(crate) locals: Slab<(TopicFilter, Arc<dyn LocalSubscriber>)>,
+    pub(crate) locals: Slab<Local>,
     pub(crate) retained: Retained,
     pub(crate) last_values: LastValues,
     pub(crate) uplinks: Vec<UplinkRoute>,
@@ -160,6 +160,8 @@ pub struct Broker {
     pub(crate) next_will: u64,
     pub(crate) counters: BrokerCounters,
     pub(crate) scratch: Vec<Target>,
+    /// Messages routed so far.
+    pub(crate) routed: u64,
     /// What sessions got back so far, to be shared by those that wait for the same; empty after the start.
     pub(crate) restored: HashMap<Seq, Arc<Routed>>,
     /// Copies that recovery found and that do not count.
@@ -191,6 +193,7 @@ impl Broker {
             next_will: 1,
             counters: BrokerCounters::default(),
             scratch: Vec::new(),
+            routed: 0,
             restored: HashMap::new(),
             torn_carry: None,
         }

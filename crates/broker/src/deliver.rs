@@ -127,9 +127,9 @@ impl Broker {
         })
     }
 
-    /// Takes a PUBACK, or a PUBREC that refuses: the message is done with.
+    /// Takes a PUBACK: the message is done with.
     ///
-    /// Returns whether the packet identifier was in flight.
+    /// Returns whether the packet identifier was in flight with quality of service 1.
     ///
     /// # Errors
     ///
@@ -139,22 +139,12 @@ impl Broker {
         attachment: Attachment,
         packet_id: u16,
     ) -> Result<bool, Superseded> {
-        let session = self.attached(attachment)?;
-        let Some(at) = session.inflight.iter().position(|inflight| inflight.packet_id == packet_id)
-        else {
-            return Ok(false);
-        };
-        if at >= session.inflight.len() - session.resend {
-            session.resend -= 1;
-        }
-        let inflight = session.inflight.remove(at).expect("found above");
-        inflight.delivery.position.into_iter().for_each(|position| session.progress.done(position));
-        Ok(true)
+        Ok(self.attached(attachment)?.finish(packet_id, Qos::AtLeastOnce))
     }
 
     /// Takes a PUBREC: the transaction, if there is one, must be durable before the PUBREL (promise D7).
     ///
-    /// Returns `None` if the packet identifier is not in flight.
+    /// Returns `None` if the packet identifier is not in flight with quality of service 2.
     ///
     /// # Errors
     ///
@@ -166,9 +156,9 @@ impl Broker {
     ) -> Result<Option<Option<Transaction>>, Superseded> {
         let session = self.attached(attachment)?;
         let taker = session.taker;
-        let Some(inflight) =
-            session.inflight.iter_mut().find(|inflight| inflight.packet_id == packet_id)
-        else {
+        let Some(inflight) = session.inflight.iter_mut().find(|inflight| {
+            inflight.packet_id == packet_id && inflight.delivery.qos == Qos::ExactlyOnce
+        }) else {
             return Ok(None);
         };
         inflight.stage = Stage::Released;
@@ -179,7 +169,9 @@ impl Broker {
         })))
     }
 
-    /// Takes a PUBCOMP. Returns whether the packet identifier was in flight.
+    /// Takes a PUBCOMP, or a PUBREC that refuses: the message is done with.
+    ///
+    /// Returns whether the packet identifier was in flight with quality of service 2.
     ///
     /// # Errors
     ///
@@ -189,8 +181,8 @@ impl Broker {
         attachment: Attachment,
         packet_id: u16,
     ) -> Result<(bool, Option<Transaction>), Superseded> {
-        let known = self.acknowledged(attachment, packet_id)?;
         let session = self.attached(attachment)?;
+        let known = session.finish(packet_id, Qos::ExactlyOnce);
         let transaction = session.taker.filter(|_| known).map(|taker| {
             let mut transaction = Transaction::new();
             persist::delete_outbound(&mut transaction, taker, packet_id);

@@ -275,14 +275,17 @@ fn split_text(value: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 pub(crate) fn put_retained(transaction: &mut Transaction, message: &Message) {
-    let key = retained_key(&message.topic);
     if message.payload.is_empty() {
-        transaction.delete(&key).expect(FITS);
+        delete_retained(transaction, &message.topic);
         return;
     }
     let mut value = Vec::with_capacity(128);
     record::encode_message(message, &mut value).expect(FITS);
-    transaction.put(&key, &value).expect(FITS);
+    transaction.put(&retained_key(&message.topic), &value).expect(FITS);
+}
+
+pub(crate) fn delete_retained(transaction: &mut Transaction, topic: &Topic) {
+    transaction.delete(&retained_key(topic)).expect(FITS);
 }
 
 /// Announces the numbers of copies that count only once this is deleted.

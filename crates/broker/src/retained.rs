@@ -1,12 +1,12 @@
 //! The last retained message of each topic.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
     sync::Arc,
 };
 
-use tidegate_model::{Message, Principal, Topic, TopicFilter};
+use tidegate_model::{Message, Principal, Timestamp, Topic, TopicFilter};
 
 use crate::delivery::{Routed, size_estimate};
 
@@ -23,13 +23,21 @@ pub(crate) struct RetainedLimits {
 pub(crate) struct Retained {
     messages: BTreeMap<Topic, Arc<Routed>>,
     by_principal: HashMap<Principal, usize>,
+    /// Those that expire, the first first.
+    expiring: BTreeSet<(Timestamp, Topic)>,
     bytes: usize,
     limits: RetainedLimits,
 }
 
 impl Retained {
     pub(crate) fn new(limits: RetainedLimits) -> Self {
-        Self { messages: BTreeMap::new(), by_principal: HashMap::new(), bytes: 0, limits }
+        Self {
+            messages: BTreeMap::new(),
+            by_principal: HashMap::new(),
+            expiring: BTreeSet::new(),
+            bytes: 0,
+            limits,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -63,6 +71,9 @@ impl Retained {
         if !routed.message.payload.is_empty() {
             self.bytes += size(&routed.message);
             *self.by_principal.entry(routed.message.publisher.clone()).or_insert(0) += 1;
+            if let Some(expires) = expires(&routed.message) {
+                self.expiring.insert((expires, routed.message.topic.clone()));
+            }
             self.messages.insert(routed.message.topic.clone(), routed);
         }
     }
@@ -72,6 +83,9 @@ impl Retained {
         if let Some(old) = self.messages.remove(topic) {
             // A typed reading grows when its JSON is made, so the sum is kept from below.
             self.bytes = self.bytes.saturating_sub(size(&old.message));
+            if let Some(expires) = expires(&old.message) {
+                self.expiring.remove(&(expires, topic.clone()));
+            }
             if let Some(count) = self.by_principal.get_mut(&old.message.publisher) {
                 *count -= 1;
                 if *count == 0 {
@@ -79,6 +93,17 @@ impl Retained {
                 }
             }
         }
+    }
+
+    /// Takes out one message that has expired.
+    pub(crate) fn take_expired(&mut self, now: Timestamp) -> Option<Topic> {
+        let (expires, topic) = self.expiring.first()?;
+        if *expires > now {
+            return None;
+        }
+        let topic = topic.clone();
+        self.remove(&topic);
+        Some(topic)
     }
 
     /// Returns the messages that match, in order of topic; `after` starts behind a topic.
@@ -91,6 +116,10 @@ impl Retained {
     ) -> impl Iterator<Item = &'r Arc<Routed>> {
         matching(&self.messages, filter, after)
     }
+}
+
+fn expires(message: &Message) -> Option<Timestamp> {
+    message.properties.as_deref().and_then(|properties| properties.expires)
 }
 
 /// Returns the entries of a table by topic that match a filter, in order, behind `after`.

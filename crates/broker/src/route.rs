@@ -111,6 +111,23 @@ pub(crate) enum Subscriber {
     Local(usize),
 }
 
+/// Where a subscriber stands among the targets of the message that was routed last to it, so that its further
+/// subscriptions find it at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    /// Which message, counted.
+    routed: u64,
+    target: usize,
+}
+
+/// A reader inside the gateway and what it is subscribed to.
+#[derive(Debug)]
+pub(crate) struct Local {
+    filter: TopicFilter,
+    reader: Arc<dyn LocalSubscriber>,
+    mark: Mark,
+}
+
 /// One subscriber of one message, all its matching subscriptions taken together.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -189,26 +206,32 @@ impl Broker {
                 Some(Subscriber::Session(attachment.session))
             }
         };
-        let first = targets.len();
-        self.subscriptions.matches(&message.topic, |&subscriber, options: &SubscriptionOptions| {
+        self.routed += 1;
+        let Self { subscriptions, sessions, locals, routed, .. } = self;
+        subscriptions.matches(&message.topic, |&subscriber, options: &SubscriptionOptions| {
             if options.no_local && publisher == Some(subscriber) {
                 return;
             }
             let qos = options.qos.min(message.qos);
-            match targets[first..].iter_mut().find(|target| target.subscriber == subscriber) {
-                Some(target) => {
-                    target.qos = target.qos.max(qos);
-                    target.retain_as_published |= options.retain_as_published;
-                    target.subscription_ids.extend(options.identifier);
-                }
-                None => targets.push(Target {
-                    message: index,
-                    subscriber,
-                    qos,
-                    retain_as_published: options.retain_as_published,
-                    subscription_ids: options.identifier.into_iter().collect(),
-                }),
+            let mark = match subscriber {
+                Subscriber::Session(key) => &mut sessions[key.0].mark,
+                Subscriber::Local(key) => &mut locals[key].mark,
+            };
+            if mark.routed == *routed {
+                let target = &mut targets[mark.target];
+                target.qos = target.qos.max(qos);
+                target.retain_as_published |= options.retain_as_published;
+                target.subscription_ids.extend(options.identifier);
+                return;
             }
+            *mark = Mark { routed: *routed, target: targets.len() };
+            targets.push(Target {
+                message: index,
+                subscriber,
+                qos,
+                retain_as_published: options.retain_as_published,
+                subscription_ids: options.identifier.into_iter().collect(),
+            });
         });
     }
 
@@ -365,7 +388,7 @@ impl Broker {
     fn push_to(&mut self, target: &Target, routed: &Arc<Routed>, position: Option<Position>) {
         match target.subscriber {
             Subscriber::Local(key) => {
-                if !self.locals[key].1.deliver(routed) {
+                if !self.locals[key].reader.deliver(routed) {
                     self.counters.dropped_local_full += 1;
                 }
             }
@@ -400,7 +423,8 @@ impl Broker {
         options: SubscriptionOptions,
         reader: Arc<dyn LocalSubscriber>,
     ) {
-        let key = self.locals.insert((filter.clone(), reader));
+        let local = Local { filter: filter.clone(), reader, mark: Mark::default() };
+        let key = self.locals.insert(local);
         self.subscriptions.insert(filter, Subscriber::Local(key), options);
     }
 
@@ -409,11 +433,11 @@ impl Broker {
         let gone: Vec<usize> = self
             .locals
             .iter()
-            .filter(|(_, (_, reader))| reader.is_gone())
+            .filter(|(_, local)| local.reader.is_gone())
             .map(|(key, _)| key)
             .collect();
         for key in gone {
-            let (filter, _) = self.locals.remove(key);
+            let Local { filter, .. } = self.locals.remove(key);
             self.subscriptions.remove(&filter, &Subscriber::Local(key));
         }
     }

@@ -14,6 +14,7 @@ use tidegate_store::{Position, TakerId};
 use crate::{
     access::Rights,
     delivery::{Delivery, Routed},
+    route::Mark,
 };
 
 /// How a session asks its connection to come for deliveries, or to go.
@@ -146,6 +147,7 @@ pub(crate) struct Session {
     /// With the number it is stored under.
     pub(crate) will: Option<(u64, Will)>,
     pub(crate) progress: Progress,
+    pub(crate) mark: Mark,
 }
 
 impl Session {
@@ -167,6 +169,7 @@ impl Session {
             inbound_exactly_once: BTreeSet::new(),
             will: None,
             progress: Progress::default(),
+            mark: Mark::default(),
         }
     }
 
@@ -200,6 +203,23 @@ impl Session {
             self.queue_bytes = 0;
         }
         Some(delivery)
+    }
+
+    /// Takes a message out of flight; returns whether it was, with that quality of service.
+    pub(crate) fn finish(&mut self, packet_id: u16, qos: Qos) -> bool {
+        let Some(at) = self
+            .inflight
+            .iter()
+            .position(|inflight| inflight.packet_id == packet_id && inflight.delivery.qos == qos)
+        else {
+            return false;
+        };
+        if at >= self.inflight.len() - self.resend {
+            self.resend -= 1;
+        }
+        let inflight = self.inflight.remove(at).expect("found above");
+        inflight.delivery.position.into_iter().for_each(|position| self.progress.done(position));
+        true
     }
 
     /// Returns what waits in the journal for the session, with its place there.

@@ -9,7 +9,7 @@ use crate::{
     core::{Broker, Superseded},
     delivery::{Delivery, Routed},
     persist,
-    route::Subscriber,
+    route::{Admission, Subscriber},
     session::{Attachment, RetainHandling, SessionKey, SubscriptionOptions},
 };
 
@@ -20,7 +20,7 @@ pub enum SubscribeResult {
     Granted(Qos),
     /// The rights do not cover the filter.
     NotAuthorized,
-    /// The session has as many subscriptions as it may have.
+    /// The session has as many subscriptions as it may have, or there is no room to store another.
     QuotaExceeded,
     /// Shared subscriptions are not available.
     SharedNotSupported,
@@ -39,6 +39,7 @@ impl Broker {
         attachment: Attachment,
         filters: &[(TopicFilter, SubscriptionOptions)],
         now: Timestamp,
+        admission: Admission,
     ) -> Result<(Vec<SubscribeResult>, Option<Transaction>), Superseded> {
         self.attached(attachment)?;
         let mut transaction = Transaction::new();
@@ -46,8 +47,13 @@ impl Broker {
         let results = filters
             .iter()
             .map(|(filter, options)| {
-                let (result, wants) =
-                    self.subscribe_one(attachment.session, filter, *options, &mut transaction);
+                let (result, wants) = self.subscribe_one(
+                    attachment.session,
+                    filter,
+                    *options,
+                    admission,
+                    &mut transaction,
+                );
                 wants_retained.push(wants);
                 result
             })
@@ -67,6 +73,7 @@ impl Broker {
         key: SessionKey,
         filter: &TopicFilter,
         options: SubscriptionOptions,
+        admission: Admission,
         transaction: &mut Transaction,
     ) -> (SubscribeResult, bool) {
         if filter.as_str().starts_with("$share/") {
@@ -80,8 +87,13 @@ impl Broker {
         if is_new && session.subscriptions.len() >= self.limits.filters_per_session {
             return (SubscribeResult::QuotaExceeded, false);
         }
+        let is_changed = session.subscriptions.get(filter) != Some(&options);
+        if is_changed && session.taker.is_some() && admission == Admission::Closed {
+            return (SubscribeResult::QuotaExceeded, false);
+        }
         session.subscriptions.insert(filter.clone(), options);
-        if let Some(taker) = session.taker {
+        // What is repeated may not be durable yet from the first time.
+        if let Some(taker) = session.taker.filter(|_| admission == Admission::Open) {
             persist::put_subscription(transaction, taker, filter, &options);
         }
         self.subscriptions.insert(filter, Subscriber::Session(key), options);

@@ -124,7 +124,8 @@ impl House {
 
     fn subscribe(&mut self, attachment: Attachment, filter: &str, qos: Qos) {
         let filters = [(TopicFilter::new(filter).unwrap(), options(qos))];
-        let (results, transaction) = self.core.subscribe(attachment, &filters, self.now).unwrap();
+        let (results, transaction) =
+            self.core.subscribe(attachment, &filters, self.now, Admission::Open).unwrap();
         assert_eq!(results, [SubscribeResult::Granted(qos)]);
         self.store(transaction);
     }
@@ -303,6 +304,64 @@ fn retained_messages_survive() {
     assert_eq!(house.take(attachment), Vec::<String>::new());
 }
 
+/// D8: without room, a persistent session gets no new subscription; what it has is confirmed all the same.
+#[test]
+fn a_full_journal_takes_no_new_subscription() {
+    let mut house = House::new();
+    let lasting = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    let passing = house.connect("b", Expiry::AtDisconnect, true, None).attachment;
+    house.subscribe(lasting, "old", Qos::AtLeastOnce);
+    let filters =
+        ["old", "new"].map(|filter| (TopicFilter::new(filter).unwrap(), options(Qos::AtLeastOnce)));
+    let mut subscribe =
+        |who| house.core.subscribe(who, &filters, house.now, Admission::Closed).unwrap();
+    let granted = SubscribeResult::Granted(Qos::AtLeastOnce);
+    let (results, transaction) = subscribe(lasting);
+    assert_eq!(results, [granted, SubscribeResult::QuotaExceeded]);
+    assert!(transaction.is_none());
+    assert_eq!(subscribe(passing).0, [granted, granted]);
+}
+
+/// A retained message that has expired gives its slot back, in the journal too.
+#[test]
+fn an_expired_retained_message_is_removed() {
+    let mut house = House::new();
+    let expires = house.now.saturating_add(Duration::from_secs(10));
+    for (topic, expires) in [("short", Some(expires)), ("long", None)] {
+        let properties = tidegate_model::Properties { expires, ..Default::default() };
+        let retained = Message {
+            retain: true,
+            properties: Some(Arc::new(properties)),
+            ..message(topic, "x", Qos::AtLeastOnce)
+        };
+        house.route(vec![retained], Source::Gateway).unwrap();
+    }
+    let tick = house.core.tick(house.now);
+    assert!(tick.transaction.is_none());
+    house.now = house.now.saturating_add(Duration::from_secs(10));
+    let tick = house.core.tick(house.now);
+    house.store(tick.transaction);
+    assert_eq!(house.core.summary().retained, 1);
+    assert_eq!(house.cut_power().core.summary().retained, 1);
+}
+
+/// An acknowledgement of the wrong kind ends nothing.
+#[test]
+fn a_puback_does_not_end_an_exchange_of_quality_of_service_2() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::AtDisconnect, true, None).attachment;
+    house.subscribe(attachment, "#", Qos::ExactlyOnce);
+    house.publish("t", "1", Qos::AtLeastOnce);
+    house.publish("t", "2", Qos::ExactlyOnce);
+    assert_eq!(house.take(attachment), ["t=1/1", "t=2/2"]);
+    assert!(!house.core.acknowledged(attachment, 2).unwrap());
+    assert!(house.core.received(attachment, 1).unwrap().is_none());
+    assert!(!house.core.completed(attachment, 1).unwrap().0);
+    assert!(house.core.acknowledged(attachment, 1).unwrap());
+    assert!(house.core.received(attachment, 2).unwrap().is_some());
+    assert!(house.core.completed(attachment, 2).unwrap().0);
+}
+
 /// The share of one principal does not use up that of another; a slot changes hands with its message.
 #[test]
 fn retained_messages_are_bounded_for_each_principal() {
@@ -423,7 +482,8 @@ fn many_retained_messages_leave_room_for_subscriptions() {
         let filter = format!("{number}/{}", "y".repeat(4_000));
         (TopicFilter::new(&filter).unwrap(), options(Qos::AtLeastOnce))
     }));
-    let (results, transaction) = house.core.subscribe(attachment, &filters, house.now).unwrap();
+    let (results, transaction) =
+        house.core.subscribe(attachment, &filters, house.now, Admission::Open).unwrap();
     assert!(results.iter().all(|result| *result == SubscribeResult::Granted(Qos::AtLeastOnce)));
     house.store(transaction);
     let mut house = house.cut_power();

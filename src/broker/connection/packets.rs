@@ -342,7 +342,7 @@ impl Driver<'_> {
             })
             .collect();
         let (results, transaction) =
-            core.subscribe(attachment, &filters, broker.clock().steady())?;
+            core.subscribe(attachment, &filters, broker.clock().steady(), broker.admission())?;
         for result in results {
             reasons.push(match result {
                 SubscribeResult::Granted(qos) => ReasonCode::granted(qos),
