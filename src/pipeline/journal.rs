@@ -1,8 +1,10 @@
 //! Opens the journal and gives the broker core its state back.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
-use tidegate_broker::{Broker, BrokerLimits, access::AccessRules};
-use tidegate_store::{Item, Position, Recovery, record::MessageDecoder};
+use tidegate_broker::{Broker, BrokerLimits, SessionBacklog, access::AccessRules};
+use tidegate_store::{Item, Position, Recovery, TakerId, record::MessageDecoder};
 use tracing::{error, info, warn};
 
 use super::StartError;
@@ -13,11 +15,6 @@ use crate::{
     exchanges::Exchanges,
     store::{self, Completion, DataDirectory, Store},
 };
-
-/// Records read at once while sessions are restored.
-const BLOCK_RECORDS: usize = 1_024;
-/// Bytes read at once while sessions are restored.
-const BLOCK_BYTES: usize = 1 << 20;
 
 /// The journal and what was in it.
 pub(super) struct Journal {
@@ -57,34 +54,30 @@ fn restore(
     for error in errors {
         error!(%error, "An entry of the journal's state was passed over");
     }
+    let backlogs: HashMap<TakerId, SessionBacklog> =
+        backlogs.into_iter().map(|backlog| (backlog.taker, backlog)).collect();
+    let mut positions = backlogs.iter().map(|(taker, backlog)| (*taker, backlog.after)).collect();
     let mut decoder = MessageDecoder::new();
-    for backlog in backlogs {
-        let mut reader = store.handle().reader(backlog.taker, backlog.after);
-        loop {
-            let items = reader.next_block(BLOCK_RECORDS, BLOCK_BYTES).map_err(StartError::Read)?;
-            if items.is_empty() {
-                break;
-            }
-            for item in items {
-                match item {
-                    Item::Record { seq, ordinal, body } => {
-                        let position = Position { seq, ordinal };
-                        // The block that was read is large; what waits in a queue must not keep it alive.
-                        match decoder.decode(&Bytes::copy_from_slice(&body)) {
-                            Ok(message) => core.restore(&backlog, position, message),
-                            Err(error) => {
-                                error!(%seq, %error, "A record of a session cannot be read");
-                                core.skip(&backlog, position);
-                            }
-                        }
-                    }
-                    Item::Damaged { first_seq, last_seq, records, .. } => {
-                        error!(%first_seq, %last_seq, records, "Records of a session are damaged");
+    let each = |taker, item| {
+        let backlog = &backlogs[&taker];
+        match item {
+            Item::Record { seq, ordinal, body } => {
+                let position = Position { seq, ordinal };
+                // The piece that was read is large; what waits in a queue must not keep it alive.
+                match decoder.decode(&Bytes::copy_from_slice(&body)) {
+                    Ok(message) => core.restore(backlog, position, message),
+                    Err(error) => {
+                        error!(%seq, %error, "A record of a session cannot be read");
+                        core.skip(backlog, position);
                     }
                 }
             }
+            Item::Damaged { first_seq, last_seq, records, .. } => {
+                error!(%first_seq, %last_seq, records, "Records of a session are damaged");
+            }
         }
-    }
+    };
+    store.handle().catalog().sweep(&mut positions, each).map_err(StartError::Read)?;
     if let Some(transaction) = core.end_restore() {
         store.handle().submit(transaction, Completion::None);
     }

@@ -4,6 +4,7 @@ mod carry;
 mod wills;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,15 +15,16 @@ use std::{
 use bytes::Bytes;
 use tidegate_model::{ClientId, Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter};
 use tidegate_store::{
-    Item, Journal, JournalOptions, Position, Transaction,
+    Item, Journal, JournalOptions, Position, TakerId, Transaction,
     record::MessageDecoder,
     simulation::{Fate, SimulatedDisk},
 };
 
 use crate::{
     Admission, Attachment, Broker, BrokerLimits, ConnectOutcome, ConnectRequest, ConnectionId,
-    Disconnect, Due, DueWill, Expiry, InboundId, RetainHandling, RouteRefusal, Routing, Source,
-    SubscribeResult, SubscriptionOptions, UplinkRoute, Wake, Will, access::AccessRules,
+    Disconnect, Due, DueWill, Expiry, InboundId, RetainHandling, RouteRefusal, Routing,
+    SessionBacklog, Source, SubscribeResult, SubscriptionOptions, UplinkRoute, Wake, Will,
+    access::AccessRules,
 };
 
 #[derive(Default)]
@@ -67,21 +69,18 @@ impl House {
         let (backlogs, errors) = core.recover(state, recovery.next_seq.previous(), ordinals, now);
         assert_eq!(errors, []);
         let mut decoder = MessageDecoder::new();
-        for backlog in backlogs {
-            let mut reader = journal.catalog().reader(backlog.taker, backlog.after);
-            for item in reader.next_block(10_000, 1 << 24).unwrap() {
-                match item {
-                    Item::Record { seq, ordinal, body } => {
-                        core.restore(
-                            &backlog,
-                            Position { seq, ordinal },
-                            decoder.decode(&body).unwrap(),
-                        );
-                    }
-                    Item::Damaged { .. } => panic!("nothing is damaged here"),
-                }
+        let backlogs: HashMap<TakerId, SessionBacklog> =
+            backlogs.into_iter().map(|backlog| (backlog.taker, backlog)).collect();
+        let mut positions =
+            backlogs.iter().map(|(taker, backlog)| (*taker, backlog.after)).collect();
+        let each = |taker, item| match item {
+            Item::Record { seq, ordinal, body } => {
+                let position = Position { seq, ordinal };
+                core.restore(&backlogs[&taker], position, decoder.decode(&body).unwrap());
             }
-        }
+            Item::Damaged { .. } => panic!("nothing is damaged here"),
+        };
+        journal.catalog().sweep(&mut positions, each).unwrap();
         let mut house = Self { disk, journal, core, now, connections: 0 };
         let transaction = house.core.end_restore();
         house.store(transaction);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::file_system::{File, FileSystem};
-use crate::format::{self, FrameKind, Salt, SegmentEntry};
+use crate::format::{self, FrameKind, HEADER_BYTES, Salt, SegmentEntry};
 use crate::input::Input;
 use crate::position::{Position, Seq, TakerId};
 use crate::reader::Reader;
@@ -163,6 +163,17 @@ impl<F: FileSystem> Catalog<F> {
         open.retain(|_, file| file.strong_count() > 0);
         open.insert(segment, Arc::downgrade(&file));
         Ok(file)
+    }
+
+    /// Starts reading a segment; `None` if it was released in the meantime.
+    pub(crate) fn scanner(&self, entry: &SegmentEntry) -> io::Result<Option<Scanner<F::File>>> {
+        let file = match self.open(entry.number) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let salt = self.salt(entry.number);
+        Ok(Some(Scanner::new(file, salt, HEADER_BYTES as u64, entry.length)))
     }
 
     pub(crate) fn entries(&self) -> Vec<SegmentEntry> {

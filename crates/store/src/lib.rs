@@ -28,6 +28,7 @@ mod scanner;
 mod small_file;
 mod state;
 mod summary;
+mod sweep;
 mod transaction;
 
 #[cfg(any(test, feature = "simulation"))]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::file_system::FileSystem;
-use crate::format::{FrameKind, HEADER_BYTES, Op, Ops, SegmentEntry};
+use crate::format::{FrameKind, Op, Ops};
 use crate::input::Malformed;
 use crate::position::{Position, Seq, TakerId};
 use crate::scanner::{Scanner, Step};
@@ -230,7 +230,7 @@ impl<F: FileSystem> Reader<F> {
             return Ok(footer.takers.get(&self.taker).map(|held| held.last));
         }
         let mut last = None;
-        let Some(mut scanner) = self.scanner(&segment.entry)? else { return Ok(None) };
+        let Some(mut scanner) = self.catalog.scanner(&segment.entry)? else { return Ok(None) };
         loop {
             match scanner.next()? {
                 Step::End => return Ok(last),
@@ -244,17 +244,6 @@ impl<F: FileSystem> Reader<F> {
                 Step::Frame(_) | Step::Bad { .. } => {}
             }
         }
-    }
-
-    /// Opens a segment; `None` if it was released in the meantime.
-    fn scanner(&self, entry: &SegmentEntry) -> io::Result<Option<Scanner<F::File>>> {
-        let file = match self.catalog.open(entry.number) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let salt = self.catalog.salt(entry.number);
-        Ok(Some(Scanner::new(file, salt, HEADER_BYTES as u64, entry.length)))
     }
 
     /// Goes one frame or one segment on. Returns whether there may be more.
@@ -319,7 +308,7 @@ impl<F: FileSystem> Reader<F> {
             self.finished = number;
             return Ok(true);
         }
-        match self.scanner(&segment.entry)? {
+        match self.catalog.scanner(&segment.entry)? {
             Some(scanner) => self.current = Some(Current { number, scanner, footer }),
             None => self.finished = number,
         }

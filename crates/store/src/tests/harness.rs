@@ -1,6 +1,6 @@
 //! A seeded workload with a model of what the journal must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::simulation::{Random, SimulatedDisk};
 use crate::{
@@ -360,10 +360,31 @@ pub(super) fn read_all(
     loop {
         let block = reader.next_block(7, 2_000).expect("simulated disks can be read");
         if block.is_empty() {
-            return items;
+            break;
         }
         items.extend(block);
     }
+    let mut swept = Vec::new();
+    let mut positions = HashMap::from([(taker, after)]);
+    journal
+        .catalog()
+        .sweep(&mut positions, |_, item| swept.push(item))
+        .expect("simulated disks can be read");
+    assert!(records(&swept) == records(&items), "taker {taker}: a sweep finds the same records");
+    assert_eq!(missing(&swept), missing(&items), "taker {taker}: and misses the same");
+    items
+}
+
+fn records(items: &[Item]) -> Vec<&Item> {
+    items.iter().filter(|item| matches!(item, Item::Record { .. })).collect()
+}
+
+fn missing(items: &[Item]) -> u64 {
+    let count = |item: &Item| match item {
+        Item::Record { .. } => 0,
+        Item::Damaged { records, .. } => *records,
+    };
+    items.iter().map(count).sum()
 }
 
 /// Recovery that runs twice finds the same.

@@ -1,5 +1,7 @@
 //! Readers see what the model says.
 
+use std::collections::HashMap;
+
 use super::harness::{Harness, open, options, read_all};
 use crate::simulation::SimulatedDisk;
 use crate::{FileSystem, Item, Journal, Position, Seq, TakerId, Transaction};
@@ -30,6 +32,26 @@ fn a_reader_may_start_anywhere() {
         for start in 0..expected.len() {
             let found = read_all(&harness.journal, taker, position_of(&expected[start]));
             assert_eq!(found, expected[start + 1..]);
+        }
+    }
+}
+
+#[test]
+fn a_sweep_reads_for_many_takers_at_once() {
+    let harness = filled();
+    let takers = [1, 2, 3].map(TakerId::new);
+    let expected = takers.map(|taker| harness.expected(taker).1);
+    for share in [0, 1, 2, 3] {
+        let starts = expected.each_ref().map(|items| share * (items.len() - 1) / 3);
+        let mut positions: HashMap<TakerId, Position> = (0..3)
+            .map(|number| (takers[number], position_of(&expected[number][starts[number]])))
+            .collect();
+        let mut found = [Vec::new(), Vec::new(), Vec::new()];
+        let each = |taker: TakerId, item| found[taker.get() as usize - 1].push(item);
+        harness.journal.catalog().sweep(&mut positions, each).unwrap();
+        for number in 0..3 {
+            assert_eq!(found[number], expected[number][starts[number] + 1..]);
+            assert_eq!(positions[&takers[number]], position_of(expected[number].last().unwrap()));
         }
     }
 }
