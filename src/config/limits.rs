@@ -126,7 +126,7 @@ limits! {
         /// How long a message id is remembered.
         dedup_lifetime: Duration = "dedup-lifetime", Duration::from_secs(247), deadline();
         /// How many message ids are remembered.
-        dedup_entries: usize = "dedup-entries", 8_192, count();
+        dedup_entries: usize = "dedup-entries", 32_768, count();
     }
 }
 

@@ -7,7 +7,7 @@ use tidegate_adapter_api::{
     TopicSpace,
 };
 use tidegate_mapping::MappingSet;
-use tidegate_model::AdapterName;
+use tidegate_model::{AdapterName, CommandOutcome};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::{
@@ -74,20 +74,8 @@ impl Adapters {
         mapping: &MappingSet,
     ) {
         let name = adapter.name().clone();
-        let start: Starter = Box::new(move |context, conditions, stage| {
-            let stop = context.shutdown.clone();
-            // One run at a time: the next begins when the one before has ended.
-            let running = Arc::new(Mutex::new((adapter, context)));
-            let name =
-                format!("adapter {}", running.try_lock().expect("nobody else has it yet").0.name());
-            stage.spawn(keep_running(name, stop, conditions, move || {
-                let running = Arc::clone(&running);
-                async move {
-                    let (adapter, context) = &mut *running.lock().await;
-                    adapter.run(context).await
-                }
-            }));
-        });
+        let start: Starter =
+            Box::new(move |context, conditions, stage| attend(adapter, context, conditions, stage));
         self.prepared.push(Prepared {
             name,
             anonymous,
@@ -147,6 +135,71 @@ impl Adapters {
                 shutdown: stage.stop_token(),
             };
             (prepared.start)(context, around.conditions.clone(), stage);
+        }
+    }
+}
+
+/// Runs an adapter, and answers its commands while no run does.
+fn attend<A: Adapter>(
+    adapter: A,
+    context: AdapterContext,
+    conditions: Conditions,
+    stage: &mut Stage,
+) {
+    let stop = context.shutdown.clone();
+    let name = format!("adapter {}", adapter.name());
+    let (is_running, runs) = watch::channel(true);
+    // One run at a time: the next begins when the one before has ended.
+    let running = Arc::new(Mutex::new((adapter, context)));
+    stage.spawn(refuse_between_runs(Arc::clone(&running), runs));
+    stage.spawn(keep_running(name, stop, conditions, move || {
+        let running = Arc::clone(&running);
+        let run = Run::begin(is_running.clone());
+        async move {
+            let (adapter, context) = &mut *running.lock().await;
+            let result = adapter.run(context).await;
+            drop(run);
+            result
+        }
+    }));
+}
+
+/// One run of an adapter; when it is dropped, also by a panic, the run has ended.
+struct Run(watch::Sender<bool>);
+
+impl Run {
+    fn begin(is_running: watch::Sender<bool>) -> Self {
+        is_running.send_replace(true);
+        Self(is_running)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
+    }
+}
+
+/// Refuses the commands of an adapter from the end of a run to the beginning of the next: whoever sent them need
+/// not wait out a pause that may be longer than they live. Ends when there will be no further run.
+async fn refuse_between_runs<A>(
+    running: Arc<Mutex<(A, AdapterContext)>>,
+    mut runs: watch::Receiver<bool>,
+) {
+    while runs.wait_for(|is_running| !is_running).await.is_ok() {
+        let (_, context) = &mut *running.lock().await;
+        loop {
+            tokio::select! {
+                biased;
+                changed = runs.wait_for(|is_running| *is_running) => match changed {
+                    Ok(_) => break,
+                    Err(_) => return,
+                },
+                Some(request) = context.commands.recv() => {
+                    let reason = "the adapter is not running; its condition in status says why";
+                    request.reply.send(CommandOutcome::refused(reason));
+                }
+            }
         }
     }
 }
@@ -285,3 +338,6 @@ mod opcua {
 fn bytes(size: tidegate_settings::ByteSize) -> usize {
     usize::try_from(size.get()).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,5 +8,6 @@ mod journal;
 mod kill;
 mod mqtt;
 mod press_hall;
+mod repeats;
 mod service;
 mod syscalls;

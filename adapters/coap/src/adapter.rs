@@ -15,7 +15,9 @@ use tidegate_model::{AdapterName, CommandOutcome};
 use tokio::task::JoinSet;
 use tracing::info;
 
-use crate::{counters::CoapCounters, exchange::Memory, resource::Site, server::Server};
+use crate::{
+    counters::CoapCounters, exchange::Memory, resource::Site, server::Server, socket::Socket,
+};
 
 /// Where the adapter listens, and its limits.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +102,7 @@ impl CoapAdapter {
         let mut endpoint = Endpoint::new(self.settings.endpoint(), seed);
         counters.recalled.add(memory.refill(&mut endpoint, recalled));
         Ok(Server {
-            socket: tokio::net::UdpSocket::from_std(socket.try_clone()?)?,
+            socket: Socket::new(socket.try_clone()?)?,
             address,
             endpoint,
             site,

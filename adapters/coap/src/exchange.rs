@@ -7,14 +7,14 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tidegate_adapter_api::{Exchange, Keep, RecalledExchange};
-use tidegate_coap::{Endpoint, ExchangeId, MessageClass};
+use tidegate_coap::{Endpoint, ExchangeId, MessageClass, Peer};
 
 use crate::resource::DONE;
 
 /// Names the exchanges of one listener.
 ///
-/// A sender is the listener, as a short hash, and the peer's address and port; its exchanges are told apart by
-/// message ID and request key.
+/// A sender is the listener, as a short hash, the peer's port and address, and on a listener for all addresses the
+/// one that was asked; its exchanges are told apart by message ID and request key.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     listener: u16,
@@ -30,14 +30,20 @@ impl Memory {
     pub(crate) fn exchange(&self, id: ExchangeId) -> Exchange {
         let mut name = BytesMut::with_capacity(32);
         name.put_u16(self.listener);
-        match id.peer() {
+        let peer = id.peer().address();
+        name.put_u16(peer.port());
+        match peer {
             SocketAddr::V4(peer) => name.put_slice(&peer.ip().octets()),
             SocketAddr::V6(peer) => {
                 name.put_slice(&peer.ip().octets());
                 name.put_u32(peer.scope_id());
             }
         }
-        name.put_u16(id.peer().port());
+        match id.peer().local() {
+            Some(IpAddr::V4(local)) => name.put_slice(&local.octets()),
+            Some(IpAddr::V6(local)) => name.put_slice(&local.octets()),
+            None => {}
+        }
         let sender = name.split().freeze();
         name.put_u16(id.message_id());
         name.put_u32(id.request_key());
@@ -71,14 +77,27 @@ impl Memory {
         if u16::from_be_bytes(*listener) != self.listener {
             return None;
         }
-        let (address, port) = rest.split_last_chunk::<2>()?;
+        let (port, addresses) = rest.split_first_chunk::<2>()?;
         let port = u16::from_be_bytes(*port);
-        let peer = if let Ok(octets) = <[u8; 4]>::try_from(address) {
-            SocketAddr::new(IpAddr::from(octets), port)
+        // 4 bytes of an IPv4 address, or 20 of an IPv6 address and its scope; behind it ours, if it is told.
+        let (address, local): (SocketAddr, &[u8]) = match addresses.len() {
+            4 | 8 => {
+                let (octets, local) = addresses.split_first_chunk::<4>()?;
+                (SocketAddr::new(IpAddr::from(*octets), port), local)
+            }
+            _ => {
+                let (octets, rest) = addresses.split_first_chunk::<16>()?;
+                let (scope, local) = rest.split_first_chunk::<4>()?;
+                let scope = u32::from_be_bytes(*scope);
+                (SocketAddrV6::new((*octets).into(), port, 0, scope).into(), local)
+            }
+        };
+        let peer = if local.is_empty() {
+            Peer::from(address)
+        } else if let Ok(octets) = <[u8; 4]>::try_from(local) {
+            Peer::of(IpAddr::from(octets), address)
         } else {
-            let (octets, scope) = address.split_first_chunk::<16>()?;
-            let scope = u32::from_be_bytes(scope.try_into().ok()?);
-            SocketAddrV6::new((*octets).into(), port, 0, scope).into()
+            Peer::of(IpAddr::from(<[u8; 16]>::try_from(local).ok()?), address)
         };
         let (message_id, key) = id.split_first_chunk::<2>()?;
         let key = u32::from_be_bytes(key.try_into().ok()?);
@@ -109,13 +128,17 @@ mod tests {
     fn names_of_exchanges_read_back() {
         let own = listener("0.0.0.0:5683");
         for peer in ["192.0.2.1:5683", "[2001:db8::1]:61616", "[fe80::1%7]:1"] {
-            let id = ExchangeId::new(peer.parse().unwrap(), 0xA7, 0xDEAD_BEEF);
-            let Exchange { sender, id: name, answer, .. } = own.exchange(id);
-            assert_eq!(own.read(&sender, &name), Some(id), "{peer}");
-            assert_eq!(listener("0.0.0.0:5684").read(&sender, &name), None, "{peer}");
-            assert_eq!(own.read(&sender[..sender.len() - 1], &name), None, "{peer}");
-            assert_eq!(own.read(&sender, &name[..5]), None, "{peer}");
-            assert_eq!(answer[..], [0x44], "2.04");
+            let address: SocketAddr = peer.parse().unwrap();
+            let local = if address.is_ipv4() { "192.0.2.9" } else { "2001:db8::9" };
+            for peer in [address.into(), Peer::of(local.parse().unwrap(), address)] {
+                let id = ExchangeId::new(peer, 0xA7, 0xDEAD_BEEF);
+                let Exchange { sender, id: name, answer, .. } = own.exchange(id);
+                assert_eq!(own.read(&sender, &name), Some(id), "{peer:?}");
+                assert_eq!(listener("0.0.0.0:5684").read(&sender, &name), None, "{peer:?}");
+                assert_eq!(own.read(&sender[..sender.len() - 1], &name), None, "{peer:?}");
+                assert_eq!(own.read(&sender, &name[..5]), None, "{peer:?}");
+                assert_eq!(answer[..], [0x44], "2.04");
+            }
         }
         assert_eq!(own.read(b"", b""), None);
     }

@@ -11,5 +11,6 @@ mod discovery;
 mod exchange;
 mod resource;
 mod server;
+mod socket;
 
 pub use adapter::{CoapAdapter, CoapSettings};

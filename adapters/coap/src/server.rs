@@ -10,9 +10,9 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tidegate_adapter_api::{AdapterError, Outcome, PointSet};
-use tidegate_coap::{Endpoint, ExchangeId, Output};
+use tidegate_coap::{Endpoint, ExchangeId, Output, Peer};
 use tidegate_model::Timestamp;
-use tokio::{net::UdpSocket, sync::watch, time::sleep};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     counters::CoapCounters,
     exchange::Memory,
     resource::{Site, Step},
+    socket::Socket,
 };
 
 /// Largest datagram that UDP carries; what is read is never cut.
@@ -34,7 +35,7 @@ const DRAIN: Duration = Duration::from_millis(700);
 /// One socket with its endpoint and its resources.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) socket: UdpSocket,
+    pub(crate) socket: Socket,
     pub(crate) address: SocketAddr,
     pub(crate) endpoint: Endpoint,
     pub(crate) site: Site,
@@ -71,9 +72,12 @@ impl Server {
                     ready.map_err(|error| self.broken(&error))?;
                     self.take_points();
                     for _ in 0..BATCH {
-                        match self.receive(&mut buffer, &mut output) {
-                            Ok(Some(waiting)) => pending.push(waiting),
-                            Ok(None) => {}
+                        match self.socket.try_receive(&mut buffer) {
+                            Ok(received) => {
+                                for datagram in received.datagrams(&buffer) {
+                                    pending.extend(self.handle(received.peer, datagram, &mut output));
+                                }
+                            }
                             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                             Err(error) => return Err(self.broken(&error)),
                         }
@@ -98,14 +102,14 @@ impl Server {
     }
 
     /// Takes one datagram; returns the answer to wait for, if the request needs one.
-    fn receive(
+    fn handle(
         &mut self,
-        buffer: &mut [u8],
+        peer: Peer,
+        datagram: &[u8],
         output: &mut Output,
-    ) -> io::Result<Option<impl Future<Output = (ExchangeId, Outcome)> + use<>>> {
-        let (length, peer) = self.socket.try_recv_from(buffer)?;
+    ) -> Option<impl Future<Output = (ExchangeId, Outcome)> + use<>> {
         let now = Instant::now();
-        let request = self.endpoint.handle_datagram(now, peer, &buffer[..length], output);
+        let request = self.endpoint.handle_datagram(now, peer, datagram, output);
         let waiting = request.and_then(|(id, request)| {
             let exchange = || self.memory.exchange(id);
             match self.site.handle(&request, wall_clock(), exchange) {
@@ -117,7 +121,7 @@ impl Server {
             }
         });
         self.send(output);
-        Ok(waiting)
+        waiting
     }
 
     fn answer(&mut self, (id, outcome): (ExchangeId, Outcome), output: &mut Output) {
@@ -141,7 +145,7 @@ impl Server {
     /// and gets the same bytes.
     fn send(&self, output: &mut Output) {
         while let Some(datagram) = output.pop() {
-            if self.socket.try_send_to(&datagram.bytes, datagram.peer).is_err() {
+            if self.socket.try_send(&datagram).is_err() {
                 self.counters.not_sent.increment();
             }
         }

@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use coap_lite::{MessageType, Packet};
 
 use crate::{
-    Code, ExchangeId, Malformed, Output, Request, Response, Settings,
+    Code, ExchangeId, Malformed, Output, Peer, Request, Response, Settings,
     exchange::{Answer, Evicted, Exchange, ExchangeTable, Seen, Token},
     request::{Controls, Rejection, read},
     transmission::{Repeated, Transmissions},
@@ -89,7 +88,7 @@ impl Endpoint {
     pub fn handle_datagram(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         datagram: &[u8],
         output: &mut Output,
     ) -> Option<(ExchangeId, Request)> {

@@ -1,10 +1,10 @@
 //! Requests that were seen: those that await their answer, and the answers kept for repetitions.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::{Code, request::Controls};
+use crate::{Code, Peer, request::Controls};
 
 mod table;
 
@@ -25,24 +25,24 @@ pub struct ExchangeId {
 /// What a peer promises not to use twice within the lifetime of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MessageKey {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) message_id: u16,
 }
 
 impl ExchangeId {
     /// Puts together what [`peer`](Self::peer), [`message_id`](Self::message_id) and
     /// [`request_key`](Self::request_key) have said.
-    pub fn new(peer: SocketAddr, message_id: u16, request_key: u32) -> Self {
+    pub fn new(peer: Peer, message_id: u16, request_key: u32) -> Self {
         Self { message: MessageKey { peer, message_id }, request_key }
     }
 
     /// Names the request in a datagram.
-    pub(crate) fn of(peer: SocketAddr, message_id: u16, datagram: &[u8]) -> Self {
+    pub(crate) fn of(peer: Peer, message_id: u16, datagram: &[u8]) -> Self {
         Self::new(peer, message_id, crc32c::crc32c(datagram))
     }
 
     /// Returns who sent the request.
-    pub fn peer(&self) -> SocketAddr {
+    pub fn peer(&self) -> Peer {
         self.message.peer
     }
 

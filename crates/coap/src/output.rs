@@ -1,14 +1,16 @@
 //! Datagrams on their way to the socket.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
+
+use crate::Peer;
 
 /// One datagram for one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
     /// Where it goes.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// Its bytes.
     pub bytes: Bytes,
 }
@@ -44,7 +46,7 @@ impl Output {
         self.dropped
     }
 
-    pub(crate) fn push(&mut self, peer: SocketAddr, bytes: Bytes) {
+    pub(crate) fn push(&mut self, peer: Peer, bytes: Bytes) {
         if self.has_room() {
             self.datagrams.push_back(Datagram { peer, bytes });
         } else {

@@ -46,7 +46,7 @@ impl Default for Settings {
             duplicate_lifetime: Duration::from_secs(247),
             duplicates_max: 32_768,
             duplicates_per_peer_max: 256,
-            duplicate_bytes_max: 12 << 20,
+            duplicate_bytes_max: 16 << 20,
             exchanges_max: 1_024,
             transmissions_max: 1_024,
             body_bytes_max: 256 << 10,

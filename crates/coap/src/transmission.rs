@@ -2,20 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use coap_lite::Packet;
 
-use crate::{Output, Settings, wire::encode};
+use crate::{Output, Peer, Settings, wire::encode};
 
 /// Messages under way and those that wait for their turn (RFC 7252, sections 4.2 and 4.7, NSTART = 1).
 #[derive(Debug)]
 pub(crate) struct Transmissions {
-    peers: BTreeMap<SocketAddr, Peer>,
-    deadlines: BTreeSet<(Instant, SocketAddr)>,
+    peers: BTreeMap<Peer, OfPeer>,
+    deadlines: BTreeSet<(Instant, Peer)>,
     total: usize,
     total_max: usize,
     first_timeout: Duration,
@@ -26,7 +25,7 @@ pub(crate) struct Transmissions {
 
 /// The message under way to one peer, and those behind it.
 #[derive(Debug)]
-struct Peer {
+struct OfPeer {
     under_way: UnderWay,
     waiting: VecDeque<Packet>,
 }
@@ -68,7 +67,7 @@ impl Transmissions {
     pub(crate) fn send(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         packet: Packet,
         output: &mut Output,
     ) -> bool {
@@ -80,7 +79,7 @@ impl Transmissions {
             Some(state) => state.waiting.push_back(packet),
             None => {
                 let under_way = self.start(now, peer, &packet, output);
-                self.peers.insert(peer, Peer { under_way, waiting: VecDeque::new() });
+                self.peers.insert(peer, OfPeer { under_way, waiting: VecDeque::new() });
             }
         }
         true
@@ -90,7 +89,7 @@ impl Transmissions {
     pub(crate) fn settle(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         message_id: u16,
         output: &mut Output,
     ) -> bool {
@@ -141,7 +140,7 @@ impl Transmissions {
     fn start(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         packet: &Packet,
         output: &mut Output,
     ) -> UnderWay {

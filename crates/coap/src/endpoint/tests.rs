@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use coap_lite::{CoapOption, MessageClass};
 use proptest::prelude::*;
@@ -15,8 +17,8 @@ struct Bench {
 
 const PEER: &str = "192.0.2.1:5683";
 
-fn peer(text: &str) -> SocketAddr {
-    text.parse().unwrap()
+fn peer(text: &str) -> Peer {
+    text.parse::<SocketAddr>().unwrap().into()
 }
 
 impl Bench {
@@ -443,6 +445,20 @@ fn what_was_answered_before_a_restart_is_not_processed_again() {
     assert!(bench.at(101.0).receive(&con(7)).is_some(), "its time is over");
     // It lives no longer than any other, whatever the clock said.
     bench.endpoint.recall(bench.now, same, Duration::MAX / 2, Code::Changed);
+}
+
+/// RFC 7252, section 4.4: what is sent to another address of ours is another exchange, and answered from there.
+#[test]
+fn each_address_of_ours_has_its_own_exchanges() {
+    let mut bench = Bench::exact();
+    let datagram = encode(&con(7));
+    for local in ["198.51.100.1", "198.51.100.2"] {
+        let peer = Peer::of(local.parse().unwrap(), PEER.parse().unwrap());
+        let request = bench.endpoint.handle_datagram(bench.now, peer, &datagram, &mut bench.output);
+        bench.respond(request.unwrap().0, changed());
+        assert_eq!(bench.sent()[0].peer, peer);
+    }
+    assert_eq!(bench.endpoint.stats().duplicates, 0);
 }
 
 /// A table with room for `entries` entries.

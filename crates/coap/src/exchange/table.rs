@@ -2,15 +2,14 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use super::{Answer, Exchange, ExchangeId, MessageKey, Seen};
-use crate::Settings;
+use crate::{Peer, Settings};
 
 /// What an entry takes up beside the bytes of its answer: its slot, its places in the queues, its peer.
-pub(crate) const ENTRY_BYTES: usize = 400;
+pub(crate) const ENTRY_BYTES: usize = 512;
 
 /// Places that queues may hold beyond twice the number of entries before they are cleared of old ones.
 const QUEUE_SLACK: usize = 64;
@@ -24,7 +23,7 @@ const QUEUE_SLACK: usize = 64;
 #[derive(Debug)]
 pub(crate) struct ExchangeTable {
     entries: HashMap<MessageKey, Entry>,
-    peers: HashMap<SocketAddr, Peer>,
+    peers: HashMap<Peer, OfPeer>,
     confirmed: Queue,
     unconfirmed: Queue,
     /// Those whose peer has sent a newer request since.
@@ -62,7 +61,7 @@ enum State {
 
 /// The requests of one peer that are in the table.
 #[derive(Debug, Default)]
-struct Peer {
+struct OfPeer {
     count: usize,
     /// In order of arrival; some may be gone.
     queue: VecDeque<(u64, u16)>,
@@ -207,7 +206,7 @@ impl ExchangeTable {
     }
 
     /// Notes that a peer sends a newer request, and makes room for it among its own.
-    fn supersede(&mut self, peer: SocketAddr) {
+    fn supersede(&mut self, peer: Peer) {
         let Some(own) = self.peers.get_mut(&peer) else { return };
         let key = |message_id| MessageKey { peer, message_id };
         if let Some(&(serial, message_id)) = own.queue.back() {
