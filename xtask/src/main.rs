@@ -22,8 +22,9 @@ Commands:
   test [--all]              install what the tests need, then run what every change must pass;
                             with --all also what a finished capability must pass
   setup                     only install what the tests need
-  package [--try-install]   build the .deb of this machine's architecture and check it unpacked;
-                            with --try-install also install and purge it here, as root
+  package                   build the .deb of this machine's architecture and check it unpacked;
+                            with --try-install also install and purge it here, as root;
+                            with --try-service do so in a container with a systemd of its own
   bench [--profile NAME]    build the gateway (release or dist) and print the figures of docs/performance.md;
                             with --binary PATH measure that program instead
 
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
         ["package"] => Places::find().and_then(|places| package::run(&places, Trial::Unpack)),
         ["package", "--try-install"] => {
             Places::find().and_then(|places| package::run(&places, Trial::Install))
+        }
+        ["package", "--try-service"] => {
+            Places::find().and_then(|places| package::run(&places, Trial::Service))
         }
         ["bench", options @ ..] => {
             Options::parse(options).and_then(|options| bench::run(&Places::find()?, &options))

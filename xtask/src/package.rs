@@ -1,5 +1,6 @@
 //! `cargo xtask package`: a Debian package of this machine's architecture, and the proof that it works.
 
+mod machine;
 mod stage;
 mod trial;
 
@@ -18,6 +19,8 @@ pub(crate) enum Trial {
     Unpack,
     /// Also installed and purged on this machine, as root.
     Install,
+    /// Also installed, run as a service and purged in a Debian of its own, as root.
+    Service,
 }
 
 /// What the package says about itself.
@@ -46,8 +49,10 @@ pub(crate) fn build_and_try(places: &Places, trial: Trial) -> Result<()> {
     let release = Release::of(places)?;
     let package = build(places, &release)?;
     trial::unpacked(places, &package, &release)?;
-    if trial == Trial::Install {
-        trial::installed(&package)?;
+    match trial {
+        Trial::Unpack => {}
+        Trial::Install => trial::installed(&package)?,
+        Trial::Service => machine::service(places, &package)?,
     }
     println!("{}", package.display());
     Ok(())

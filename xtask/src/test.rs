@@ -136,7 +136,7 @@ fn demo(bench: &Bench) -> Result<()> {
 }
 
 fn package(bench: &Bench) -> Result<()> {
-    let trial = if process::is_root() { Trial::Install } else { Trial::Unpack };
+    let trial = if process::is_root() { Trial::Service } else { Trial::Unpack };
     package::build_and_try(&bench.places, trial)?;
     Ok(())
 }

@@ -26,6 +26,12 @@ const NEEDS: &[Need] = &[
     Need { program: "python3", package: "python3" },
 ];
 
+/// What a machine in a container takes (`cargo xtask package --try-service`).
+const MACHINE_NEEDS: &[Need] = &[
+    Need { program: "debootstrap", package: "debootstrap" },
+    Need { program: "systemd-nspawn", package: "systemd-container" },
+];
+
 /// Decides which services may start while packages are installed.
 const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
 
@@ -66,6 +72,16 @@ pub(crate) fn ensure() -> Result<()> {
          It installs these packages with apt-get and leaves no service running.",
         this.display()
     )
+}
+
+/// Installs what a machine in a container takes; needs root.
+pub(crate) fn ensure_machine_tools() -> Result<()> {
+    let missing: Vec<_> = MACHINE_NEEDS
+        .iter()
+        .filter(|need| process::find(need.program).is_none())
+        .map(|need| need.package)
+        .collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 /// Installs the packages that are missing; needs root.
