@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::RwLock;
 use tidegate_adapter_api::{CommandReply, CommandRequest, Outcome, PointId};
 use tidegate_broker::Source;
-use tidegate_mapping::{Address, CommandTarget, Entry, MappingSet};
+use tidegate_mapping::{Address, CommandTarget, MappingSet};
 use tidegate_model::{
     AdapterName, CommandKind, CommandOutcome, Message, OutcomeKind, Payload, Principal, Qos,
     Timestamp, Topic,
@@ -229,7 +229,10 @@ impl Desk {
                     .check_command(&command.value, order.principal())
                     .map_err(|refusal| CommandOutcome::refused(refusal.to_string()))?;
             }
-            CommandKind::Call => check_caller(target.entry, order.principal())?,
+            CommandKind::Call => target
+                .entry
+                .check_call(order.principal())
+                .map_err(|refusal| CommandOutcome::refused(refusal.to_string()))?,
         }
         let adapter = match target.entry.address() {
             Address::OpcUa(address) => self.adapters.get(&address.server),
@@ -284,17 +287,6 @@ impl Desk {
             }
         }
         CommandOutcome::new(OutcomeKind::Accepted)
-    }
-}
-
-/// Checks that somebody may call the method of an entry; what its arguments are, the device knows.
-fn check_caller(entry: &Entry, principal: &Principal) -> Result<(), CommandOutcome> {
-    let allowed = entry.writable().and_then(|writable| writable.principals.as_deref());
-    match allowed {
-        Some(globs) if !globs.iter().any(|glob| glob.matches(principal.as_str())) => {
-            Err(CommandOutcome::refused(format!("`{principal}` may not call this")))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -31,7 +31,7 @@ pub fn opcua(mapping: &MappingSet, server: &AdapterName) -> PointSet {
                 deadband: address.deadband,
                 unit: entry.unit().cloned(),
                 writable: entry.writable().is_some(),
-                method: None,
+                method: address.method.clone(),
             }))
         }
         _ => None,

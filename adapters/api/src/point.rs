@@ -40,7 +40,8 @@ pub struct OpcUaPoint {
     pub unit: Option<Unit>,
     /// Whether commands may write the nodes.
     pub writable: bool,
-    /// The method of the node that calls invoke; `None` if it takes no calls. Its captures are those of `node`.
+    /// The method that commands call, with captures of `node` only; `node` is its object then, and there is
+    /// nothing to subscribe to.
     pub method: Option<NodePattern>,
 }
 

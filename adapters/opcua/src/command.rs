@@ -1,4 +1,4 @@
-//! Carrying out commands: writing the value of a node in its own data type.
+//! Carrying out commands: writing the value of a node in its own data type, or calling a method.
 
 use std::{
     collections::HashMap,
@@ -13,11 +13,12 @@ use opcua::{
 };
 use tidegate_adapter_api::{CommandRequest, PointSet};
 use tidegate_model::{
-    AdapterName, CommandKind, CommandOutcome, NodeAddress, OutcomeKind, Status, Timestamp,
+    AdapterName, Captures, CommandKind, CommandOutcome, NodeAddress, OutcomeKind, Status, Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    call::{Calls, Method},
     link::REQUEST_TIMEOUT,
     namespaces::Namespaces,
     plan::ServerPoints,
@@ -47,6 +48,16 @@ pub(crate) struct Commands<'a> {
     session: &'a Arc<Session>,
     shared: &'a Shared,
     types: HashMap<NodeAddress, NodeType>,
+    calls: Calls<'a>,
+}
+
+/// What a command is for.
+#[derive(Debug, PartialEq)]
+enum Target {
+    /// A node to write.
+    Node(NodeAddress),
+    /// A method to call.
+    Method { object: NodeAddress, method: NodeAddress },
 }
 
 impl<'a> Commands<'a> {
@@ -55,7 +66,13 @@ impl<'a> Commands<'a> {
         session: &'a Arc<Session>,
         shared: &'a Shared,
     ) -> Self {
-        Self { name, session, shared, types: HashMap::new() }
+        Self {
+            name,
+            session,
+            shared,
+            types: HashMap::new(),
+            calls: Calls::new(name, session, shared),
+        }
     }
 
     /// Carries out commands one after the other, so that two writes to a node keep their order.
@@ -66,7 +83,12 @@ impl<'a> Commands<'a> {
     ) -> Infallible {
         while let Some(request) = commands.recv().await {
             let wanted = ServerPoints::new(&points.borrow(), self.name);
-            let outcome = match self.carry_out(&request, &wanted).await {
+            let carried_out = match target(&request, &wanted) {
+                Ok(Target::Node(node)) => self.write_value(&request, node).await,
+                Ok(Target::Method { object, method }) => self.call(&request, &object, method).await,
+                Err(refusal) => Err(refusal),
+            };
+            let outcome = match carried_out {
                 Ok(outcome) | Err(outcome) => outcome,
             };
             request.reply.send(outcome);
@@ -75,34 +97,25 @@ impl<'a> Commands<'a> {
     }
 
     /// Both variants of the result are outcomes; an error only ends the work early.
-    async fn carry_out(
+    async fn write_value(
         &mut self,
         request: &CommandRequest,
-        wanted: &ServerPoints,
+        node: NodeAddress,
     ) -> Result<CommandOutcome, CommandOutcome> {
-        let expired = || CommandOutcome::new(OutcomeKind::Expired);
-        let patience = remaining(request.command.expires).ok_or_else(expired)?.min(REQUEST_TIMEOUT);
-        let node = address(request, wanted)?;
+        let patience = patience_left(request)?;
         let namespaces = self.shared.namespaces();
-        let node_id = namespaces
-            .node_id(&node)
-            .map_err(|error| CommandOutcome::refused(error.to_string()))?;
+        let node_id = node_id(&namespaces, &node)?;
         let typed =
             tokio::time::timeout(patience, self.node_type(&node, &node_id, &namespaces)).await;
-        let node_type = typed.map_err(|_| expired())??;
+        let node_type = typed.map_err(|_| CommandOutcome::new(OutcomeKind::Expired))??;
         let value = value::variant(&request.command.value, node_type)
             .map_err(|error| CommandOutcome::refused(error.to_string()))?;
-        let patience = remaining(request.command.expires).ok_or_else(expired)?.min(REQUEST_TIMEOUT);
+        let patience = patience_left(request)?;
         let written = tokio::time::timeout(patience, self.write(node_id, value, patience)).await;
         let status = match written {
             Ok(Ok(status)) => status,
             Ok(Err(ServiceError(StatusCode::BadTimeout))) | Err(_) => {
-                return Err(CommandOutcome {
-                    reason: Some(
-                        "the server did not answer in time; it may have taken the value".into(),
-                    ),
-                    ..CommandOutcome::new(OutcomeKind::Expired)
-                });
+                return Err(unanswered("it may have taken the value"));
             }
             Ok(Err(ServiceError(status))) => status,
         };
@@ -110,6 +123,33 @@ impl<'a> Commands<'a> {
             self.types.remove(&node);
         }
         Ok(outcome(status))
+    }
+
+    async fn call(
+        &mut self,
+        request: &CommandRequest,
+        object: &NodeAddress,
+        method: NodeAddress,
+    ) -> Result<CommandOutcome, CommandOutcome> {
+        let namespaces = self.shared.namespaces();
+        let method = Method {
+            object: node_id(&namespaces, object)?,
+            method: node_id(&namespaces, &method)?,
+            address: method,
+        };
+        let arguments = self.calls.arguments(&method, &request.command.value);
+        let arguments = tokio::time::timeout(patience_left(request)?, arguments)
+            .await
+            .map_err(|_| CommandOutcome::new(OutcomeKind::Expired))??;
+        let patience = patience_left(request)?;
+        let called = self.calls.call(&method, arguments, patience);
+        match tokio::time::timeout(patience, called).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(ServiceError(StatusCode::BadTimeout))) | Err(_) => {
+                Err(unanswered("it may have carried out the method"))
+            }
+            Ok(Err(ServiceError(status))) => Err(outcome(status)),
+        }
     }
 
     async fn write(
@@ -182,27 +222,54 @@ impl<'a> Commands<'a> {
     }
 }
 
-/// Returns the node a command is for.
-fn address(request: &CommandRequest, wanted: &ServerPoints) -> Result<NodeAddress, CommandOutcome> {
-    if request.command.kind == CommandKind::Call {
-        return Err(CommandOutcome::refused(
-            "not supported: the mapping names no method to call, only a value to write",
-        ));
-    }
+/// Returns what a command is for.
+fn target(request: &CommandRequest, wanted: &ServerPoints) -> Result<Target, CommandOutcome> {
     let reloaded = || CommandOutcome::refused("the mappings were loaded again meanwhile");
     if request.generation != wanted.generation() {
         return Err(reloaded());
     }
     let point = wanted.get(request.point).ok_or_else(reloaded)?;
-    if !point.writable {
-        return Err(CommandOutcome::refused("the mapping does not make the node writable"));
-    }
     let node = point.node.fill(&request.captures);
-    node.ok_or_else(|| CommandOutcome::refused("the topic does not say which node"))
+    let node = node.ok_or_else(|| CommandOutcome::refused("the topic does not say which node"))?;
+    match (request.command.kind, &point.method) {
+        (CommandKind::Write, None) if point.writable => Ok(Target::Node(node)),
+        (CommandKind::Write, _) => {
+            Err(CommandOutcome::refused("the mapping does not make the node writable"))
+        }
+        (CommandKind::Call, Some(method)) => {
+            let captures = Captures::new(method.names().iter().filter_map(|name| {
+                let place = point.node.names().iter().position(|other| other == name)?;
+                request.captures.get(place).map(Box::from)
+            }));
+            let method = method.fill(&captures);
+            let method = method
+                .ok_or_else(|| CommandOutcome::refused("the topic does not say which method"))?;
+            Ok(Target::Method { object: node, method })
+        }
+        (CommandKind::Call, None) => {
+            Err(CommandOutcome::refused("the mapping names no method here"))
+        }
+    }
 }
 
-/// Says what a status of a write means. Good statuses of any kind are success, also "completes later".
-fn outcome(status: StatusCode) -> CommandOutcome {
+fn node_id(namespaces: &Namespaces, node: &NodeAddress) -> Result<NodeId, CommandOutcome> {
+    namespaces.node_id(node).map_err(|error| CommandOutcome::refused(error.to_string()))
+}
+
+/// Returns how long the next request of a command may take.
+fn patience_left(request: &CommandRequest) -> Result<Duration, CommandOutcome> {
+    let left = remaining(request.command.expires);
+    let left = left.ok_or_else(|| CommandOutcome::new(OutcomeKind::Expired))?;
+    Ok(left.min(REQUEST_TIMEOUT))
+}
+
+fn unanswered(what_may_be: &str) -> CommandOutcome {
+    let reason = format!("the server did not answer in time; {what_may_be}");
+    CommandOutcome { reason: Some(reason), ..CommandOutcome::new(OutcomeKind::Expired) }
+}
+
+/// Says what the status of a write or a call means. Good statuses of any kind are success, also "completes later".
+pub(crate) fn outcome(status: StatusCode) -> CommandOutcome {
     let told = Some(Status::from_code(status.bits()));
     if status.is_bad() {
         let reason = Some(format!("the server answered {status}"));
@@ -230,11 +297,15 @@ pub(crate) fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use tidegate_adapter_api::{CommandReply, OpcUaPoint, Point, PointAddress, PointId};
-    use tidegate_model::{Captures, Command, NodePattern, Value};
+    use tidegate_model::{Command, NodePattern, Value};
 
     use super::*;
 
     fn server(writable: bool) -> ServerPoints {
+        server_with(writable, None)
+    }
+
+    fn server_with(writable: bool, method: Option<&str>) -> ServerPoints {
         let name = AdapterName::new("plc7").unwrap();
         let point = Point {
             id: PointId(4),
@@ -245,7 +316,7 @@ mod tests {
                 deadband: None,
                 unit: None,
                 writable,
-                method: None,
+                method: method.map(|method| NodePattern::parse(method).unwrap()),
             }),
         };
         ServerPoints::new(&PointSet::new(vec![point], 2), &name)
@@ -260,13 +331,21 @@ mod tests {
 
     #[test]
     fn main_14_a_command_names_one_node_or_is_refused() {
-        let node = address(&request(CommandKind::Write, 2, &["7"]), &server(true)).unwrap();
-        assert_eq!(node.to_string(), "nsu=urn:p;s=Press.7.Setpoint");
+        let written = target(&request(CommandKind::Write, 2, &["7"]), &server(true)).unwrap();
+        let address = |text| NodePattern::parse(text).unwrap().literal().unwrap();
+        let node = address("nsu=urn:p;s=Press.7.Setpoint");
+        assert_eq!(written, Target::Node(node.clone()));
+        let method = server_with(false, Some("nsu=urn:p;s=Press.{n}.Reset"));
+        let called = target(&request(CommandKind::Call, 2, &["7"]), &method).unwrap();
+        let reset = address("nsu=urn:p;s=Press.7.Reset");
+        assert_eq!(called, Target::Method { object: node, method: reset });
         let refused = [
-            address(&request(CommandKind::Write, 2, &["7"]), &server(false)),
-            address(&request(CommandKind::Write, 1, &["7"]), &server(true)),
-            address(&request(CommandKind::Write, 2, &[]), &server(true)),
-            address(&request(CommandKind::Call, 2, &["7"]), &server(true)),
+            target(&request(CommandKind::Write, 2, &["7"]), &server(false)),
+            target(&request(CommandKind::Write, 1, &["7"]), &server(true)),
+            target(&request(CommandKind::Write, 2, &[]), &server(true)),
+            target(&request(CommandKind::Call, 2, &["7"]), &server(true)),
+            target(&request(CommandKind::Write, 2, &["7"]), &method),
+            target(&request(CommandKind::Call, 2, &[]), &method),
         ];
         for result in refused {
             assert_eq!(result.unwrap_err().kind, OutcomeKind::Refused);

@@ -7,6 +7,7 @@
 
 mod adapter;
 mod browse;
+mod call;
 mod command;
 mod deadband;
 mod delivery;

@@ -23,6 +23,8 @@ pub(crate) struct Wanted {
 /// The points of one server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerPoints {
+    /// Those with a method are only for commands.
+    methods: Vec<(PointId, OpcUaPoint)>,
     points: Vec<(PointId, OpcUaPoint)>,
     generation: u64,
 }
@@ -36,7 +38,8 @@ impl ServerPoints {
             }
             _ => None,
         });
-        Self { points: of_server.collect(), generation: points.generation() }
+        let (methods, watched) = of_server.partition(|(_, address)| address.method.is_some());
+        Self { methods, points: watched, generation: points.generation() }
     }
 
     /// Returns which load of the mappings the points are of.
@@ -46,7 +49,8 @@ impl ServerPoints {
 
     /// Returns the entry with the given number.
     pub(crate) fn get(&self, point: PointId) -> Option<&OpcUaPoint> {
-        self.points.iter().find(|(id, _)| *id == point).map(|(_, address)| address)
+        let mut all = self.points.iter().chain(&self.methods);
+        all.find(|(id, _)| *id == point).map(|(_, address)| address)
     }
 
     /// Returns whether any entry has to be looked for by browsing.

@@ -19,10 +19,17 @@ pub struct Writable {
     pub principals: Option<Vec<Glob>>,
 }
 
+/// Who may call a method.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Callable {
+    /// Who may; `None` leaves it to the access rules alone.
+    pub principals: Option<Vec<Glob>>,
+}
+
 /// The address that a command is for.
 #[derive(Clone, Debug)]
 pub struct CommandTarget<'m> {
-    /// The entry, which is writable.
+    /// The entry, which is writable or has a method.
     pub entry: &'m Entry,
     /// What the captures of its address stand for, in the order of the address.
     pub captures: Captures,
@@ -35,10 +42,13 @@ pub enum CommandRefusal {
     /// The entry takes no commands.
     #[error("the mapping is not writable")]
     NotWritable,
+    /// The entry has no method.
+    #[error("the point takes writes only (…/set)")]
+    NotCallable,
     /// The entry takes commands from others only.
-    #[error("`{principal}` may not write here")]
+    #[error("`{principal}` may not command here")]
     Principal {
-        /// Who wanted to write.
+        /// Who wanted to.
         principal: Principal,
     },
     /// The value is not of the type of the entry.
@@ -74,11 +84,7 @@ impl Entry {
         principal: &Principal,
     ) -> Result<Value, CommandRefusal> {
         let writable = self.writable.as_ref().ok_or(CommandRefusal::NotWritable)?;
-        if let Some(principals) = &writable.principals
-            && !principals.iter().any(|glob| glob.matches(principal.as_str()))
-        {
-            return Err(CommandRefusal::Principal { principal: principal.clone() });
-        }
+        check_principal(writable.principals.as_deref(), principal)?;
         let value = match self.value_type {
             Some(wanted) => wanted.pin(value.clone())?,
             None => value.clone(),
@@ -86,6 +92,29 @@ impl Entry {
         writable.check_limits(&value)?;
         Ok(value)
     }
+}
+
+impl Entry {
+    /// Checks whether somebody may call the method of the entry. Its arguments are the adapter's to check.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandRefusal`] says why it must not be called.
+    pub fn check_call(&self, principal: &Principal) -> Result<(), CommandRefusal> {
+        let callable = self.callable.as_ref().ok_or(CommandRefusal::NotCallable)?;
+        check_principal(callable.principals.as_deref(), principal)
+    }
+}
+
+fn check_principal(
+    principals: Option<&[Glob]>,
+    principal: &Principal,
+) -> Result<(), CommandRefusal> {
+    let may = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(principal.as_str()));
+    if principals.is_none_or(may) {
+        return Ok(());
+    }
+    Err(CommandRefusal::Principal { principal: principal.clone() })
 }
 
 impl Writable {

@@ -9,7 +9,7 @@ use tidegate_model::{
 use tidegate_settings::Span;
 
 use crate::expression::Expression;
-use crate::{RenderError, TopicPattern, TopicTemplate, Writable};
+use crate::{Callable, RenderError, TopicPattern, TopicTemplate, Writable};
 
 /// Which devices an entry is about, in the terms of their protocol.
 #[derive(Clone, Debug)]
@@ -36,6 +36,9 @@ pub struct NodeAddressPattern {
     pub sampling: Option<Duration>,
     /// Smallest change that is reported, in the unit of the device's own value.
     pub deadband: Option<f64>,
+    /// The method that commands call, with captures of `node` only; `node` is the object it belongs to then, and
+    /// there are no readings.
+    pub method: Option<NodePattern>,
 }
 
 /// One mapping entry: an address, a topic, and what happens on the way between them.
@@ -55,6 +58,7 @@ pub struct Entry {
     pub(crate) qos: Option<Qos>,
     pub(crate) retain: Option<bool>,
     pub(crate) writable: Option<Writable>,
+    pub(crate) callable: Option<Callable>,
 }
 
 impl Entry {
@@ -132,5 +136,10 @@ impl Entry {
     /// Returns what may be written to the address; `None` if nothing may.
     pub fn writable(&self) -> Option<&Writable> {
         self.writable.as_ref()
+    }
+
+    /// Returns who may call the method of the entry; `None` if it has none.
+    pub fn callable(&self) -> Option<&Callable> {
+        self.callable.as_ref()
     }
 }

@@ -52,7 +52,7 @@ mod set;
 mod topic;
 
 pub use apply::{Applied, Fault, LeftOut};
-pub use command::{CommandRefusal, CommandTarget, Writable};
+pub use command::{Callable, CommandRefusal, CommandTarget, Writable};
 pub use entry::{Address, Entry, NodeAddressPattern};
 pub use payload::{Inlet, PayloadError};
 pub use set::{Environment, MappingSet};

@@ -97,7 +97,7 @@ impl MappingSet {
         Some((entry, filter.matches(topic)?))
     }
 
-    /// Finds the writable entry behind a topic, given without `/set` or `/call`.
+    /// Finds the entry behind a topic, given without `/set` or `/call`, that is writable or has a method.
     ///
     /// Only the spelling that the gateway itself gives a topic is found, so that a rule about a topic cannot be
     /// passed by with another one.
@@ -134,6 +134,8 @@ fn report_clashes(drafts: &[Draft], issues: &mut Issues) {
             Address::Coap(pattern) => coap.push((pattern, draft.address_span)),
             Address::Http(pattern) => http.push((pattern, draft.address_span)),
             Address::Mqtt(pattern) => mqtt.push((pattern, draft.address_span)),
+            // Its methods are not its values: an object may have several.
+            Address::OpcUa(address) if address.method.is_some() => {}
             Address::OpcUa(address) => {
                 let claim = (&address.node, draft.address_span);
                 match nodes.iter_mut().find(|(server, _)| **server == address.server) {

@@ -1,8 +1,9 @@
 """An OPC UA server with presses in the namespace urn:example:press, as examples/press-hall expects it.
 
 Press.{n}.Temperature is a Double that the test sets with status and source time; Press.{n}.Setpoint is a Double that
-clients may write. With --types each press also has Count (Int64), Total (UInt64), Ratio (Float), Running (Boolean)
-and Name (String).
+clients may write. With --types each press also has Count (Int64), Total (UInt64), Ratio (Float), Running (Boolean),
+Name (String), Matrix (Int16, 2 x 3) and State, a structure with an enumeration, an array, a structure within and an
+optional field; and the method Reset of the object Press.{n}.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from datetime import datetime, timezone
 
 from asyncua import Server, ua
 from asyncua.common.callback import CallbackType
+from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
 
 from lines import format_time, parse_time, serve
 
@@ -39,6 +41,7 @@ class Hall:
         self.nodes = {}
         self.types = {}
         self.writes = []
+        self.calls = []
         self.feeds = {}
 
     async def start(self):
@@ -50,6 +53,8 @@ class Hall:
         for number in range(self.options.shift_namespace):
             await self.server.register_namespace(f"urn:example:before:{number}")
         self.index = await self.server.register_namespace(NAMESPACE)
+        if self.options.types:
+            await self._define_types()
         for number in range(1, self.options.presses + 1):
             await self.add_press(number)
         self.server.subscribe_server_callback(CallbackType.PostWrite, self._note_writes)
@@ -69,6 +74,71 @@ class Hall:
                 await node.set_writable()
             self.nodes[node_id] = node
             self.types[node_id] = kind
+        if self.options.types:
+            await self._add_structure_and_method(press, n)
+
+    async def _define_types(self):
+        mode = await new_enum(self.server, self.index, "PressMode", ["Off", "Manual", "Automatic"])
+        drive, _ = await new_struct(
+            self.server,
+            self.index,
+            "PressDrive",
+            [new_struct_field("Speed", ua.VariantType.UInt16), new_struct_field("Current", ua.VariantType.Float)],
+        )
+        self.state_type, _ = await new_struct(
+            self.server,
+            self.index,
+            "PressState",
+            [
+                new_struct_field("Mode", mode),
+                new_struct_field("Temperature", ua.VariantType.Double),
+                new_struct_field("Names", ua.VariantType.String, array=True),
+                new_struct_field("Drive", drive),
+                new_struct_field("Alarm", ua.VariantType.UInt32, optional=True),
+            ],
+        )
+        await self.server.load_data_type_definitions()
+
+    async def _add_structure_and_method(self, press, n):
+        matrix = ua.Variant([[1, 2, 3], [4, 5, 6]], ua.VariantType.Int16)
+        for name, value, data_type in [
+            ("State", self._state(20.0, 1, ["a", "b"]), self.state_type.nodeid),
+            ("Matrix", matrix, ua.NodeId(ua.ObjectIds.Int16)),
+        ]:
+            node_id = f"Press.{n}.{name}"
+            self.nodes[node_id] = await press.add_variable(
+                ua.NodeId(node_id, self.index), ua.QualifiedName(name, self.index), value, datatype=data_type
+            )
+        argument = lambda name, kind: ua.Argument(Name=name, DataType=ua.NodeId(kind.value), ValueRank=-1)
+        await press.add_method(
+            ua.NodeId(f"Press.{n}.Reset", self.index),
+            ua.QualifiedName("Reset", self.index),
+            self._reset,
+            [argument("Speed", ua.VariantType.UInt16), argument("Mode", ua.VariantType.String)],
+            [argument("Total", ua.VariantType.Double), ua.Argument(Name="State", DataType=self.state_type.nodeid, ValueRank=-1)],
+        )
+
+    def _state(self, temperature, speed, names, alarm=None):
+        drive = ua.PressDrive(Speed=speed, Current=0.5)
+        return ua.PressState(
+            Mode=ua.PressMode.Automatic, Temperature=temperature, Names=names, Drive=drive, Alarm=alarm
+        )
+
+    async def set_state(self, node, temperature, speed, names, alarm=None):
+        """Sets a node of the structured type."""
+        await self.nodes[node].write_value(self._state(temperature, speed, names, alarm))
+
+    async def _reset(self, _parent, speed, mode):
+        self.calls.append([speed.Value, speed.VariantType.name, mode.Value])
+        if speed.Value > 1000:
+            return ua.StatusCode(ua.StatusCodes.BadOutOfRange)
+        total = ua.Variant(speed.Value * 2.0, ua.VariantType.Double)
+        return [total, ua.Variant(self._state(21.5, speed.Value, [mode.Value], 7))]
+
+    def take_calls(self):
+        """Returns the arguments with which the method was called since the last time."""
+        calls, self.calls = self.calls, []
+        return calls
 
     async def remove(self, node):
         """Deletes a node; clients that watch it learn so by its status."""
@@ -160,7 +230,9 @@ async def main():
             "set": hall.set,
             "read": hall.read,
             "set_writable": hall.set_writable,
+            "set_state": hall.set_state,
             "writes": hall.take_writes,
+            "calls": hall.take_calls,
             "feed": hall.feed,
             "feed_wait": hall.feed_wait,
             "sessions": hall.sessions,

@@ -158,6 +158,21 @@ pub(crate) fn variant(value: &Value, node: NodeType) -> Result<Variant, DoesNotF
     Ok(Variant::Array(Box::new(array.expect("every item was made of the same type"))))
 }
 
+/// Returns a scalar in the type that comes nearest to its own, for those who take values of any type.
+pub(crate) fn natural(value: &Value) -> Option<Variant> {
+    Some(match value {
+        Value::Null => Variant::Empty,
+        Value::Boolean(truth) => (*truth).into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Unsigned(number) => (*number).into(),
+        Value::Float(number) => (*number).into(),
+        Value::Double(number) => (*number).into(),
+        Value::String(text) => Variant::String((&**text).into()),
+        Value::Bytes(bytes) => Variant::ByteString(ByteString { value: Some(bytes.to_vec()) }),
+        Value::Array(_) | Value::Document(_) => return None,
+    })
+}
+
 fn scalar(value: &Value, wanted: BuiltIn) -> Result<Variant, DoesNotFit> {
     exact(value, wanted).ok_or_else(|| DoesNotFit::Value {
         shown: value.to_string().chars().take(40).collect(),

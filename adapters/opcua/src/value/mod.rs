@@ -5,4 +5,4 @@ mod encode;
 mod structure;
 
 pub(crate) use decode::{Reader, Undecoded, may_hold_structure, sample, value};
-pub(crate) use encode::{BuiltIn, NodeType, Rank, variant};
+pub(crate) use encode::{BuiltIn, NodeType, Rank, natural, variant};

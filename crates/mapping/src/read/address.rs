@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tidegate_model::{AdapterName, NodePattern, NodePatternError, PathPattern, PathPatternError};
+use tidegate_model::{
+    AdapterName, CaptureName, NodePattern, NodePatternError, PathPattern, PathPatternError,
+};
 use tidegate_settings::{Issue, Issues, Node, TableReader, nearest, read};
 
 use super::{Left, place};
@@ -102,6 +104,24 @@ pub(super) fn node(table: &mut TableReader<'_>, issues: &mut Issues) -> Left<Nod
         None => names_in(&written),
     };
     Left { address, names, span }
+}
+
+/// Reads `method` of `[[opcua]]`; `names` are the captures of the object.
+pub(super) fn method(
+    table: &mut TableReader<'_>,
+    names: &[CaptureName],
+    issues: &mut Issues,
+) -> Option<NodePattern> {
+    let parse = |node: &Node, issues: &mut Issues| {
+        let pattern = parse_node(node, read::string(node, issues)?, issues)?;
+        if let Some(name) = pattern.names().iter().find(|name| !names.contains(name)) {
+            let message = format!("`{{{name}}}` is not a capture of the object");
+            issues.error(node.span, message, "use the captures of `node`");
+            return None;
+        }
+        Some(pattern)
+    };
+    table.optional("method", parse, issues)
 }
 
 /// Reads `sampling` of `[[opcua]]`; zero asks for the fastest that the server can do.

@@ -93,6 +93,7 @@ fn refuse_foreign_keys(table: &mut TableReader<'_>, kind: Kind, issues: &mut Iss
             ("node", NODES),
             ("sampling", NODES),
             ("deadband", RULES),
+            ("method", NODES),
             ("writable", COMMANDS),
         ],
     };

@@ -2,6 +2,7 @@
 
 mod address;
 mod common;
+mod method;
 mod writable;
 
 use std::ops::Range;
@@ -108,6 +109,9 @@ fn opcua(
     environment: &Environment,
     issues: &mut Issues,
 ) -> Option<Draft> {
+    if table.has("method") {
+        return method::entry(table, environment, issues);
+    }
     let server = address::server(&mut table, environment, issues);
     let left = address::node(&mut table, issues);
     let sampling = address::sampling(&mut table, issues);
@@ -123,7 +127,13 @@ fn opcua(
         Some(_) => Some(writable::invert(&common, &left.names, writable_span, issues)?),
         None => None,
     };
-    let address = NodeAddressPattern { server: server?, node: left.address?, sampling, deadband };
+    let address = NodeAddressPattern {
+        server: server?,
+        node: left.address?,
+        sampling,
+        deadband,
+        method: None,
+    };
     let mut draft = draft(span, left.span, Some(Address::OpcUa(address)), common)?;
     draft.entry.writable = writable;
     draft.inverse = inverse;
@@ -151,6 +161,7 @@ fn draft(
         qos: common.qos,
         retain: common.retain,
         writable: None,
+        callable: None,
     };
     Some(Draft { entry, address_span, topic_span: common.topic_span, inverse: None })
 }

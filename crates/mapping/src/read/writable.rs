@@ -39,12 +39,12 @@ fn limits(node: &Node, issues: &mut Issues) -> Option<Writable> {
     (issues.error_count() == errors_before).then_some(Writable { min, max, principals })
 }
 
-fn principals(node: &Node, issues: &mut Issues) -> Option<Vec<Glob>> {
+pub(super) fn principals(node: &Node, issues: &mut Issues) -> Option<Vec<Glob>> {
     let globs =
         read::list(|node, issues| Some(Glob::new(&read::text(node, issues)?)))(node, issues)?;
     if node.as_array().is_some_and(<[Node]>::is_empty) {
-        let hint = "name somebody, or write writable = false";
-        issues.error(node.span, "nobody may write", hint);
+        let hint = "name somebody, or remove the entry's right to commands";
+        issues.error(node.span, "nobody may command", hint);
         return None;
     }
     Some(globs)

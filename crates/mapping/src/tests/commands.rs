@@ -66,7 +66,7 @@ fn only_who_may_writes_what_is_allowed() {
         (1, "operators",    "-1",       Err("-1.0 is below the minimum of 0")),
         (1, "operators",    "\"hot\"",  Err("expected float, found the string \"hot\"")),
         (1, "operators",    "null",     Err("expected a number, found null")),
-        (1, "anonymous",    "66.5",     Err("`anonymous` may not write here")),
+        (1, "anonymous",    "66.5",     Err("`anonymous` may not command here")),
         (0, "anonymous",    "{\"a\":1}", Ok("{\"a\":1}")),
         (2, "operators",    "1",        Err("the mapping is not writable")),
     ];
@@ -80,6 +80,46 @@ fn only_who_may_writes_what_is_allowed() {
     let nan = set.entries()[1]
         .check_command(&Value::Double(f64::NAN), &Principal::new("operators").unwrap());
     assert!(nan.is_err());
+}
+
+const METHODS: &str = r#"
+[[opcua]]
+server = "plc7"
+node = "nsu=urn:p;s=Press.{n}"
+method = "nsu=urn:p;s=Press.{n}.Reset"
+topic = "hall1/press-{n}/reset"
+principals = ["operators"]
+
+[[opcua]]
+server = "plc7"
+node = "nsu=urn:p;s=Press.{n}"
+method = "nsu=urn:p;i=77"
+topic = "hall1/press-{n}/stop"
+"#;
+
+/// main.14: an entry with a method takes calls, of whom it says.
+#[test]
+fn a_topic_leads_to_the_method_behind_it() {
+    let set = set(METHODS);
+    assert_eq!(target(&set, "hall1/press-7/reset").as_deref(), Some("nsu=urn:p;s=Press.7"));
+    let Address::OpcUa(address) = set.entries()[1].address() else { panic!("an OPC UA entry") };
+    assert_eq!(address.method.as_ref().map(ToString::to_string).as_deref(), Some("nsu=urn:p;i=77"));
+    #[rustfmt::skip]
+    let cases = [
+        (0, "operators",    Ok(())),
+        (0, "anonymous",    Err("`anonymous` may not command here")),
+        (1, "anonymous",    Ok(())),
+    ];
+    for (index, principal, expected) in cases {
+        let principal = Principal::new(principal).unwrap();
+        let entry = &set.entries()[index];
+        let checked = entry.check_call(&principal).map_err(|error| error.to_string());
+        assert_eq!(checked, expected.map_err(str::to_owned), "{principal} to {index}");
+        assert!(entry.check_command(&Value::Integer(1), &principal).is_err());
+    }
+    let writable = super::set(WRITABLE);
+    let checked = writable.entries()[0].check_call(&Principal::anonymous());
+    assert_eq!(checked.unwrap_err().to_string(), "the point takes writes only (…/set)");
 }
 
 proptest! {

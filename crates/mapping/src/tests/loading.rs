@@ -10,6 +10,7 @@ const COAP: &str = "[[coap]]\nresource = '/s/{room}'\ntopic = 'h/{room}'\n";
 const HTTP: &str = "[[http]]\npath = '/in/{device}'\ntopic = 'h/{device}'\n";
 const MEMBERS: &str = "[[http]]\npath = '/in/{device}'\ntopic = 'h/{device}/{member}'\n";
 const OPCUA: &str = "[[opcua]]\nserver = 'plc7'\nnode = 'nsu=urn:p;s=P.{n}.T'\ntopic = 'h/{n}/t'\n";
+const METHOD: &str = "[[opcua]]\nserver = 'plc7'\nnode = 'nsu=urn:p;s=P.{n}'\ntopic = 'h/{n}/t'\n";
 const MQTT: &str = "[[mqtt]]\nfilter = 'old/{id}/T'\ntopic = 'h/{id}'\n";
 
 fn problems(text: &str) -> Vec<String> {
@@ -51,7 +52,11 @@ fn one_fault_gives_one_message() {
         (OPCUA, "writable = 'yes'",         r#"5:12 "'yes'" expected true, false or a table, found a string | write true, or limits such as { min = 0, max = 90 }"#),
         (OPCUA, "writable = { min = 9, max = 1 }", r#"5:20 "9" the minimum 9 is above the maximum 1 | exchange them"#),
         (OPCUA, "writable = { maximum = 1 }", r#"5:14 "maximum" unknown key `maximum` in `writable` | known keys: `max`, `min`, `principals`"#),
-        (OPCUA, "writable = { principals = [] }", r#"5:27 "[]" nobody may write | name somebody, or write writable = false"#),
+        (OPCUA, "writable = { principals = [] }", r#"5:27 "[]" nobody may command | name somebody, or remove the entry's right to commands"#),
+        (METHOD, "method = 'nsu=urn:p;s=P.{m}.Reset'", r#"5:10 "'nsu=urn:p;s=P.{m}.Reset'" `{m}` is not a capture of the object | use the captures of `node`"#),
+        (METHOD, "method = 'nsu=urn:p;i=7'\nunit = 'Cel'", r#"6:1 "unit" `unit` is about values, and a method has none | remove the key, or give the value an entry of its own"#),
+        (METHOD, "method = 'nsu=urn:p;i=7'\nprincipals = []", r#"6:14 "[]" nobody may command | name somebody, or remove the entry's right to commands"#),
+        (COAP, "method = 'i=7'",            r#"4:1 "method" `method` cannot be used in `[[coap]]` | it is for OPC UA nodes; remove the key"#),
         (OPCUA, "writable = true\ntransform = 'value / 10'", r#"5:12 "true" a transform has no way back to the device | remove `transform` and scale where the value is used, or remove `writable`"#),
     ];
     for (entry, fault, expected) in cases {

@@ -1,0 +1,5 @@
+//! The adapter with a server that is not of its own library: asyncua, over a real socket.
+
+mod calls;
+mod structures;
+mod support;
