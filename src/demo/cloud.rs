@@ -166,6 +166,7 @@ fn as_json(reading: &DecodedReading) -> u64 {
     let origin = Origin { adapter: AdapterName::new("cloud").expect("the word is a name") };
     let typed = Reading {
         source_time: Some(reading.time),
+        until: reading.until,
         status: reading.status,
         unit: reading.unit.as_ref().and_then(|unit| Unit::new(unit).ok()),
         ..Reading::new(reading.value.clone(), reading.time, origin)
@@ -223,6 +224,7 @@ mod tests {
             stream: Some("hall1/a/t".into()),
             number: 1,
             time: Timestamp::parse("2026-03-01T12:00:00.123Z").unwrap(),
+            until: None,
             value: Value::Double(21.5),
             unit: Some("Cel".into()),
             status: Status::GOOD,

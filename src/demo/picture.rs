@@ -193,6 +193,7 @@ mod tests {
             stream: Some("hall1/boiler/temperature".into()),
             number,
             time: Timestamp::parse("2026-03-01T12:00:00.123Z").unwrap(),
+            until: None,
             value: Value::Double(71.2),
             unit: Some("Cel".into()),
             status: Status::GOOD,

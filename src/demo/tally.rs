@@ -165,6 +165,7 @@ mod tests {
                     stream: Some(topic.into()),
                     number: *number,
                     time: Timestamp::from_unix_millis(0),
+                    until: None,
                     value: Value::Double(1.0),
                     unit: None,
                     status: Status::GOOD,

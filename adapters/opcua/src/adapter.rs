@@ -15,6 +15,7 @@ use crate::{
     publish::Publisher,
     settings::OpcUaSettings,
     shared::Shared,
+    stretches::Why,
     takeover,
     upkeep::Upkeep,
 };
@@ -66,7 +67,7 @@ impl OpcUaAdapter {
                 biased;
                 () = shutdown.cancelled() => {
                     link.close(STOP_PATIENCE).await;
-                    kept.shared.table().clear();
+                    kept.shared.table().clear(Why::Network);
                     return Ok(());
                 }
                 ended = link.drive() => ended,
@@ -74,7 +75,7 @@ impl OpcUaAdapter {
                     let Err(error) = failed;
                     // Closing the session deletes its subscriptions.
                     link.close(CLOSE_PATIENCE).await;
-                    kept.shared.table().clear();
+                    kept.shared.table().clear(Why::Network);
                     return Err(error);
                 }
             };

@@ -52,8 +52,14 @@ pub(crate) async fn create(
                 continue;
             };
             let request = request(node_id, &wanted, rate);
-            let handle =
-                table.insert(Item { node, wanted, subscription, monitored: None, deadband: None });
+            let handle = table.insert(Item {
+                node,
+                wanted,
+                subscription,
+                monitored: None,
+                deadband: None,
+                heard: None,
+            });
             asked.push((handle, with_handle(request, handle)));
         }
     }

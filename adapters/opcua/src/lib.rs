@@ -23,6 +23,7 @@ mod sequence;
 mod services;
 mod settings;
 mod shared;
+mod stretches;
 mod structures;
 mod table;
 mod takeover;

@@ -31,6 +31,7 @@ use crate::{
     sequence::Arrival,
     services::{self, ServiceError},
     shared::Shared,
+    stretches::Why,
     structures,
     table::{Readings, SubscriptionId},
     value::Reader,
@@ -156,7 +157,7 @@ impl<'a> Publisher<'a> {
             }
             StatusCode::BadNoSubscription => {
                 warn!(adapter = %self.name, "Server has no subscription any more, making them anew");
-                self.shared.table().clear();
+                self.shared.table().clear(Why::Dropped);
                 self.shared.items_wanted.notify_one();
             }
             StatusCode::BadSessionIdInvalid
@@ -183,7 +184,11 @@ impl<'a> Publisher<'a> {
             // A message of a subscription that was given up: its items are monitored elsewhere.
             let Some(known) = table.subscription_mut(subscription) else { return Ok(()) };
             known.heard = Instant::now();
-            known.sequence.classify(message.sequence_number)
+            let arrival = known.sequence.classify(message.sequence_number);
+            if !matches!(arrival, Arrival::Gap { .. }) {
+                known.alive = now();
+            }
+            arrival
         };
         let has_content = message.notification_data.as_ref().is_some_and(|data| !data.is_empty());
         match arrival {
@@ -199,6 +204,13 @@ impl<'a> Publisher<'a> {
             Arrival::Repeated => {}
             Arrival::Gap { given_up, missing } => {
                 let lost = self.fetch(subscription, missing).await? + u64::from(given_up);
+                if lost > 0 && has_content {
+                    // Before the first newer sample, and once: what is given up next was heard until now.
+                    self.shared.table().open_stretches(subscription, Why::Dropped);
+                }
+                if let Some(known) = self.shared.table().subscription_mut(subscription) {
+                    known.alive = now();
+                }
                 if has_content {
                     self.pass_on(subscription, message).await;
                 }
@@ -257,7 +269,9 @@ impl<'a> Publisher<'a> {
                 known.sequence.pass(number);
             }
             let reader = Reader { namespaces: &namespaces, structures: &structures };
-            let Readings { readings, undecoded } = table.readings(values, reader, now(), &origin);
+            let Readings { readings, undecoded, stretches } =
+                table.readings(values, reader, now(), &origin);
+            self.shared.counted.stretches.add(stretches);
             self.shared.counted.values_undecoded.add(undecoded.count);
             if undecoded.malformed {
                 structures.doubt();

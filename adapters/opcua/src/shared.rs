@@ -13,6 +13,7 @@ use crate::{
     namespaces::Namespaces,
     services::{self, ServiceError},
     settings::Limits,
+    stretches::Why,
     structures::Structures,
     table::{SubscriptionId, Table},
 };
@@ -58,6 +59,8 @@ pub(crate) struct Counted {
     pub(crate) types_untold: Counter,
     /// Values that could not be read as what the server says they are.
     pub(crate) values_undecoded: Counter,
+    /// Records of stretches without data that were handed in.
+    pub(crate) stretches: Counter,
     /// Readings that the gateway refused for good.
     pub(crate) readings_refused: Counter,
     /// Times that the flow was paused because readings were not taken.
@@ -78,6 +81,7 @@ impl Counted {
             values_overflowed: counter("opcua_values", "overflowed"),
             types_untold: counter("opcua_types", "untold"),
             values_undecoded: counter("opcua_values", "undecoded"),
+            stretches: counter("opcua_gaps", "stretch"),
             readings_refused: counter("opcua_readings", "refused"),
             pauses: counter("opcua_pauses", "intake"),
         }
@@ -125,7 +129,7 @@ impl Shared {
     /// Gives up a subscription, on the server as well, and has its items created again.
     pub(crate) async fn rebuild(&self, session: &Session, subscription: SubscriptionId) {
         self.counted.subscriptions_rebuilt.increment();
-        self.table().drop_subscription(subscription);
+        self.table().drop_subscription(subscription, Why::Dropped);
         // It may be gone already, and the connection too: then there is nothing to delete.
         let deletion = services::delete_subscriptions(session, vec![subscription]);
         let _: Result<Result<(), ServiceError>, _> =

@@ -10,6 +10,7 @@ use crate::{
     link::Resumed,
     services::{self, CallLimits, ServiceError},
     shared::Shared,
+    stretches::Why,
     table::SubscriptionId,
 };
 
@@ -29,10 +30,11 @@ pub(crate) async fn take_over(
     shared.table().drop_unconfirmed();
     if moved {
         shared.structures().forget();
+        shared.table().server_was_down();
     }
     if moved && !subscriptions.is_empty() {
         info!(adapter = %name, subscriptions = subscriptions.len(), "Server was started anew, and so are the subscriptions");
-        shared.table().clear();
+        shared.table().clear(Why::ServerDown);
         if resumed == Resumed::SameSession {
             services::delete_subscriptions(session, subscriptions).await?;
         }
@@ -69,7 +71,7 @@ async fn transfer(
     for (number, subscription) in subscriptions.iter().enumerate() {
         match results.get(number) {
             Some(result) if result.status_code.is_good() => kept += 1,
-            _ => table.drop_subscription(*subscription),
+            _ => table.drop_subscription(*subscription, Why::Network),
         }
     }
     shared.counted.subscriptions_kept.add(kept);

@@ -17,11 +17,13 @@ use tracing::{info, warn};
 
 use crate::{
     browse::{self, Found},
+    command::now,
     items::{self, CallFailed},
     plan::{ServerPoints, Wanted},
     sequence::Sequence,
     services::{self, CallLimits, ServiceError},
     shared::Shared,
+    stretches::Why,
     table::{Changes, Subscription, SubscriptionId},
 };
 
@@ -171,7 +173,7 @@ impl Upkeep<'_> {
                 continue;
             }
             if error.0 == StatusCode::BadSubscriptionIdInvalid {
-                self.shared.table().drop_subscription(subscription);
+                self.shared.table().drop_subscription(subscription, Why::Dropped);
             }
             return Err(error);
         }
@@ -211,6 +213,7 @@ impl Upkeep<'_> {
             silence_max: silence + KEEP_ALIVE_MARGIN,
             sequence: Sequence::new(),
             heard: Instant::now(),
+            alive: now(),
         };
         self.shared.table().add_subscription(granted.subscription_id, subscription);
         self.shared.subscribed.notify_one();

@@ -8,6 +8,7 @@ use tidegate_model::{Clock, Document, Quality, Reading, Status, Timestamp, Unit,
 pub(crate) struct Envelope {
     value: Value,
     time: Option<Timestamp>,
+    until: Option<Timestamp>,
     status: Status,
     unit: Option<Unit>,
     clock: Option<Clock>,
@@ -20,6 +21,7 @@ pub(crate) fn open(value: &Value) -> Option<Envelope> {
     let mut envelope = Envelope {
         value: document.get("value")?.clone(),
         time: None,
+        until: None,
         status: Status::GOOD,
         unit: None,
         clock: None,
@@ -28,6 +30,7 @@ pub(crate) fn open(value: &Value) -> Option<Envelope> {
         match (&**name, member) {
             ("value", _) => {}
             ("time", Value::String(text)) => envelope.time = Some(Timestamp::parse(text).ok()?),
+            ("until", Value::String(text)) => envelope.until = Some(Timestamp::parse(text).ok()?),
             ("quality", Value::String(text)) => quality(text).map(|_| ())?,
             ("status", Value::Integer(code)) => u32::try_from(*code).map(|_| ()).ok()?,
             ("unit", Value::String(text)) => envelope.unit = Some(Unit::new(text).ok()?),
@@ -50,6 +53,7 @@ impl Envelope {
     pub(crate) fn into_reading(self, mut reading: Reading) -> Reading {
         reading.value = self.value;
         reading.source_time = self.time;
+        reading.until = self.until;
         reading.status = self.status;
         reading.unit = self.unit;
         reading.clock = self.clock.unwrap_or(reading.clock);

@@ -28,6 +28,9 @@ pub struct Reading {
     pub source_time: Option<Timestamp>,
     /// When the gateway received it.
     pub arrival: Timestamp,
+    /// Set in the record of a stretch without data: when the stretch ended. It began at [`time`](Self::time), the
+    /// value is [`Value::Null`], and the status says why.
+    pub until: Option<Timestamp>,
     /// Whether the wall clock of `arrival` was trusted.
     pub clock: Clock,
     /// How far the value can be trusted.
@@ -45,6 +48,7 @@ impl Reading {
             value,
             source_time: None,
             arrival,
+            until: None,
             clock: Clock::Trusted,
             status: Status::GOOD,
             unit: None,

@@ -19,8 +19,10 @@ pub struct Column {
     pub times: Vec<Timestamp>,
     /// The values, one a time.
     pub values: Vec<Value>,
-    /// The statuses that are not good, by index, in order.
+    /// The statuses that are not good, by index, in order; those of stretches without data as well.
     pub statuses: Vec<(usize, Status)>,
+    /// The ends of stretches without data, by index, in order.
+    pub ends: Vec<(usize, Timestamp)>,
 }
 
 impl Column {
@@ -33,12 +35,16 @@ impl Column {
             times: Vec::new(),
             values: Vec::new(),
             statuses: Vec::new(),
+            ends: Vec::new(),
         }
     }
 
     fn push(&mut self, reading: &Reading) {
-        if reading.status != Status::GOOD {
+        if reading.status != Status::GOOD || reading.until.is_some() {
             self.statuses.push((self.values.len(), reading.status));
+        }
+        if let Some(until) = reading.until {
+            self.ends.push((self.values.len(), until));
         }
         self.times.push(reading.time());
         self.values.push(reading.value.clone());
@@ -47,6 +53,7 @@ impl Column {
     /// Returns the readings `from..to` of this column as a column.
     fn slice(&self, from: usize, to: usize) -> Self {
         let statuses = self.statuses.iter().filter(|(at, _)| (from..to).contains(at));
+        let ends = self.ends.iter().filter(|(at, _)| (from..to).contains(at));
         Self {
             stream: self.stream,
             topic: self.topic.clone(),
@@ -55,6 +62,7 @@ impl Column {
             times: self.times[from..to].to_vec(),
             values: self.values[from..to].to_vec(),
             statuses: statuses.map(|(at, status)| (at - from, *status)).collect(),
+            ends: ends.map(|(at, end)| (at - from, *end)).collect(),
         }
     }
 
@@ -66,6 +74,12 @@ impl Column {
     /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// Returns when the stretch without data at `index` ended, if there is one.
+    pub fn end(&self, index: usize) -> Option<Timestamp> {
+        let found = self.ends.binary_search_by_key(&index, |(at, _)| *at).ok()?;
+        Some(self.ends[found].1)
     }
 
     /// Returns the status of the reading at `index`.
@@ -211,7 +225,9 @@ pub(crate) fn reading_bound(topic: &Topic, reading: &Reading, starts_column: boo
     } else {
         0
     };
-    let status = if reading.status == Status::GOOD { 0 } else { 40 };
+    let plain = reading.status == Status::GOOD && reading.until.is_none();
+    let status = if plain { 0 } else { 40 };
+    let end = if reading.until.is_some() { 16 } else { 0 };
     // A type, a key of at most five digits and its end, twice: for `dt` and for `x`.
-    column + status + 2 * 7 + 8 + size_bound(&reading.value)
+    column + status + end + 2 * 7 + 8 + size_bound(&reading.value)
 }

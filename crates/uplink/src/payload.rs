@@ -60,6 +60,7 @@ fn envelope(document: &Document, arrival: Timestamp) -> Option<Reading> {
             ("time", Value::String(time)) => {
                 reading.source_time = Some(Timestamp::parse(time).ok()?);
             }
+            ("until", Value::String(time)) => reading.until = Some(Timestamp::parse(time).ok()?),
             ("quality", Value::String(word)) => quality = quality_from_word(word)?,
             ("status", Value::Integer(code)) => {
                 reading.status = Status::from_code(u32::try_from(*code).ok()?);

@@ -15,6 +15,7 @@ use crate::{
     deadband::Deadband,
     plan::Wanted,
     sequence::Sequence,
+    stretches::{Stretch, Stretches, Why},
     value::{self, Reader, Undecoded},
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Item {
     pub(crate) monitored: Option<u32>,
     /// The deadband, if the server refused to keep it.
     pub(crate) deadband: Option<Deadband>,
+    /// When its last sample came.
+    pub(crate) heard: Option<Timestamp>,
 }
 
 /// One subscription, as the server granted it.
@@ -50,8 +53,10 @@ pub(crate) struct Subscription {
     pub(crate) silence_max: Duration,
     /// Which message comes next.
     pub(crate) sequence: Sequence,
-    /// When it was last heard.
+    /// When it was last heard, or there was nobody to listen.
     pub(crate) heard: Instant,
+    /// When it was last heard, by the wall clock: until then no data is missing.
+    pub(crate) alive: Timestamp,
 }
 
 /// Everything monitored on one server.
@@ -60,6 +65,7 @@ pub(crate) struct Table {
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     items: HashMap<ClientHandle, Item>,
     refused: BTreeMap<NodeAddress, StatusCode>,
+    stretches: Stretches,
     last_handle: ClientHandle,
     generation: u64,
 }
@@ -78,6 +84,8 @@ pub(crate) struct Changes {
 pub(crate) struct Readings {
     pub(crate) readings: Vec<PointReading>,
     pub(crate) undecoded: Undecodable,
+    /// How many of the readings are records of stretches without data.
+    pub(crate) stretches: u64,
 }
 
 /// Values that could not be read and became bad readings.
@@ -182,8 +190,10 @@ impl Table {
         self.subscriptions.insert(id, subscription);
     }
 
-    /// Takes out a subscription with its items, which the next plan will want anew.
-    pub(crate) fn drop_subscription(&mut self, id: SubscriptionId) {
+    /// Takes out a subscription with its items, which the next plan will want anew; `why` there is no data of
+    /// them until then.
+    pub(crate) fn drop_subscription(&mut self, id: SubscriptionId, why: Why) {
+        self.open_stretches(id, why);
         self.subscriptions.remove(&id);
         self.items.retain(|_, item| item.subscription != id);
     }
@@ -193,10 +203,33 @@ impl Table {
         self.items.retain(|_, item| item.monitored.is_some());
     }
 
-    /// Takes out everything that exists on the server.
-    pub(crate) fn clear(&mut self) {
-        *self =
-            Self { last_handle: self.last_handle, generation: self.generation, ..Self::default() };
+    /// Takes out everything that exists on the server; `why` there is no data until it is made anew.
+    pub(crate) fn clear(&mut self, why: Why) {
+        for id in self.subscription_ids() {
+            self.open_stretches(id, why);
+        }
+        *self = Self {
+            last_handle: self.last_handle,
+            generation: self.generation,
+            stretches: std::mem::take(&mut self.stretches),
+            ..Self::default()
+        };
+    }
+
+    /// Notes that the server was away while there was no connection.
+    pub(crate) fn server_was_down(&mut self) {
+        self.stretches.server_was_down();
+    }
+
+    /// Notes that data of the subscription is missing since it was last heard: what comes next of each of its
+    /// items has the record of a stretch in front of it.
+    pub(crate) fn open_stretches(&mut self, id: SubscriptionId, why: Why) {
+        let Some(subscription) = self.subscriptions.get(&id) else { return };
+        let stretch = Stretch { from: subscription.alive, why };
+        let heard = |item: &&Item| item.subscription == id && item.heard.is_some();
+        for item in self.items.values().filter(heard) {
+            self.stretches.open(&item.node, stretch);
+        }
     }
 
     /// Returns a subscription.
@@ -253,7 +286,7 @@ impl Table {
     }
 
     /// Turns the values of a message into readings; values of items that are gone, or within a deadband the
-    /// server did not keep, are left out.
+    /// server did not keep, are left out. In front of a value that ends a stretch without data stands its record.
     pub(crate) fn readings(
         &mut self,
         notifications: Vec<MonitoredItemNotification>,
@@ -263,11 +296,24 @@ impl Table {
     ) -> Readings {
         let mut readings = Vec::with_capacity(notifications.len());
         let mut undecoded = Undecodable::default();
+        let mut stretches = 0;
         for notification in notifications {
             let Some(item) = self.items.get_mut(&notification.client_handle) else { continue };
+            let overflowed = notification.value.status().overflow();
             let sample = value::sample(notification.value, reader);
             undecoded.count += u64::from(sample.undecoded.is_some());
             undecoded.malformed |= sample.undecoded == Some(Undecoded::Malformed);
+            let before = item.heard.replace(arrival);
+            let dropped = before.filter(|_| overflowed);
+            let dropped = dropped.map(|from| Stretch { from, why: Why::Dropped });
+            if let Some(stretch) = self.stretches.close(&item.node).or(dropped) {
+                stretches += 1;
+                readings.push(PointReading {
+                    point: item.wanted.point,
+                    captures: item.wanted.captures.clone(),
+                    reading: stretch.record(arrival, item.wanted.unit.clone(), origin.clone()),
+                });
+            }
             if let Some(deadband) = &mut item.deadband
                 && !deadband.passes(&sample.value, sample.status)
             {
@@ -283,7 +329,7 @@ impl Table {
                 reading,
             });
         }
-        Readings { readings, undecoded }
+        Readings { readings, undecoded, stretches }
     }
 }
 

@@ -68,6 +68,12 @@ impl Server {
         answer["ok"].take()
     }
 
+    /// Ends the server at once, and returns its port.
+    pub(crate) fn kill(mut self) -> u16 {
+        self.end();
+        self.port
+    }
+
     fn end(&mut self) {
         // It may have ended already.
         let _ = self.process.kill();
@@ -162,13 +168,12 @@ fn point(id: u32, server: &AdapterName, node: &str, method: Option<&str>) -> Poi
 }
 
 impl Gateway {
-    /// Waits for the next reading of a point; those of others are left out.
+    /// Waits for the next reading of a point; those of others wait.
     pub(crate) async fn reading(&mut self, point: u32) -> Reading {
         loop {
-            while let Some(reading) = self.waiting.pop_front() {
-                if reading.point == PointId(point) {
-                    return reading.reading;
-                }
+            let place = self.waiting.iter().position(|reading| reading.point == PointId(point));
+            if let Some(reading) = place.and_then(|place| self.waiting.remove(place)) {
+                return reading.reading;
             }
             self.waiting.extend(self.gateway.next_batch().await.readings);
         }

@@ -70,7 +70,7 @@ pub fn write_string(text: &str, output: &mut Vec<u8>) {
 /// Returns the local envelope of a reading:
 /// `{"value":21.5,"time":"2026-03-01T12:00:00.123Z","quality":"good","unit":"Cel"}`.
 ///
-/// `status` follows when the quality is not good, `encoding` for bytes, `clock` when the wall clock was
+/// `until` follows the time of a stretch without data, `status` when the quality is not good, `encoding` for bytes, `clock` when the wall clock was
 /// not trusted. A number that JSON lacks is `null` with quality `bad`, whatever its status.
 pub fn envelope(reading: &Reading) -> Bytes {
     let mut output = Vec::with_capacity(128);
@@ -78,6 +78,10 @@ pub fn envelope(reading: &Reading) -> Bytes {
     write_value(&reading.value, &mut output);
     output.extend_from_slice(b",\"time\":\"");
     reading.time().write_rfc3339(&mut output);
+    if let Some(until) = reading.until {
+        output.extend_from_slice(b"\",\"until\":\"");
+        until.write_rfc3339(&mut output);
+    }
     output.extend_from_slice(b"\",\"quality\":\"");
     let status = match reading.status {
         status if status.quality() != Quality::Bad && reading.value.is_not_finite() => Status::BAD,

@@ -12,6 +12,7 @@ const HAS_SOURCE_TIME: u8 = 0b0000_0001;
 const CLOCK_IS_UNTRUSTED: u8 = 0b0000_0010;
 const HAS_STATUS: u8 = 0b0000_0100;
 const HAS_UNIT: u8 = 0b0000_1000;
+const HAS_UNTIL: u8 = 0b0001_0000;
 
 const NULL: u8 = 0;
 const FALSE: u8 = 1;
@@ -40,6 +41,7 @@ pub(super) fn put(
         (reading.clock == Clock::Untrusted, CLOCK_IS_UNTRUSTED),
         (reading.status != Status::GOOD, HAS_STATUS),
         (reading.unit.is_some(), HAS_UNIT),
+        (reading.until.is_some(), HAS_UNTIL),
     ] {
         if is_set {
             flags |= flag;
@@ -49,6 +51,9 @@ pub(super) fn put(
     put_relative_time(body, reading.arrival, arrival);
     if let Some(source_time) = reading.source_time {
         put_relative_time(body, source_time, arrival);
+    }
+    if let Some(until) = reading.until {
+        put_relative_time(body, until, arrival);
     }
     if flags & HAS_STATUS != 0 {
         body.extend_from_slice(&reading.status.code().to_le_bytes());
@@ -72,6 +77,7 @@ pub(super) fn read(
     let own_arrival = read_relative_time(input, arrival)?;
     let source_time =
         if has(HAS_SOURCE_TIME) { Some(read_relative_time(input, arrival)?) } else { None };
+    let until = if has(HAS_UNTIL) { Some(read_relative_time(input, arrival)?) } else { None };
     let status = if has(HAS_STATUS) {
         Status::from_code(u32::from_le_bytes(input.array()?))
     } else {
@@ -83,6 +89,7 @@ pub(super) fn read(
         value: read_value(input, body, VALUE_DEPTH_MAX)?,
         source_time,
         arrival: own_arrival,
+        until,
         clock: if has(CLOCK_IS_UNTRUSTED) { Clock::Untrusted } else { Clock::Trusted },
         status,
         unit,

@@ -17,6 +17,8 @@ pub struct DecodedReading {
     pub number: i64,
     /// When it was read.
     pub time: Timestamp,
+    /// When the stretch without data ended of which it is the record; it began at `time`.
+    pub until: Option<Timestamp>,
     /// What was read.
     pub value: Value,
     /// The unit, if known.
@@ -166,6 +168,7 @@ fn read_stream(
             time: Timestamp::from_unix_micros(
                 base.saturating_add(after.saturating_mul(unit_micros)),
             ),
+            until: None,
             value: value?.1.to_value()?,
             unit: unit.clone(),
             status: Status::GOOD,
@@ -192,6 +195,9 @@ fn read_statuses(
         };
         let reading = usize::try_from(at).ok().and_then(|at| readings.get_mut(at)).ok_or(wrong())?;
         reading.status = Status::from_code(u32::try_from(code).map_err(|_| wrong())?);
+        if let Some(Element::Datetime(millis)) = member(status, "until") {
+            reading.until = Some(Timestamp::from_unix_millis(millis));
+        }
     }
     Ok(())
 }
@@ -220,6 +226,7 @@ fn gaps(array: Elements<'_>) -> Result<Vec<DecodedGap>, DecodeError> {
 struct Row {
     value: Option<Value>,
     time: Option<Timestamp>,
+    until: Option<Timestamp>,
     unit: Option<Arc<str>>,
     status: u32,
     epoch: i64,
@@ -234,6 +241,7 @@ impl Row {
             stream: None,
             number: self.number.ok_or(missing("i"))?,
             time: self.time.ok_or(missing("t"))?,
+            until: self.until,
             value: self.value.ok_or(missing("v"))?,
             unit: self.unit,
             status: Status::from_code(self.status),
@@ -260,6 +268,9 @@ fn bson_row(document: Elements<'_>) -> Result<Batch, DecodeError> {
             ("t", Element::Datetime(millis)) => {
                 row.time = Some(Timestamp::from_unix_millis(millis))
             }
+            ("until", Element::Datetime(millis)) => {
+                row.until = Some(Timestamp::from_unix_millis(millis));
+            }
             ("u", Element::String(unit)) => row.unit = Some(unit.into()),
             ("q", Element::Integer(code)) => row.status = status_code(code)?,
             ("ep", Element::Integer(epoch)) => row.epoch = epoch,
@@ -285,6 +296,10 @@ fn json_row(text: &[u8]) -> Result<Batch, DecodeError> {
             ("t", Value::String(time)) => {
                 let time = Timestamp::parse(time);
                 row.time = Some(time.map_err(|error| DecodeError::content(error.to_string()))?);
+            }
+            ("until", Value::String(time)) => {
+                let time = Timestamp::parse(time);
+                row.until = Some(time.map_err(|error| DecodeError::content(error.to_string()))?);
             }
             ("u", Value::String(unit)) => row.unit = Some(Arc::clone(unit)),
             ("q", Value::Integer(code)) => row.status = status_code(*code)?,

@@ -21,7 +21,7 @@ pub enum PrintError {
 /// `{"n":"hall1/t","i":7,"time":"…","value":21.5,"unit":"Cel","quality":"good"}`.
 ///
 /// `n` is `null` where the payload leaves the stream to the topic, `unit` where it is not known.
-/// `status` follows when the quality is not good, `encoding` for bytes. A gap is a line of its own:
+/// `until` follows the time of a stretch without data, `status` when the quality is not good, `encoding` for bytes. A gap is a line of its own:
 /// `{"n":"hall1/t","from":8,"to":9,"why":"full"}`.
 ///
 /// # Errors
@@ -48,6 +48,10 @@ fn write_reading(reading: &DecodedReading, line: &mut Vec<u8>) {
     write_text(reading.stream.as_deref(), line);
     push(line, format_args!(",\"i\":{},\"time\":\"", reading.number));
     reading.time.write_rfc3339(line);
+    if let Some(until) = reading.until {
+        line.extend_from_slice(b"\",\"until\":\"");
+        until.write_rfc3339(line);
+    }
     line.extend_from_slice(b"\",\"value\":");
     json::write_value(&reading.value, line);
     line.extend_from_slice(b",\"unit\":");

@@ -70,6 +70,9 @@ fn write_statuses(writer: &mut Writer<'_>, column: &Column) {
         let entry = writer.begin_document(index.next());
         writer.int32(b"at", i32::try_from(*at).expect("a batch holds fewer readings"));
         writer.int64(b"status", status.code().into());
+        if let Some(end) = column.end(*at) {
+            writer.datetime(b"until", end.as_unix_millis());
+        }
         writer.end(entry);
     }
     writer.end(statuses);

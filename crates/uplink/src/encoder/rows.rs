@@ -1,6 +1,6 @@
 //! The formats `message` and `json`: one document a reading (`docs/telemetry-envelope.md`).
 //!
-//! `v` value, `t` time (JSON: RFC 3339), `u` unit, `q` status when it is not good, `ep` epoch, `i` stream
+//! `v` value, `t` time (JSON: RFC 3339), `until` the end of a stretch without data, `u` unit, `q` status when it is not good, `ep` epoch, `i` stream
 //! number. As in the local envelope, JSON adds `"encoding":"base64"` to bytes and writes a number it
 //! lacks as `null` with a bad status. `"ct":false` says, as in `columns`, that the wall clock was not
 //! trusted.
@@ -27,6 +27,9 @@ impl Row<'_> {
         let document = writer.begin();
         writer.value(b"v", self.value());
         writer.datetime(b"t", self.column.times[self.index].as_unix_millis());
+        if let Some(end) = self.column.end(self.index) {
+            writer.datetime(b"until", end.as_unix_millis());
+        }
         if let Some(unit) = &self.column.unit {
             writer.string(b"u", unit.as_str());
         }
@@ -55,6 +58,10 @@ impl Row<'_> {
         }
         buffer.extend_from_slice(b",\"t\":\"");
         self.column.times[self.index].write_rfc3339(buffer);
+        if let Some(end) = self.column.end(self.index) {
+            buffer.extend_from_slice(b"\",\"until\":\"");
+            end.write_rfc3339(buffer);
+        }
         buffer.push(b'"');
         if let Some(unit) = &self.column.unit {
             buffer.extend_from_slice(b",\"u\":");

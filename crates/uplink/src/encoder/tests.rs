@@ -48,12 +48,14 @@ fn sample() -> impl Strategy<Value = Sample> {
     let unit = prop::option::of(prop::sample::select(vec!["Cel", "bar", "%RH"]));
     let status = prop_oneof![3 => Just(0_u32), 1 => any::<u32>()];
     // Milliseconds of the years 1970 to 2100.
-    (0_u8..5, value, unit, status, 0_i64..4_102_444_800_000).prop_map(
-        |(stream, value, unit, status, millis)| {
+    let until = prop::option::weighted(0.2, 0_i64..4_102_444_800_000);
+    (0_u8..5, value, unit, status, 0_i64..4_102_444_800_000, until).prop_map(
+        |(stream, value, unit, status, millis, until)| {
             let origin = Origin { adapter: AdapterName::new("test").unwrap() };
             let reading = Reading {
                 unit: unit.map(|unit| Unit::new(unit).unwrap()),
                 status: Status::from_code(status),
+                until: until.map(Timestamp::from_unix_millis),
                 ..Reading::new(value, Timestamp::from_unix_millis(millis), origin)
             };
             Sample { stream, reading }
@@ -85,6 +87,7 @@ fn content(
             stream: Some(topic(*stream).as_str().into()),
             number: i64::try_from(next[at]).unwrap(),
             time: reading.time(),
+            until: reading.until,
             value: reading.value.clone(),
             unit: reading.unit.as_ref().map(|unit| unit.as_str().into()),
             status: reading.status,
