@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate_adapter_api::{Adapter, AdapterContext, AdapterError, CommandRequest};
+use tidegate_adapter_api::{Adapter, AdapterContext, AdapterError, CommandRequest, Keep};
 use tidegate_model::{AdapterName, CommandOutcome};
 use tokio::task::JoinSet;
 use tracing::info;
@@ -16,6 +16,7 @@ use crate::{
     api,
     body::BodyLimits,
     connection::Shared,
+    idempotency::Keys,
     listener::{Capacity, accept},
     site::Site,
     stream::Deadlines,
@@ -68,6 +69,8 @@ pub struct HttpAdapter {
     name: AdapterName,
     settings: HttpSettings,
     listeners: Vec<(TcpListener, SocketAddr)>,
+    /// Outlives a run that failed: the next one must know the keys of the one before.
+    keys: Option<Arc<Keys>>,
 }
 
 impl HttpAdapter {
@@ -82,7 +85,7 @@ impl HttpAdapter {
                 .map_err(|source| AdapterError::Bind { address: address.to_string(), source })
         };
         let listeners = settings.listen.iter().map(bind).collect::<Result<_, _>>()?;
-        Ok(Self { name, settings, listeners })
+        Ok(Self { name, settings, listeners, keys: None })
     }
 
     /// Returns the addresses that are listened on, in the order of the settings.
@@ -90,11 +93,13 @@ impl HttpAdapter {
         self.listeners.iter().map(|(_, address)| *address).collect()
     }
 
-    async fn shared(&self, context: &AdapterContext) -> Arc<Shared> {
+    async fn shared(&mut self, context: &AdapterContext) -> Arc<Shared> {
+        let recalled = || Arc::new(Keys::new(context.intake.recall(Keep::All)));
+        let keys = Arc::clone(self.keys.get_or_insert_with(recalled));
         let settings = &self.settings;
         let body =
             BodyLimits { bytes_max: settings.body_bytes_max, deadline: settings.body_deadline };
-        let site = Arc::new(Site::new(context, body).await);
+        let site = Arc::new(Site::new(context, body, keys).await);
         Arc::new(Shared {
             router: api::router(site.clone()),
             site,

@@ -5,9 +5,9 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 use tidegate_adapter_api::{
-    Access, AdapterContext, HealthSource, Intake, Keep, LoginRefusal, Outcome, PointSet, TopicSpace,
+    Access, AdapterContext, HealthSource, Intake, LoginRefusal, Outcome, PointSet, TopicSpace,
 };
 use tidegate_model::{Principal, Timestamp};
 use tokio::sync::watch;
@@ -26,13 +26,13 @@ pub(crate) struct Site {
     pub(crate) health: HealthSource,
     pub(crate) body: BodyLimits,
     pub(crate) counters: HttpCounters,
-    pub(crate) keys: Keys,
+    pub(crate) keys: Arc<Keys>,
     access: Access,
     stranger: Result<Principal, LoginRefusal>,
 }
 
 impl Site {
-    pub(crate) async fn new(context: &AdapterContext, body: BodyLimits) -> Self {
+    pub(crate) async fn new(context: &AdapterContext, body: BodyLimits, keys: Arc<Keys>) -> Self {
         Self {
             points: context.points.clone(),
             intake: context.intake.clone(),
@@ -40,7 +40,7 @@ impl Site {
             health: context.health.clone(),
             body,
             counters: HttpCounters::new(&context.counters),
-            keys: Keys::new(context.intake.recall(Keep::All)),
+            keys,
             stranger: context.access.login(None).await,
             access: context.access.clone(),
         }
