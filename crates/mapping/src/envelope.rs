@@ -177,10 +177,12 @@ mod tests {
         fn our_own_envelopes_come_back(
             bytes in prop::collection::vec(any::<u8>(), 0..40),
             micros in 0_i64..4_000_000_000_000_000,
+            until in prop::option::of(0_i64..4_000_000_000_000_000),
             code in prop::sample::select(vec![0_u32, 0x4090_0000, 0x8031_0000]),
         ) {
             let mut sent = reading(Value::Bytes(bytes.into()));
             sent.source_time = Some(Timestamp::from_unix_micros(micros));
+            sent.until = until.map(Timestamp::from_unix_micros);
             sent.status = Status::from_code(code);
             sent.unit = Some(Unit::new("Cel").unwrap());
             let text = json::envelope(&sent);

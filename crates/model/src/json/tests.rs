@@ -60,6 +60,9 @@ fn the_envelope_says_what_is_known() {
     bad.clock = Clock::Untrusted;
     let expected = r#"{"value":null,"time":"2026-03-01T12:00:00.123Z","quality":"bad","status":2150694912,"clock":"untrusted"}"#;
     assert_eq!(envelope(&bad), expected);
+    bad.until = Some(Timestamp::parse("2026-03-01T12:05:00Z").unwrap());
+    let expected = r#"{"value":null,"time":"2026-03-01T12:00:00.123Z","until":"2026-03-01T12:05:00.000Z","quality":"bad","status":2150694912,"clock":"untrusted"}"#;
+    assert_eq!(envelope(&bad), expected);
 
     let expected =
         r#"{"value":null,"time":"2026-03-01T12:00:00.123Z","quality":"bad","status":2147483648}"#;

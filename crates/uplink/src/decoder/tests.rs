@@ -101,5 +101,14 @@ fn lines_are_printed_one_a_reading() {
         "\n"
     );
     assert_eq!(String::from_utf8(lines).unwrap(), expected);
+    let stretch = br#"{"v":null,"t":"2026-03-01T12:00:00Z","until":"2026-03-01T12:05:00Z","q":2150694912,"ep":1,"i":8}"#;
+    let mut lines = Vec::new();
+    print_lines(stretch, &mut lines).unwrap();
+    let expected = concat!(
+        r#"{"n":null,"i":8,"time":"2026-03-01T12:00:00.000Z","until":"2026-03-01T12:05:00.000Z","#,
+        r#""value":null,"unit":null,"quality":"bad","status":2150694912}"#,
+        "\n"
+    );
+    assert_eq!(String::from_utf8(lines).unwrap(), expected);
     assert!(matches!(print_lines(b"?", &mut Vec::new()), Err(PrintError::Payload(_))));
 }
