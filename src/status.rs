@@ -148,6 +148,7 @@ impl Status {
             "carried-forward-bytes": counters.carried_bytes,
             "dropped": {
                 "queue-full": counters.dropped_queue_full,
+                "too-large": counters.dropped_too_large,
                 "reader-full": counters.dropped_local_full,
                 "not-authorized": counters.denied,
             },

@@ -257,3 +257,25 @@ subscribe = ["hall1/#"]
     assert_eq!(broker.publish("anyone", "hall1/press-7/t", "3", 1, false), json!(0x87));
     assert_eq!(broker.payloads("anyone", 1), ["2"]);
 }
+
+/// main.7: what is larger than a client takes is left out (MQTT-3.1.2-25) and counted as dropped, not as delivered.
+#[test]
+fn main_07_what_is_too_large_for_a_client_is_counted() {
+    let mut broker = Broker::start("");
+    broker.connect("a", 5, json!({}));
+    broker.connect("small", 5, json!({"properties": {"MaximumPacketSize": 64}}));
+    for (qos, topic) in ["t/0", "t/1", "t/2"].into_iter().enumerate() {
+        let qos = qos as u8;
+        assert_eq!(broker.subscribe("small", topic, qos), json!([qos]));
+        broker.publish("a", topic, &"x".repeat(100), qos, false);
+        broker.publish("a", topic, "fits", qos, false);
+    }
+    assert_eq!(broker.payloads("small", 3), ["fits", "fits", "fits"]);
+    let status = broker.gateway.status(&[]);
+    let counts = &status["broker"];
+    assert_eq!(
+        (&counts["delivered"], &counts["dropped"]["too-large"], &counts["queued"]),
+        (&json!(3), &json!(3), &json!(0)),
+        "{counts}"
+    );
+}

@@ -82,6 +82,8 @@ pub struct BrokerCounters {
     pub delivered: u64,
     /// Deliveries dropped because the queue of the session was full.
     pub dropped_queue_full: u64,
+    /// Deliveries dropped because the message is larger than the client takes.
+    pub dropped_too_large: u64,
     /// Deliveries dropped because the reader inside the gateway was full.
     pub dropped_local_full: u64,
     /// Deliveries dropped because the message expired.

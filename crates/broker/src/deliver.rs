@@ -193,6 +193,26 @@ impl Broker {
         Ok((known, transaction))
     }
 
+    /// Takes notice that a message that was due cannot be sent, as it is larger than the client takes: it is
+    /// done with, as if it had been acknowledged (MQTT-3.1.2-25), and counts as dropped instead of delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn unsendable(
+        &mut self,
+        attachment: Attachment,
+        packet_id: Option<u16>,
+    ) -> Result<Option<Transaction>, Superseded> {
+        let transaction = match packet_id {
+            Some(packet_id) => self.completed(attachment, packet_id)?.1,
+            None => None,
+        };
+        self.counters.delivered = self.counters.delivered.saturating_sub(1);
+        self.counters.dropped_too_large += 1;
+        Ok(transaction)
+    }
+
     /// Returns what a session has taken since the last call, to be stored lazily (promise D6).
     pub fn take_progress(&mut self, attachment: Attachment) -> Option<Transaction> {
         let session = self.attached(attachment).ok()?;

@@ -15,7 +15,7 @@ use std::{
 use bytes::BytesMut;
 use tidegate_adapter_api::Access;
 use tidegate_broker::{Attachment, Disconnect, Due, Superseded};
-use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Settings};
+use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Sent, Settings};
 use tokio::{io::Interest, net::TcpStream, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -279,14 +279,24 @@ impl Driver<'_> {
         let now = self.ingest.broker().clock().steady();
         let mut due = std::mem::take(&mut self.due);
         for due in due.drain(..) {
-            let unsendable = replies::write_due(&due, now, &mut self.connection, &mut self.output);
-            if let (Some(packet_id), Some(attachment)) = (unsendable, self.attachment) {
-                // Larger than the client takes: done with, as if it had been acknowledged (MQTT-3.1.2-25).
-                let _ = self.ingest.broker().core().acknowledged(attachment, packet_id);
-                self.acknowledged();
+            let sent = replies::write_due(&due, now, &mut self.connection, &mut self.output);
+            if let (Sent::TooLarge, Due::Publish { packet_id, .. }) = (sent, due) {
+                self.give_up_too_large(packet_id);
             }
         }
         self.due = due;
+    }
+
+    /// Is done with a message that the client cannot be sent.
+    fn give_up_too_large(&mut self, packet_id: Option<u16>) {
+        let Some(attachment) = self.attachment else { return };
+        let broker = self.ingest.broker();
+        let mut core = broker.core();
+        if let Ok(transaction) = core.unsendable(attachment, packet_id) {
+            broker.submit(&core, transaction, Completion::None);
+        }
+        drop(core);
+        self.acknowledged();
     }
 
     /// Notes that the client is done with a message: there is progress to store, and room in its window.

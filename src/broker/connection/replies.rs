@@ -119,19 +119,19 @@ impl Reply {
     }
 }
 
-/// Puts one delivery into the output.
-///
-/// Returns the packet identifier of a message that the client cannot be sent.
+/// Puts one delivery into the output, unless it is larger than the client takes.
 pub(super) fn write_due(
     due: &Due,
     now: Timestamp,
     connection: &mut Connection,
     output: &mut Output,
-) -> Option<u16> {
+) -> Sent {
     let (delivery, packet_id, dup) = match due {
         Due::Release { packet_id } => {
-            connection.pubrel(PacketId::new(*packet_id)?, ReasonCode::Success, output);
-            return None;
+            if let Some(packet_id) = PacketId::new(*packet_id) {
+                connection.pubrel(packet_id, ReasonCode::Success, output);
+            }
+            return Sent::Written;
         }
         Due::Publish { delivery, packet_id, dup } => (delivery, *packet_id, *dup),
     };
@@ -148,12 +148,8 @@ pub(super) fn write_due(
         subscription_ids: &delivery.subscription_ids,
         message_expiry_s: expires.map(|expires| remaining_seconds(expires.saturating_since(now))),
     };
-    let sent = delivery
-        .routed
-        .frames
-        .get(message)
-        .map_or(Sent::TooLarge, |frame| connection.publish(frame, &outgoing, output));
-    if sent == Sent::TooLarge { packet_id } else { None }
+    let frame = delivery.routed.frames.get(message);
+    frame.map_or(Sent::TooLarge, |frame| connection.publish(frame, &outgoing, output))
 }
 
 /// Returns whole seconds, rounded up: a message that still lives does not say 0.
