@@ -178,6 +178,7 @@ fn uplink_json(uplink: &Snapshot) -> Value {
         "expired": outcomes.expired,
         "dropped": dropped,
         "queued": uplink.ledger.queued,
+        "unreadable": uplink.ledger.unreadable,
         "balanced": uplink.ledger.is_sound(),
         "queued-bytes": uplink.queued_bytes,
         "refusing": uplink.is_refusing,
@@ -321,6 +322,7 @@ fn uplink_metrics(text: &mut String, name: &str, uplink: &Value) {
         line(text, &format!("tidegate_uplink_{key}_total"), &labels, &uplink[key]);
     }
     line(text, "tidegate_uplink_queued", &labels, &uplink["queued"]);
+    line(text, "tidegate_uplink_unreadable", &labels, &uplink["unreadable"]);
     for (key, label) in [("filtered", "rule"), ("dropped", "reason")] {
         if let Value::Object(counts) = &uplink[key] {
             for (value, count) in counts {

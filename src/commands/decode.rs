@@ -41,7 +41,7 @@ pub(super) fn decode(arguments: &DecodeArguments) -> anyhow::Result<ExitCode> {
         payload = from_hex(&payload)?;
     }
     let mut output = BufWriter::new(io::stdout().lock());
-    decoder::print_lines(&payload, &mut output).context("this is not an uplink payload")?;
+    decoder::print_lines(&payload, &mut output)?;
     output.flush()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -86,10 +86,9 @@ fn describe(status: &Value) -> String {
         let connected =
             if uplink["connected"] == Value::Bool(true) { "connected" } else { "NOT CONNECTED" };
         line(format_args!("uplink {name}: {connected}{}", reason(&uplink["error"])));
-        let balance =
-            if uplink["balanced"] == Value::Bool(true) { "balanced" } else { "DOES NOT BALANCE" };
+        let verdict = verdict(uplink);
         line(format_args!(
-            "  received {} = delivered {} + filtered {} + expired {} + dropped {} + queued {}: {balance}",
+            "  received {} = delivered {} + filtered {} + expired {} + dropped {} + queued {}: {verdict}",
             uplink["received"],
             uplink["delivered"],
             sum(&uplink["filtered"]),
@@ -102,13 +101,26 @@ fn describe(status: &Value) -> String {
                 line(format_args!("    {key} {name}: {count}"));
             }
         }
+        if let Some(unreadable) = uplink["unreadable"].as_u64().filter(|count| *count > 0) {
+            line(format_args!("    queued, but unreadable: {unreadable}"));
+        }
         if let Some(agrees) = uplink["audit"]["agrees"].as_bool() {
             let verdict = if agrees { "agrees" } else { "DISAGREES" };
+            let audit = &uplink["audit"];
             line(format_args!(
-                "  audit of the journal {verdict}: {} records counted",
-                uplink["audit"]["queued"]
+                "  audit of the journal {verdict}: {} records counted, {} missing{}",
+                audit["queued"].as_u64().unwrap_or_default(),
+                audit["damaged"].as_u64().unwrap_or_default(),
+                reason(&audit["error"]),
             ));
         }
+    }
+    let store = &status["store"];
+    if let Some(damages) = store["damages"].as_u64().filter(|count| *count > 0) {
+        line(format_args!(
+            "journal: damaged in {damages} places when it was opened, {} bytes kept in quarantine",
+            store["quarantined-bytes"]
+        ));
     }
     for (reason, count) in status["not-admitted"].as_object().into_iter().flatten() {
         line(format_args!("not admitted, {reason}: {count}"));
@@ -131,6 +143,24 @@ fn describe(status: &Value) -> String {
         line(format_args!("mapping files: the last change was not applied:\n{error}"));
     }
     text
+}
+
+/// Returns what the numbers of an uplink say: `balanced` is false if they do not add up, or if they do and
+/// some of the records are lost.
+fn verdict(uplink: &Value) -> &'static str {
+    let number = |key: &str| uplink[key].as_u64().unwrap_or_default();
+    let accounted = number("delivered")
+        + sum(&uplink["filtered"])
+        + number("expired")
+        + sum(&uplink["dropped"])
+        + number("queued");
+    if number("received") != accounted {
+        "DOES NOT BALANCE"
+    } else if uplink["balanced"] == Value::Bool(true) {
+        "balanced"
+    } else {
+        "RECORDS ARE LOST"
+    }
 }
 
 fn word(value: &Value) -> &str {

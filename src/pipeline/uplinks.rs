@@ -129,11 +129,10 @@ async fn state(
             config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
         uplink::renew_epochs(&names, epoch(recovery), &mut entries, &mut transaction)
             .map_err(failed("after damage"))?;
-        for damage in recovery.damages.iter().chain(&recovery.unsettled) {
-            transaction
-                .settle(damage.id)
-                .map_err(|error| StartError::Setting(error.to_string()))?;
-        }
+    }
+    // What an uplink lost is told by its records' own numbers, again and again until the cursor is past it.
+    for damage in recovery.damages.iter().chain(&recovery.unsettled) {
+        transaction.settle(damage.id).map_err(|error| StartError::Setting(error.to_string()))?;
     }
     if !transaction.is_empty() {
         let stored = broker.store().submit_and_wait(transaction).await;

@@ -9,7 +9,10 @@ use crate::store::StoreHandle;
 /// Records that wait, counted one by one or segment by segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Backlog {
+    /// Lost ones included: their place is known.
     pub(super) records: u64,
+    /// How many of them were found lost.
+    pub(super) unreadable: u64,
     pub(super) bytes: u64,
 }
 
@@ -39,8 +42,9 @@ pub(super) fn count<F: FileSystem>(
             continue;
         }
         if held.first.ordinal > at.ordinal {
-            // What is missing between two segments is told by the reader when it comes there.
-            backlog.records += held.first.ordinal - at.ordinal - 1 + held.records;
+            let missing = held.first.ordinal - at.ordinal - 1;
+            backlog.records += missing + held.records;
+            backlog.unreadable += missing;
             let share = u128::from(segment.bytes) * u128::from(held.records);
             let share = share / u128::from(segment.records.max(1));
             backlog.bytes += u64::try_from(share).unwrap_or(u64::MAX);
@@ -68,17 +72,23 @@ fn read<F: FileSystem>(
             return Ok(());
         }
         for item in block {
-            let (position, records, bytes) = match item {
-                Item::Record { seq, ordinal, body } => {
-                    (Position { seq, ordinal }, 1, body.len() as u64)
-                }
-                Item::Damaged { records, position, .. } => (position, records, 0),
+            let position = match &item {
+                Item::Record { seq, ordinal, .. } => Position { seq: *seq, ordinal: *ordinal },
+                Item::Damaged { position, .. } => *position,
             };
             if position.ordinal > last.ordinal {
                 return Ok(());
             }
-            backlog.records += records;
-            backlog.bytes += bytes;
+            match item {
+                Item::Record { body, .. } => {
+                    backlog.records += 1;
+                    backlog.bytes += body.len() as u64;
+                }
+                Item::Damaged { records, .. } => {
+                    backlog.records += records;
+                    backlog.unreadable += records;
+                }
+            }
             *at = position;
         }
     }

@@ -186,7 +186,12 @@ pub fn new(
     let pairs = || entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let (cursor, outcomes) = saved_books(&settings.core.name, pairs())?;
     let backlog = backlog::count(&context.store, context.taker, cursor, context.received)?;
-    let ledger = Ledger { received: context.received.ordinal, outcomes, queued: backlog.records };
+    let ledger = Ledger {
+        received: context.received.ordinal,
+        outcomes,
+        queued: backlog.records,
+        unreadable: backlog.unreadable,
+    };
     let books = Books { ledger, cursor, queued_bytes: backlog.bytes, ..Books::default() };
     let (queue, outcomes) = mpsc::channel(OutcomeSender::CAPACITY);
     let (acks_sender, acks) = mpsc::channel(ACKS);
@@ -284,6 +289,10 @@ impl Shared {
         self.books.lock().queued_bytes
     }
 
+    pub(super) fn has_queued(&self) -> bool {
+        self.books.lock().ledger.queued > 0
+    }
+
     /// Books a move of the cursor.
     pub(super) fn note_moved(&self, moved: &Moved) {
         let mut books = self.books.lock();
@@ -344,10 +353,12 @@ impl Shared {
 
     /// Counts what waits in the journal, record by record.
     fn audit(&self) -> io::Result<Audit> {
-        let mut reader = self.store.reader(self.taker, self.books.lock().cursor);
-        let mut count = Count::default();
+        let cursor = self.books.lock().cursor;
+        let mut reader = self.store.reader(self.taker, cursor);
+        let mut count = Count { last: cursor.ordinal, ..Count::default() };
         for attempt in 1.. {
             count.read_on(&mut reader)?;
+            self.note_unreadable(&count);
             let snapshot = self.snapshot();
             let last = snapshot.ledger.received;
             // What was appended a moment ago cannot be read before it is durable.
@@ -358,6 +369,13 @@ impl Shared {
             std::thread::sleep(AUDIT_PAUSE);
         }
         unreachable!("the loop returns")
+    }
+
+    /// Books what an audit has found lost, so that every status after it says so, too.
+    fn note_unreadable(&self, count: &Count) {
+        let mut books = self.books.lock();
+        let (_, damaged) = count.between(books.cursor.ordinal, books.ledger.received);
+        books.ledger.unreadable = damaged;
     }
 }
 

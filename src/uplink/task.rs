@@ -509,7 +509,9 @@ impl<'a> Run<'a> {
             && self.items.is_empty()
             && self.core.is_idle()
             && self.outbox.is_empty()
-            && self.tickets.is_empty();
+            && self.tickets.is_empty()
+            // What was appended a moment ago cannot be read before it is durable.
+            && !self.shared.has_queued();
         // Without a connection only what is being written is waited for.
         let has_written = !is_up && self.tickets.is_empty();
         is_settled || has_written || Instant::now() >= deadline

@@ -6,6 +6,7 @@ mod support;
 mod harness;
 mod journal;
 mod kill;
+mod ledger;
 mod mqtt;
 mod press_hall;
 mod repeats;

@@ -144,6 +144,9 @@ pub struct Ledger {
     pub outcomes: Outcomes,
     /// How many wait behind the cursor.
     pub queued: u64,
+    /// How many of those are known to be unreadable, from the start or an audit. When the cursor passes
+    /// them they are dropped as damaged.
+    pub unreadable: u64,
 }
 
 impl Ledger {
@@ -155,7 +158,9 @@ impl Ledger {
     /// Returns whether nothing was lost in silence: the books balance, and no record was unreadable.
     /// Anything else is shown in red.
     pub fn is_sound(&self) -> bool {
-        self.is_balanced() && !self.outcomes.dropped.contains_key(&DropReason::Damaged)
+        self.is_balanced()
+            && self.unreadable == 0
+            && !self.outcomes.dropped.contains_key(&DropReason::Damaged)
     }
 
     /// Returns how many records are missing; negative if some were counted twice.
@@ -172,6 +177,9 @@ impl Ledger {
     /// Notes that the cursor has passed `ordinals` numbers, and what was found under them.
     pub fn note_moved(&mut self, ordinals: u64, outcomes: &Outcomes) {
         self.queued = self.queued.saturating_sub(ordinals);
+        let damaged = outcomes.dropped.get(&DropReason::Damaged).copied().unwrap_or_default();
+        // What was read before it was damaged is delivered all the same.
+        self.unreadable = self.unreadable.saturating_sub(damaged).min(self.queued);
         self.outcomes.add(outcomes);
     }
 }

@@ -4,6 +4,7 @@
 //! let things happen: [`wait::until`] polls for what is expected and panics with its name when it does not come.
 
 pub(crate) mod gateway;
+pub(crate) mod journal;
 pub(crate) mod mosquitto;
 pub(crate) mod peer;
 pub(crate) mod ports;

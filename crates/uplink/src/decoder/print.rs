@@ -9,9 +9,9 @@ use super::{DecodeError, DecodedGap, DecodedReading, Limits, decode};
 /// Why nothing could be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrintError {
-    /// The payload cannot be read.
+    /// The payload cannot be read. The message holds the reason, which has no subject of its own.
     #[error("the payload {0}")]
-    Payload(#[source] DecodeError),
+    Payload(DecodeError),
     /// The output does not take it.
     #[error("cannot write the lines")]
     Output(#[source] io::Error),

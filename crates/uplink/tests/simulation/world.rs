@@ -376,6 +376,7 @@ impl World {
             received: received.ordinal,
             outcomes: self.core.totals().clone(),
             queued: audit.records + audit.damaged,
+            unreadable: audit.damaged,
         };
         if !self.has_lost {
             assert!(self.ledger.is_balanced(), "after a restart: {:?}", self.ledger);
