@@ -22,3 +22,6 @@ pub use self::{
     settings::{CommandRoute, LinkSettings, Login, MqttVersion, RouteError, UplinkSettings},
     task::{UplinkError, UplinkTask},
 };
+
+#[cfg(test)]
+mod tests;

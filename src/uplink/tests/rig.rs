@@ -1,0 +1,182 @@
+//! An uplink that runs over a journal in a temporary folder.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tidegate_model::{Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter, UplinkName};
+use tidegate_rules::{MemoryLimits, Selector};
+use tidegate_store::{Position, Seq, TakerId, Transaction, record};
+use tidegate_uplink::{BatchLimits, Compression, Format, Settings, TopicTemplate, WhenFull};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{PATIENCE, cloud::Cloud};
+use crate::{
+    clock::Clock,
+    config::StoreConfig,
+    store::{self, Completion, DataDirectory, Store},
+    uplink::{
+        self, CommandRoute, IncomingCommand, LinkSettings, MqttVersion, Snapshot, UplinkContext,
+        UplinkError, UplinkHandle, UplinkSettings,
+    },
+};
+
+const TAKER: TakerId = TakerId::new(1);
+/// Commands that may wait in a rig, so that one more meets a full queue.
+pub(super) const COMMANDS_MAX: usize = 2;
+
+/// A running uplink.
+pub(super) struct Rig {
+    pub(super) handle: UplinkHandle,
+    pub(super) commands: mpsc::Receiver<IncomingCommand>,
+    store: Store,
+    stop: CancellationToken,
+    task: JoinSet<Result<(), UplinkError>>,
+    next: u64,
+    _folder: TempDir,
+}
+
+/// Returns settings for a cloud: a batch for each reading, nothing comes down.
+pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
+    let topic = TopicTemplate::new("up/{gateway}", "gw", Format::Columns).unwrap();
+    let core = Settings {
+        gateway: "gw".into(),
+        name: UplinkName::new("cloud").unwrap(),
+        epoch: 7,
+        rules: Vec::new(),
+        rule_memory: MemoryLimits::default(),
+        format: Format::Columns,
+        compression: Compression::None,
+        topic,
+        batch: BatchLimits { readings: 1, ..BatchLimits::default() },
+        when_full: WhenFull::DropOldest,
+        max_bytes: Settings::MAX_BYTES_DEFAULT,
+        streams_max: Settings::STREAMS_MAX_DEFAULT,
+    };
+    let link = LinkSettings {
+        host: "127.0.0.1".into(),
+        port,
+        version,
+        client_id: "gw-cloud".into(),
+        login: None,
+        keep_alive: LinkSettings::KEEP_ALIVE_DEFAULT,
+        commands: None,
+        results: None,
+    };
+    let selector = Selector::new(vec![TopicFilter::new("#").unwrap()]);
+    UplinkSettings { selector, core, link, grace: Duration::from_secs(3) }
+}
+
+/// Returns the same with commands, whose outcomes go up below `result`.
+pub(super) fn with_commands(mut settings: UplinkSettings) -> UplinkSettings {
+    let filter = TopicFilter::new("cmd/gw/#").unwrap();
+    settings.link.commands = Some(CommandRoute::new(filter).unwrap());
+    settings.link.results = Some(Topic::new("result").unwrap());
+    settings
+}
+
+impl Rig {
+    /// Starts an uplink of MQTT 5 to `cloud`.
+    pub(super) fn start(cloud: &Cloud) -> Self {
+        Self::start_with(settings(cloud.port(), MqttVersion::V5))
+    }
+
+    pub(super) fn start_with(settings: UplinkSettings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(&folder.path().join("data")).unwrap();
+        let config = StoreConfig::default();
+        let (journal, recovery) = store::open(&directory, &config).unwrap();
+        let store = store::spawn("uplink test", directory, journal, &recovery, &config).unwrap();
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let context = UplinkContext {
+            store: store.handle(),
+            taker: TAKER,
+            received: Position::START,
+            entries: BTreeMap::new(),
+            clock: Clock::start(),
+            time_is_trusted: Arc::new(AtomicBool::new(true)),
+            commands: sender,
+        };
+        let (task, handle) = uplink::new(settings, context).unwrap();
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task.run(stop.clone()));
+        Self { handle, commands, store, stop, task: tasks, next: 1, _folder: folder }
+    }
+
+    /// Appends records with these values, all on one topic.
+    pub(super) fn append(&mut self, values: impl IntoIterator<Item = i64>) {
+        for value in values {
+            self.append_bytes(value.to_string().into_bytes());
+        }
+    }
+
+    pub(super) fn append_bytes(&mut self, payload: Vec<u8>) {
+        let message = Message {
+            topic: Topic::new("plant/count").unwrap(),
+            payload: Payload::bytes(payload),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            properties: None,
+            publisher: Principal::anonymous(),
+            arrival: Timestamp::from_unix_micros(1_772_000_000_000_000),
+        };
+        let mut body = Vec::new();
+        record::encode_message(&message, &mut body).unwrap();
+        let mut transaction = Transaction::new();
+        transaction.append(Seq::new(self.next), &[(TAKER, self.next)], &body).unwrap();
+        self.handle.note_appended(self.next, body.len());
+        self.next += 1;
+        self.store.handle().submit(transaction, Completion::None);
+    }
+
+    /// Polls the uplink until `probe` is content, and returns what it saw.
+    #[track_caller]
+    pub(super) fn until(
+        &self,
+        what: &str,
+        probe: impl Fn(&Snapshot) -> bool,
+    ) -> impl Future<Output = Snapshot> {
+        let (handle, what) = (self.handle.clone(), what.to_owned());
+        async move {
+            let probing = async {
+                loop {
+                    let snapshot = handle.snapshot();
+                    if probe(&snapshot) {
+                        return snapshot;
+                    }
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            let probed = tokio::time::timeout(PATIENCE, probing).await;
+            probed.unwrap_or_else(|_| panic!("waited for {what}: {:?}", handle.snapshot()))
+        }
+    }
+
+    /// Waits until so many records are delivered, and none is left.
+    pub(super) async fn until_delivered(&self, records: u64) -> Snapshot {
+        let is_there = move |snapshot: &Snapshot| snapshot.ledger.outcomes.delivered >= records;
+        let snapshot = self.until("deliveries", is_there).await;
+        assert_eq!(snapshot.ledger.outcomes.delivered, records, "{:?}", snapshot.ledger);
+        assert!(snapshot.ledger.is_balanced(), "{:?}", snapshot.ledger);
+        snapshot
+    }
+
+    /// Asks the uplink to stop; it first sends what has been appended.
+    pub(super) fn ask_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits for the uplink to end, and stops the store.
+    pub(super) async fn stop(mut self) {
+        self.stop.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.task.join_next()).await;
+        ended.expect("it ends").expect("it ran").expect("no panic").expect("no error");
+        self.store.stop().unwrap();
+    }
+}
