@@ -103,7 +103,9 @@ impl Commander {
     }
 
     /// Carries out commands until `stop` is cancelled; what is under way then gets one second more.
-    pub async fn run(mut self, stop: CancellationToken) {
+    ///
+    /// May be called again after a panic, which loses what was under way: clouds send it again.
+    pub async fn run(&mut self, stop: CancellationToken) {
         let mut under_way = FuturesUnordered::new();
         self.desk.tell_cut_off();
         loop {

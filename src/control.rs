@@ -62,8 +62,8 @@ impl ControlSocket {
         Ok(Self { listener })
     }
 
-    /// Answers until `stop` is cancelled.
-    pub async fn run(self, answer: Answerer, stop: CancellationToken) {
+    /// Answers until `stop` is cancelled. May be called again after a panic.
+    pub async fn run(self: Arc<Self>, answer: Answerer, stop: CancellationToken) {
         let mut clients = JoinSet::new();
         loop {
             tokio::select! {

@@ -172,7 +172,7 @@ impl Gateway {
             uplinks.outcomes(),
             Arc::clone(&history),
         );
-        middle.spawn(commander.run(middle.stop_token()));
+        keep_commander(commander, &mut middle, &conditions);
 
         let points = prepared.take_point_senders();
         let around = adapters::Surroundings {
@@ -184,7 +184,7 @@ impl Gateway {
         };
         let edges = start_edges(prepared, &around, mqtt, bind_control(&config)?, &status);
 
-        let keeper = housekeeping::Keeper {
+        let keeper = Arc::new(housekeeping::Keeper {
             broker,
             ingest,
             history,
@@ -195,8 +195,8 @@ impl Gateway {
             uplinks: uplinks.handles,
             journal_bytes_max: config.store.max_bytes.get(),
             store_is_alive: Box::new(journal.store.is_alive()),
-        };
-        middle.spawn(keeper.run(middle.stop_token()));
+        });
+        middle.keep("keeper", &status.conditions, move |stop| Arc::clone(&keeper).run(stop));
         announce(&config, &addresses);
         Ok(Self { addresses, status, stages: vec![edges, middle, links], store: journal.store })
     }
@@ -244,13 +244,23 @@ fn start_edges(
 ) -> Stage {
     let mut edges = Stage::new("adapters and listeners");
     adapters.start(around, &mut edges);
-    if let Some(mqtt) = mqtt {
-        let stop = edges.stop_token();
-        edges.spawn(mqtt.run(stop));
+    if let Some(mqtt) = mqtt.map(Arc::new) {
+        edges.keep("mqtt", &status.conditions, move |stop| Arc::clone(&mqtt).run(stop));
     }
-    let stop = edges.stop_token();
-    edges.spawn(control.run(housekeeping::answerer(status), stop));
+    let (control, answer) = (Arc::new(control), housekeeping::answerer(status));
+    edges.keep("control", &status.conditions, move |stop| {
+        Arc::clone(&control).run(Arc::clone(&answer), stop)
+    });
     edges
+}
+
+fn keep_commander(commander: Commander, stage: &mut Stage, conditions: &Conditions) {
+    // One run at a time: the next begins when the one before has ended.
+    let commander = Arc::new(tokio::sync::Mutex::new(commander));
+    stage.keep("commands", conditions, move |stop| {
+        let commander = Arc::clone(&commander);
+        async move { commander.lock().await.run(stop).await }
+    });
 }
 
 /// Says once what a person who looks at the log needs to know.
@@ -323,13 +333,12 @@ async fn listen_mqtt(
     )
 }
 
-impl From<AdapterError> for StartError {
-    fn from(error: AdapterError) -> Self {
+impl StartError {
+    /// Makes the error of an adapter of `protocol` that could not bind its addresses.
+    fn of_adapter(protocol: &'static str, error: AdapterError) -> Self {
         match error {
-            AdapterError::Bind { address, source } => {
-                Self::Listen { protocol: "adapter", address, source }
-            }
-            other => Self::Setting(other.to_string()),
+            AdapterError::Bind { address, source } => Self::Listen { protocol, address, source },
+            other => Self::Setting(format!("{protocol}: {other}")),
         }
     }
 }

@@ -300,6 +300,11 @@ impl Health for Status {
                 gauge(&mut text, &format!("tidegate_store_{}", key.replace('-', "_")), value);
             }
         }
+        for (part, condition) in status["parts"].as_object().into_iter().flatten() {
+            let labels = [("part", part.as_str())];
+            line(&mut text, "tidegate_part_restarts_total", &labels, &condition["restarts"]);
+            line(&mut text, "tidegate_part_panics_total", &labels, &condition["panics"]);
+        }
         for (adapter, counters) in &self.adapters {
             for sample in counters.samples() {
                 let name = format!("tidegate_{}_total", sample.name);

@@ -1,7 +1,12 @@
 //! Stages and their tasks: the only place that spawns, restarts and stops them.
 
+mod pulse;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     fmt,
     future::Future,
     sync::Arc,
@@ -13,6 +18,8 @@ use serde_json::json;
 use tokio::{task::JoinSet, time::timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+use self::pulse::Pulse;
 
 /// First pause before a failed run starts again.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -47,6 +54,23 @@ impl Stage {
         self.tasks.spawn(task);
     }
 
+    /// Starts a part that ends only when it is stopped, and starts it again after a panic.
+    pub fn keep<R, F>(&mut self, name: &str, conditions: &Conditions, mut run: R)
+    where
+        R: FnMut(CancellationToken) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop_token();
+        let shutdown = stop.clone();
+        self.spawn(keep_running(name.to_owned(), stop, conditions.clone(), move || {
+            let run = run(shutdown.clone());
+            async move {
+                run.await;
+                Ok::<(), Infallible>(())
+            }
+        }));
+    }
+
     /// Asks every task to finish, waits until `deadline`, then aborts what is left.
     pub async fn stop(mut self, deadline: Instant) {
         self.stop.cancel();
@@ -75,30 +99,58 @@ pub struct Condition {
     pub error: Option<String>,
     /// How often it was started again.
     pub restarts: u64,
+    /// How many of its runs ended in a panic.
+    pub panics: u64,
 }
 
 /// The conditions of all supervised parts. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Conditions(Arc<Mutex<BTreeMap<String, Condition>>>);
+pub struct Conditions(Arc<Mutex<BTreeMap<String, Part>>>);
+
+#[derive(Debug, Default)]
+struct Part {
+    condition: Condition,
+    pulse: Arc<Pulse>,
+}
 
 impl Conditions {
     /// Returns all conditions as JSON, by name.
     pub fn to_json(&self) -> serde_json::Value {
-        let conditions = self.0.lock();
-        conditions
+        let parts = self.0.lock();
+        let json = |Condition { error, restarts, panics }: &Condition| json!({ "error": error, "restarts": restarts, "panics": panics });
+        parts
             .iter()
-            .map(|(name, condition)| {
-                (name.clone(), json!({ "error": condition.error, "restarts": condition.restarts }))
-            })
+            .map(|(name, part)| (name.clone(), json(&part.condition)))
             .collect::<serde_json::Map<_, _>>()
             .into()
     }
 
-    fn set(&self, name: &str, error: Option<String>, restarted: bool) {
-        let mut conditions = self.0.lock();
-        let condition = conditions.entry(name.into()).or_default();
-        condition.error = error;
-        condition.restarts += u64::from(restarted);
+    /// Asks every part that runs whether it is alive, and returns one that has owed an answer for longer
+    /// than `limit`, if there is one.
+    pub fn unresponsive(&self, limit: Duration) -> Option<String> {
+        let parts = self.0.lock();
+        let mut silent = None;
+        for (name, part) in &*parts {
+            if part.pulse.ask() > limit {
+                silent = Some(name.clone());
+            }
+        }
+        silent
+    }
+
+    fn note_start(&self, name: &str) -> Arc<Pulse> {
+        let mut parts = self.0.lock();
+        let part = parts.entry(name.into()).or_default();
+        part.condition.error = None;
+        Arc::clone(&part.pulse)
+    }
+
+    fn note_failure(&self, name: &str, error: String, is_panic: bool) {
+        let mut parts = self.0.lock();
+        let condition = &mut parts.entry(name.into()).or_default().condition;
+        condition.error = Some(error);
+        condition.restarts += 1;
+        condition.panics += u64::from(is_panic);
     }
 }
 
@@ -114,10 +166,16 @@ impl Failure for tidegate_adapter_api::AdapterError {
     }
 }
 
+impl Failure for Infallible {
+    fn is_transient(&self) -> bool {
+        match *self {}
+    }
+}
+
 /// Runs something until `stop` is cancelled, and again after each failure.
 ///
-/// Transient failures pause for 1 s, doubling to 60 s; lasting ones and panics for 5 minutes. Each pause is
-/// shortened or lengthened by up to a quarter, so that many do not come back together.
+/// Transient failures and panics pause for 1 s, doubling to 60 s; lasting failures for 5 minutes. Each pause
+/// is shortened or lengthened by up to a quarter, so that many do not come back together.
 pub async fn keep_running<R, F, E>(
     name: String,
     stop: CancellationToken,
@@ -129,11 +187,12 @@ pub async fn keep_running<R, F, E>(
     E: Failure + Send + 'static,
 {
     let mut backoff = BACKOFF_FIRST;
-    conditions.set(&name, None, false);
     loop {
         let started = Instant::now();
+        let pulse = conditions.note_start(&name);
+        let run = run();
         let mut task = JoinSet::new();
-        task.spawn(run());
+        task.spawn(async move { pulse.run(run).await });
         let failure = match task.join_next().await {
             Some(Ok(Ok(()))) | None => return,
             Some(Ok(Err(failure))) => Some(failure),
@@ -145,22 +204,22 @@ pub async fn keep_running<R, F, E>(
         if started.elapsed() >= STABLE_AFTER {
             backoff = BACKOFF_FIRST;
         }
-        let transient = failure.as_ref().is_some_and(Failure::is_transient);
-        let pause = jittered(if transient { backoff } else { BACKOFF_LASTING });
+        let is_panic = failure.is_none();
+        let is_transient = failure.as_ref().is_some_and(Failure::is_transient);
+        let pause = jittered(if is_transient || is_panic { backoff } else { BACKOFF_LASTING });
         backoff = (backoff * 2).min(BACKOFF_MAX);
         let error = failure.map_or_else(|| "panicked".to_owned(), |failure| failure.to_string());
-        if transient {
+        if is_transient {
             warn!(part = %name, %error, retry_ms = pause.as_millis(), "A part of the gateway failed");
         } else {
             error!(part = %name, %error, retry_ms = pause.as_millis(), "A part of the gateway needs attention");
         }
-        conditions.set(&name, Some(error), true);
+        conditions.note_failure(&name, error, is_panic);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
         info!(part = %name, "Starting a part of the gateway again");
-        conditions.set(&name, None, false);
     }
 }
 
@@ -170,20 +229,4 @@ pub fn jittered(pause: Duration) -> Duration {
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
     let permille = u32::try_from(750 + seed % 501).expect("at most 1250");
     pause * permille / 1_000
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_stays_within_a_quarter() {
-        for _ in 0..100 {
-            let pause = jittered(Duration::from_secs(4));
-            assert!(
-                (Duration::from_secs(3)..=Duration::from_secs(5)).contains(&pause),
-                "{pause:?}"
-            );
-        }
-    }
 }

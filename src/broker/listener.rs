@@ -97,13 +97,20 @@ impl MqttListener {
     }
 
     /// Takes clients until `stop` is cancelled, then lets every connection say good-bye.
-    pub async fn run(self, stop: CancellationToken) {
-        let shared = Arc::new(self);
+    ///
+    /// May be called again after a panic, which ends the connections of the run before.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut accepting = JoinSet::new();
-        for index in 0..shared.sockets.len() {
-            accepting.spawn(Arc::clone(&shared).accept(index, stop.clone()));
+        for index in 0..self.sockets.len() {
+            accepting.spawn(Arc::clone(&self).accept(index, stop.clone()));
         }
-        while accepting.join_next().await.is_some() {}
+        while let Some(ended) = accepting.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
     }
 
     async fn accept(self: Arc<Self>, index: usize, stop: CancellationToken) {

@@ -228,7 +228,8 @@ mod coap {
                 ..CoapSettings::listening_on(listener.listen.clone())
             };
             let name = AdapterName::new("coap").expect("the word is a name");
-            let adapter = CoapAdapter::bind(name, settings)?;
+            let adapter = CoapAdapter::bind(name, settings)
+                .map_err(|error| StartError::of_adapter("CoAP", error))?;
             self.coap = adapter.local_addrs();
             self.add(adapter, listener.anonymous, Box::new(points::coap), mapping);
             Ok(())
@@ -264,7 +265,8 @@ mod http {
                 ..HttpSettings::listening_on(listener.listen.clone())
             };
             let name = AdapterName::new("http").expect("the word is a name");
-            let adapter = HttpAdapter::bind(name, settings)?;
+            let adapter = HttpAdapter::bind(name, settings)
+                .map_err(|error| StartError::of_adapter("HTTP", error))?;
             self.http = adapter.local_addrs();
             self.add(adapter, listener.anonymous, Box::new(points::http), mapping);
             Ok(())

@@ -16,7 +16,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     broker::BrokerHandle,
@@ -72,11 +72,12 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Works until `stop` is cancelled.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.stamps();
         let mut count = 0_u64;
+        let mut is_alive = true;
         let mut pressure = self.broker.store().pressure();
         loop {
             tokio::select! {
@@ -96,9 +97,7 @@ impl Keeper {
             }
             self.ingest.forget_exchanges();
             self.release();
-            if self.is_alive() {
-                service::alive();
-            }
+            self.prove_life(&mut is_alive);
             if count.is_multiple_of(RELOAD_TICKS) {
                 let stamps = self.stamps();
                 if stamps != seen {
@@ -140,9 +139,26 @@ impl Keeper {
         }
     }
 
-    /// The journal answers, and so does the broker core, or nothing is said to the watchdog.
-    fn is_alive(&self) -> bool {
-        (self.store_is_alive)(SYNC_MAX)
+    /// Feeds the watchdog if every part is alive, and says once if one is not.
+    fn prove_life(&self, is_alive: &mut bool) {
+        let silent = self.silent();
+        let was_alive = std::mem::replace(is_alive, silent.is_none());
+        match silent {
+            None => service::alive(),
+            Some(part) if was_alive => {
+                error!(%part, "A part of the gateway does not answer; the watchdog is not fed");
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Returns what gives no sign of life, if anything: then nothing is said to the watchdog. Who asks has
+    /// just held the lock of the broker core.
+    fn silent(&self) -> Option<String> {
+        if !(self.store_is_alive)(SYNC_MAX) {
+            return Some("journal".into());
+        }
+        self.status.conditions.unresponsive(SYNC_MAX)
     }
 
     /// When each mapping file was last changed.
