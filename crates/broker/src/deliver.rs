@@ -205,8 +205,10 @@ impl Broker {
         packet_id: Option<u16>,
     ) -> Result<Option<Transaction>, Superseded> {
         let transaction = match packet_id {
-            Some(packet_id) => self.completed(attachment, packet_id)?.1,
-            None => None,
+            Some(packet_id) if !self.acknowledged(attachment, packet_id)? => {
+                self.completed(attachment, packet_id)?.1
+            }
+            _ => None,
         };
         self.counters.delivered = self.counters.delivered.saturating_sub(1);
         self.counters.dropped_too_large += 1;

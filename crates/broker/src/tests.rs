@@ -361,6 +361,30 @@ fn a_puback_does_not_end_an_exchange_of_quality_of_service_2() {
     assert!(house.core.completed(attachment, 2).unwrap().0);
 }
 
+/// A message that the client cannot be sent is done with at every quality of service, after a crash too.
+#[test]
+fn what_cannot_be_sent_is_done_with() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "#", Qos::ExactlyOnce);
+    for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        house.publish("large", "x", qos);
+    }
+    house.publish("t", "1", Qos::AtLeastOnce);
+    assert_eq!(house.take(attachment), ["large=x", "large=x/1", "large=x/2", "t=1/3"]);
+    for packet_id in [None, Some(1), Some(2)] {
+        let transaction = house.core.unsendable(attachment, packet_id).unwrap();
+        house.store(transaction);
+    }
+    let progress = house.core.take_progress(attachment);
+    house.store(progress);
+    let counters = house.core.counters();
+    assert_eq!((counters.delivered, counters.dropped_too_large), (1, 3));
+    let mut house = house.cut_power();
+    let attachment = house.connect("a", Expiry::After(HOUR), false, None).attachment;
+    assert_eq!(house.take(attachment), ["t=1/1"]);
+}
+
 /// The share of one principal does not use up that of another; a slot changes hands with its message.
 #[test]
 fn retained_messages_are_bounded_for_each_principal() {
