@@ -195,6 +195,20 @@ impl BrokerHandle {
         carried
     }
 
+    /// Stores what sessions have taken, and returns the first record that one of them still needs, if any.
+    ///
+    /// `None` if not all could be stored at once: nothing may be released yet.
+    pub fn needed_by_sessions(&self) -> Option<Option<Seq>> {
+        let oldest =
+            self.shared.store.catalog().segments().first().map(|segment| segment.first_seq);
+        let mut core = self.core();
+        let (progress, is_complete) = core.take_all_progress();
+        self.submit(&core, progress, Completion::None);
+        let forgotten = oldest.and_then(|oldest| core.forget_struck(oldest));
+        self.submit(&core, forgotten, Completion::None);
+        is_complete.then(|| core.first_needed())
+    }
+
     /// Returns whether the journal takes what must be durable.
     pub fn admission(&self) -> Admission {
         if self.shared.store.is_accepting() { Admission::Open } else { Admission::Closed }

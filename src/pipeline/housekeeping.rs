@@ -38,6 +38,8 @@ const RELOAD_TICKS: u64 = 2;
 const CARRY_PART: u64 = 4;
 /// About so much is carried forward at once, under the lock of the core.
 const CARRY_BYTES: usize = 2 << 20;
+/// So much may be carried before anything new has been appended.
+const CARRY_CREDIT: u64 = 32 << 20;
 /// A sync that takes longer than this is no proof of life.
 const SYNC_MAX: Duration = Duration::from_secs(120);
 
@@ -118,7 +120,7 @@ impl Keeper {
         });
         let uplinks = uplinks.min().unwrap_or(last.next());
         self.carry(uplinks);
-        let sessions = self.broker.core().first_needed();
+        let Some(sessions) = self.broker.needed_by_sessions() else { return };
         let floor = sessions.map_or(uplinks, |sessions| sessions.min(uplinks));
         if floor > Seq::FIRST {
             self.broker.store().release(floor);
@@ -132,7 +134,11 @@ impl Keeper {
         let pressure = store.pressure().borrow().bytes;
         let allowed = catalog.bytes().saturating_sub(pressure);
         let horizon = catalog.horizon(allowed.min(self.journal_bytes_max / CARRY_PART));
-        let carried = self.broker.carry(horizon.min(needed_by_uplinks), CARRY_BYTES);
+        let allowance = self.broker.core().carry_allowance(CARRY_CREDIT).min(CARRY_BYTES);
+        if allowance == 0 {
+            return;
+        }
+        let carried = self.broker.carry(horizon.min(needed_by_uplinks), allowance);
         if carried.records > 0 {
             let (records, bytes) = (carried.records, carried.bytes);
             debug!(records, bytes, "Records of sessions carried forward");

@@ -58,14 +58,20 @@ fn restore(
         backlogs.into_iter().map(|backlog| (backlog.taker, backlog)).collect();
     let mut positions = backlogs.iter().map(|(taker, backlog)| (*taker, backlog.after)).collect();
     let mut decoder = MessageDecoder::new();
+    let mut last = None;
     let each = |taker, item| {
         let backlog = &backlogs[&taker];
         match item {
             Item::Record { seq, ordinal, body } => {
                 let position = Position { seq, ordinal };
-                // The piece that was read is large; what waits in a queue must not keep it alive.
-                match decoder.decode(&Bytes::copy_from_slice(&body)) {
-                    Ok(message) => core.restore(backlog, position, message),
+                // The takers of a record come one after another. The piece that was read is large; what waits in
+                // a queue must not keep it alive.
+                if last.as_ref().is_none_or(|(of, _)| *of != seq) {
+                    last = Some((seq, decoder.decode(&Bytes::copy_from_slice(&body))));
+                }
+                let (_, decoded) = last.as_ref().expect("set above");
+                match decoded {
+                    Ok(message) => core.restore(backlog, position, message.clone()),
                     Err(error) => {
                         error!(%seq, %error, "A record of a session cannot be read");
                         core.skip(backlog, position);
@@ -78,7 +84,7 @@ fn restore(
         }
     };
     store.handle().catalog().sweep(&mut positions, each).map_err(StartError::Read)?;
-    if let Some(transaction) = core.end_restore() {
+    for transaction in core.end_restore() {
         store.handle().submit(transaction, Completion::None);
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Carrying records forward: a session that does not come back must not keep old segments for ever.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -27,16 +27,17 @@ pub struct Carried {
     pub transactions: Vec<Transaction>,
     /// Records that were appended anew.
     pub records: u64,
-    /// The size of their bodies.
+    /// The size of the transactions.
     pub bytes: u64,
 }
 
-/// A range of copies that did not become whole before the gateway ended, and the sessions they were for.
-#[derive(Debug)]
-pub(crate) struct TornCarry {
+/// Copies that do not count: the carrying they belonged to did not become whole.
+///
+/// They are passed over whenever they are read, as long as the journal has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Struck {
     pub(crate) first: Seq,
     pub(crate) last: Seq,
-    pub(crate) sessions: HashSet<usize>,
 }
 
 /// A record that waits for at least one of the sessions, and for whom: the session and the ordinal it has now.
@@ -61,23 +62,18 @@ impl Broker {
                 body
             })
             .collect();
-        let mut carried = Carried {
-            records: bodies.len() as u64,
-            bytes: bodies.iter().map(|body| body.len() as u64).sum(),
-            transactions: Vec::new(),
-        };
-        let takers: usize = waiting.values().map(|(_, holders)| holders.len()).sum();
-        let in_parts = usize::try_from(carried.bytes).unwrap_or(usize::MAX)
-            + takers * TAKER_BYTES
-            + bodies.len() * RECORD_BYTES
+        let holders: usize = waiting.values().map(|(_, holders)| holders.len()).sum();
+        let in_parts = bodies.iter().map(|body| body.len() + RECORD_BYTES).sum::<usize>()
+            + holders * HOLDER_BYTES
             > PART_BYTES;
+        let mut carried = Carried { records: bodies.len() as u64, ..Carried::default() };
         let mut transaction = Transaction::new();
         if in_parts {
             let first = self.last_seq.next();
             let last = Seq::new(self.last_seq.get() + carried.records);
             persist::put_carry(&mut transaction, first, last);
         }
-        let mut moved = HashMap::with_capacity(takers);
+        let mut moved = HashMap::with_capacity(holders);
         for ((_, holders), body) in waiting.values().zip(&bodies) {
             if in_parts && transaction.encoded_len() > PART_BYTES {
                 carried.transactions.push(std::mem::take(&mut transaction));
@@ -91,6 +87,8 @@ impl Broker {
             persist::delete_carry(&mut transaction);
         }
         carried.transactions.push(transaction);
+        let sizes = carried.transactions.iter().map(|part| part.encoded_len() as u64);
+        carried.bytes = sizes.sum();
         self.counters.carried_records += carried.records;
         self.counters.carried_bytes += carried.bytes;
         carried
@@ -114,10 +112,11 @@ impl Broker {
             }
             for (routed, position) in self.sessions[key].stored_deliveries() {
                 let (_, holders) = waiting.entry(position.seq).or_insert_with(|| {
-                    bytes += crate::delivery::size_estimate(&routed.message);
+                    bytes += RECORD_BYTES + crate::delivery::size_estimate(&routed.message);
                     (Arc::clone(routed), Vec::new())
                 });
                 holders.push((key, position.ordinal));
+                bytes += HOLDER_BYTES;
             }
             sessions.push(key);
         }
@@ -145,37 +144,38 @@ impl Broker {
         self.last_seq = seq;
     }
 
-    /// Notes a copy that does not count: the carrying it belonged to did not become whole.
-    ///
-    /// Returns whether the record at `position` is such a copy.
-    pub(crate) fn pass_torn_copy(&mut self, key: usize, position: Position) -> bool {
-        let Some(torn) = &mut self.torn_carry else { return false };
-        if !(torn.first..=torn.last).contains(&position.seq) {
-            return false;
-        }
-        torn.sessions.insert(key);
-        let progress = &mut self.sessions[key].progress;
-        progress.expect(position);
-        progress.done(position);
-        true
+    /// Returns how many bytes may be carried now: over the gateway's run no more than are appended otherwise, and
+    /// `credit`. Carrying what stays in use for ever must not wear the disk out.
+    pub fn carry_allowance(&self, credit: u64) -> usize {
+        let allowed = self.counters.appended_bytes.saturating_add(credit);
+        usize::try_from(allowed.saturating_sub(self.counters.carried_bytes)).unwrap_or(usize::MAX)
     }
 
-    /// Strikes out a carrying that did not become whole.
-    pub(crate) fn forget_torn_copies(&mut self) -> Option<Transaction> {
-        let torn = self.torn_carry.take()?;
+    /// Takes notice of a carrying that did not become whole: its copies are struck out.
+    pub(crate) fn strike(&mut self, first: Seq, last: Seq) {
+        self.struck.push(Struck { first, last });
+        // Numbers that were announced are not given again, or new records would count as copies.
+        self.last_seq = self.last_seq.max(last);
+    }
+
+    /// Returns whether the record at `seq` is a copy that does not count.
+    pub(crate) fn is_struck(&self, seq: Seq) -> bool {
+        self.struck.iter().any(|struck| (struck.first..=struck.last).contains(&seq))
+    }
+
+    /// Forgets the struck copies that the journal no longer has: its records start at `oldest`.
+    pub fn forget_struck(&mut self, oldest: Seq) -> Option<Transaction> {
         let mut transaction = Transaction::new();
-        for key in torn.sessions {
-            let session = &self.sessions[key];
-            let taker = session.taker.expect("only persistent sessions have records");
-            persist::put_progress(&mut transaction, taker, &session.progress);
+        for gone in self.struck.extract_if(.., |struck| struck.last < oldest) {
+            persist::delete_struck(&mut transaction, gone);
         }
-        persist::delete_carry(&mut transaction);
-        Some(transaction)
+        (!transaction.is_empty()).then_some(transaction)
     }
 }
 
-/// Most bytes that a taker adds to a record.
-const TAKER_BYTES: usize = 15;
+/// About the most bytes that a session adds to what is carried for a record that it shares: as a taker, and as
+/// an exchange under way.
+const HOLDER_BYTES: usize = 40;
 /// Most bytes that a record takes up beside its body and its takers.
 const RECORD_BYTES: usize = 32;
 

@@ -272,6 +272,7 @@ impl Broker {
     pub fn tick(&mut self, now: Timestamp) -> Tick {
         self.remove_gone_locals();
         let mut transaction = Transaction::new();
+        let mut wills = Vec::new();
         let expired: Vec<SessionKey> = self
             .sessions
             .iter()
@@ -283,17 +284,18 @@ impl Broker {
             if transaction.encoded_len() > TICK_BYTES {
                 break;
             }
+            let session = &self.sessions[key.0];
+            let name = (session.principal.clone(), session.client_id.clone());
+            wills.extend(self.settle_wills(&name, false, now, &mut transaction));
             self.forget(key, &mut transaction);
         }
+        wills.extend(self.due_wills(now));
         while transaction.encoded_len() <= TICK_BYTES
             && let Some(topic) = self.retained.take_expired(now)
         {
             persist::delete_retained(&mut transaction, &topic);
         }
-        Tick {
-            wills: self.due_wills(now),
-            transaction: (!transaction.is_empty()).then_some(transaction),
-        }
+        Tick { wills, transaction: (!transaction.is_empty()).then_some(transaction) }
     }
 
     /// Replaces the access rules; sessions feel it with their next message.

@@ -14,7 +14,7 @@ use tidegate_store::{Seq, TakerId, Transaction};
 
 use crate::{
     access::AccessRules,
-    carry::TornCarry,
+    carry::Struck,
     delivery::Routed,
     last_values::LastValues,
     persist,
@@ -92,9 +92,11 @@ pub struct BrokerCounters {
     pub denied: u64,
     /// Wills that were not published: their principals had lost the right, or there was no room for them.
     pub wills_dropped: u64,
+    /// The size of the bodies of records that were appended.
+    pub appended_bytes: u64,
     /// Records that were appended anew so that old segments could go.
     pub carried_records: u64,
-    /// The size of their bodies.
+    /// What that took up in the journal.
     pub carried_bytes: u64,
     /// Messages of quality of service 0 that no uplink took because storage was full or slow.
     pub not_admitted: u64,
@@ -166,8 +168,10 @@ pub struct Broker {
     pub(crate) routed: u64,
     /// What sessions got back so far, to be shared by those that wait for the same; empty after the start.
     pub(crate) restored: HashMap<Seq, Arc<Routed>>,
-    /// Copies that recovery found and that do not count.
-    pub(crate) torn_carry: Option<TornCarry>,
+    /// Copies that do not count.
+    pub(crate) struck: Vec<Struck>,
+    /// What the end of the restoring makes durable.
+    pub(crate) mended: Vec<Transaction>,
 }
 
 impl Broker {
@@ -197,7 +201,8 @@ impl Broker {
             scratch: Vec::new(),
             routed: 0,
             restored: HashMap::new(),
-            torn_carry: None,
+            struck: Vec::new(),
+            mended: Vec::new(),
         }
     }
 

@@ -10,6 +10,9 @@ use crate::{
     session::{Attachment, Inflight, SessionKey, Stage},
 };
 
+/// With more than this in its transaction, further progress waits for the next one.
+const PROGRESS_BYTES: usize = 1 << 20;
+
 /// Something to send to a client.
 #[derive(Clone, Debug)]
 pub enum Due {
@@ -223,6 +226,23 @@ impl Broker {
         let mut transaction = Transaction::new();
         persist::put_progress(&mut transaction, taker, &session.progress);
         Some(transaction)
+    }
+
+    /// Returns what sessions have taken and is not stored yet, and whether that is all of it.
+    ///
+    /// Records may be released only behind what is stored: do it before [`first_needed`](Self::first_needed).
+    pub fn take_all_progress(&mut self) -> (Option<Transaction>, bool) {
+        let mut transaction = Transaction::new();
+        for (_, session) in &mut self.sessions {
+            if let Some(taker) = session.taker.filter(|_| session.progress.dirty) {
+                if transaction.encoded_len() > PROGRESS_BYTES {
+                    return (Some(transaction), false);
+                }
+                session.progress.dirty = false;
+                persist::put_progress(&mut transaction, taker, &session.progress);
+            }
+        }
+        ((!transaction.is_empty()).then_some(transaction), true)
     }
 
     /// Looks an incoming packet identifier up; the transaction, if there is one, repeats what must be durable

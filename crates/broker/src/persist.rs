@@ -12,10 +12,12 @@ use tidegate_store::{
     record::{self, MessageDecoder},
 };
 
+use crate::carry::Struck;
 use crate::session::{Expiry, Progress, RetainHandling, Session, Stage, SubscriptionOptions, Will};
 
 pub(crate) const NEXT_TAKER: &[u8] = b"bn";
 pub(crate) const CARRY: u8 = b'c';
+pub(crate) const STRUCK: u8 = b'x';
 pub(crate) const SESSION: u8 = b's';
 pub(crate) const SUBSCRIPTION: u8 = b'f';
 pub(crate) const INBOUND: u8 = b'q';
@@ -301,6 +303,24 @@ pub(crate) fn read_carry(value: &[u8]) -> Option<(Seq, Seq)> {
 
 pub(crate) fn delete_carry(transaction: &mut Transaction) {
     transaction.delete(&[b'b', CARRY]).expect(FITS);
+}
+
+/// Notes copies that do not count for as long as the journal has them.
+pub(crate) fn put_struck(transaction: &mut Transaction, struck: Struck) {
+    transaction.put(&struck_key(struck), &struck.last.get().to_be_bytes()).expect(FITS);
+}
+
+pub(crate) fn read_struck(rest: &[u8], value: &[u8]) -> Option<Struck> {
+    let first = Seq::new(u64::from_be_bytes(rest.try_into().ok()?));
+    Some(Struck { first, last: Seq::new(u64::from_be_bytes(value.try_into().ok()?)) })
+}
+
+pub(crate) fn delete_struck(transaction: &mut Transaction, struck: Struck) {
+    transaction.delete(&struck_key(struck)).expect(FITS);
+}
+
+fn struck_key(struck: Struck) -> Vec<u8> {
+    [&[b'b', STRUCK][..], &struck.first.get().to_be_bytes()].concat()
 }
 
 pub(crate) fn put_uplink(transaction: &mut Transaction, name: &str, taker: TakerId) {

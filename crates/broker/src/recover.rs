@@ -1,24 +1,28 @@
 //! From the journal's state back to sessions and retained messages.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use thiserror::Error;
-use tidegate_model::{Message, Timestamp};
+use tidegate_model::{Message, Qos, Timestamp};
 use tidegate_store::{Position, Seq, TakerId, Transaction, record::MessageDecoder};
 
 use crate::{
-    carry::TornCarry,
+    carry::Struck,
     core::Broker,
     delivery::{Delivery, Routed},
     persist,
     route::Subscriber,
-    session::{Inflight, Progress, Session, SessionKey, Stage, SubscriptionOptions},
+    session::{Expiry, Inflight, Progress, Session, SessionKey, Stage, SubscriptionOptions},
     wills::PendingWill,
 };
+
+/// With more than this in it, what the restoring mends goes on in another transaction.
+const MENDED_BYTES: usize = 1 << 20;
 
 /// An entry of the state cannot be understood. Its record is named; nothing of it was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -75,6 +79,7 @@ impl Broker {
             .into_iter()
             .filter_map(|(taker, stored)| self.revive(taker, stored, now))
             .collect();
+        self.revive_wills(now);
         (backlogs, errors)
     }
 
@@ -95,7 +100,15 @@ impl Broker {
             }
             persist::CARRY => {
                 let (first, last) = persist::read_carry(value)?;
-                self.torn_carry = Some(TornCarry { first, last, sessions: HashSet::new() });
+                self.strike(first, last);
+                let mut transaction = Transaction::new();
+                persist::put_struck(&mut transaction, Struck { first, last });
+                persist::delete_carry(&mut transaction);
+                self.mended.push(transaction);
+            }
+            persist::STRUCK => {
+                let Struck { first, last } = persist::read_struck(rest, value)?;
+                self.strike(first, last);
             }
             persist::RETAINED => {
                 let message = MessageDecoder::new().decode(&Bytes::copy_from_slice(value)).ok()?;
@@ -104,12 +117,10 @@ impl Broker {
             persist::WILL => {
                 let persist::StoredWill { number, principal, client_id, will } =
                     persist::read_will(rest, value)?;
-                let due = now.saturating_add(will.delay);
                 self.next_will = self.next_will.max(number + 1);
-                let is_postponed = false;
                 self.wills.push(PendingWill {
-                    due,
-                    is_postponed,
+                    due: now,
+                    is_postponed: true,
                     number,
                     principal,
                     client_id,
@@ -148,8 +159,12 @@ impl Broker {
         let (cursor, done) = stored.progress.unwrap_or_default();
         session.taker = Some(taker);
         session.expiry = described.expiry;
-        // A session that was connected when the gateway stopped is disconnected since now.
-        session.disconnected_at = Some(described.disconnected_at.unwrap_or(now));
+        session.disconnected_at = described.disconnected_at;
+        if session.disconnected_at.is_none() {
+            // It was connected when the gateway stopped, and is disconnected since now, whatever comes.
+            session.disconnected_at = Some(now);
+            self.mend(|transaction| persist::put_session(transaction, &session));
+        }
         session.inbound_exactly_once = stored.inbound;
         session.progress = Progress::at(cursor);
         session.subscriptions = stored.subscriptions.into_iter().collect();
@@ -173,7 +188,7 @@ impl Broker {
     /// The quality of service is that of the subscriptions the session has now; a record whose subscription
     /// was ended since keeps the publisher's.
     pub fn restore(&mut self, backlog: &SessionBacklog, position: Position, message: Message) {
-        if self.pass_torn_copy(backlog.key.0, position) {
+        if self.is_struck(position.seq) {
             return;
         }
         let mut qos = None;
@@ -187,6 +202,7 @@ impl Broker {
                 subscription_ids.extend(options.identifier);
             }
         });
+        let outbound = backlog.outbound.get(&position.ordinal).copied();
         let session = &mut self.sessions[backlog.key.0];
         session.progress.expect(position);
         if backlog.done.contains(&position.ordinal) {
@@ -197,10 +213,19 @@ impl Broker {
             // The rights have changed while it waited (promise C7).
             self.counters.denied += 1;
             session.progress.done(position);
+            if let Some((packet_id, _)) = outbound {
+                let taker = backlog.taker;
+                self.mend(|transaction| persist::delete_outbound(transaction, taker, packet_id));
+            }
             return;
         }
         let delivery = Delivery {
-            qos: qos.map_or(message.qos, |qos| qos.min(message.qos)),
+            // It was stored, so it was to be confirmed, whatever the subscription says by now; an exchange under
+            // way ends as it began.
+            qos: match outbound {
+                Some(_) => Qos::ExactlyOnce,
+                None => qos.map_or(message.qos, |qos| qos.min(message.qos)).max(Qos::AtLeastOnce),
+            },
             retain: message.retain && retain_as_published,
             subscription_ids,
             position: Some(position),
@@ -208,8 +233,8 @@ impl Broker {
                 self.restored.entry(position.seq).or_insert_with(|| Routed::new(message)),
             ),
         };
-        match backlog.outbound.get(&position.ordinal) {
-            Some(&(packet_id, stage)) => {
+        match outbound {
+            Some((packet_id, stage)) => {
                 session.inflight.push_back(Inflight { packet_id, stage, delivery })
             }
             None => session.push(delivery),
@@ -218,15 +243,41 @@ impl Broker {
 
     /// Ends the restoring: what no session waits for any more is freed.
     ///
-    /// The transaction, if there is one, goes to the journal before any other.
-    pub fn end_restore(&mut self) -> Option<Transaction> {
+    /// The transactions go to the journal before any other, in order.
+    pub fn end_restore(&mut self) -> Vec<Transaction> {
         self.restored = HashMap::new();
-        self.forget_torn_copies()
+        std::mem::take(&mut self.mended)
+    }
+
+    /// Adds to what the end of the restoring makes durable.
+    fn mend(&mut self, add: impl FnOnce(&mut Transaction)) {
+        if self.mended.last().is_none_or(|last| last.encoded_len() > MENDED_BYTES) {
+            self.mended.push(Transaction::new());
+        }
+        add(self.mended.last_mut().expect("pushed above"));
+    }
+
+    /// Sets when the wills of connections that the gateway's end has cut are due: with the delay, or with the
+    /// end of the session if that comes first (MQTT 5.0, section 3.1.3.2.2).
+    fn revive_wills(&mut self, now: Timestamp) {
+        for pending in &mut self.wills {
+            let name = (pending.principal.clone(), pending.client_id.clone());
+            let Some(session) = self.by_client.get(&name).map(|key| &self.sessions[key.0]) else {
+                // The session has ended with the connection.
+                continue;
+            };
+            let delay = match session.expiry {
+                Expiry::AtDisconnect => Duration::ZERO,
+                Expiry::After(after) => pending.will.delay.min(after),
+            };
+            pending.due = session.disconnected_at.unwrap_or(now).saturating_add(delay);
+            pending.is_postponed = pending.due <= now;
+        }
     }
 
     /// Passes a record over that can no longer be read, so that those behind it are not held up.
     pub fn skip(&mut self, backlog: &SessionBacklog, position: Position) {
-        if self.pass_torn_copy(backlog.key.0, position) {
+        if self.is_struck(position.seq) {
             return;
         }
         let session = &mut self.sessions[backlog.key.0];

@@ -321,6 +321,7 @@ impl Broker {
             let mut body = Vec::with_capacity(128);
             record::encode_message(message, &mut body).expect("depth was checked");
             transaction.append(seq, &takers, &body).expect("sizes were checked");
+            self.counters.appended_bytes += body.len() as u64;
             self.tell_uplinks(&takers, body.len());
             self.last_seq = seq;
             routing.awaited |= confirmed;

@@ -62,7 +62,14 @@ impl Broker {
         for ((filter, options), _) in
             filters.iter().zip(wants_retained).filter(|(_, is_wanted)| *is_wanted)
         {
-            self.queue_retained(attachment.session, filter, *options, now, &mut transaction);
+            self.queue_retained(
+                attachment.session,
+                filter,
+                *options,
+                now,
+                admission,
+                &mut transaction,
+            );
         }
         Ok((results, (!transaction.is_empty()).then_some(transaction)))
     }
@@ -111,9 +118,11 @@ impl Broker {
         filter: &TopicFilter,
         options: SubscriptionOptions,
         now: Timestamp,
+        admission: Admission,
         transaction: &mut Transaction,
     ) {
-        let taker = self.sessions[key.0].taker;
+        // Without room they are sent without being stored: the retained message itself is.
+        let taker = self.sessions[key.0].taker.filter(|_| admission == Admission::Open);
         let retained: Vec<Arc<Routed>> = self.retained.matching(filter, None).cloned().collect();
         for routed in retained {
             let session = &self.sessions[key.0];

@@ -1,6 +1,7 @@
 //! The core with a journal on a simulated disk: what survives a power cut, and what does not.
 
 mod carry;
+mod recover;
 mod wills;
 
 use std::{
@@ -61,8 +62,17 @@ impl House {
     }
 
     fn open(disk: SimulatedDisk, now: Timestamp, limits: BrokerLimits) -> Self {
+        Self::open_with(disk, now, limits, AccessRules::default())
+    }
+
+    fn open_with(
+        disk: SimulatedDisk,
+        now: Timestamp,
+        limits: BrokerLimits,
+        rules: AccessRules,
+    ) -> Self {
         let (journal, recovery) = Journal::open(disk.clone(), journal_options()).unwrap();
-        let mut core = Broker::new(limits, AccessRules::default());
+        let mut core = Broker::new(limits, rules);
         let state = recovery.state.iter().map(|(key, value)| (&key[..], &value[..]));
         let ordinals =
             recovery.positions.iter().map(|(taker, position)| (*taker, position.ordinal));
@@ -82,8 +92,9 @@ impl House {
         };
         journal.catalog().sweep(&mut positions, each).unwrap();
         let mut house = Self { disk, journal, core, now, connections: 0 };
-        let transaction = house.core.end_restore();
-        house.store(transaction);
+        for transaction in house.core.end_restore() {
+            house.store(Some(transaction));
+        }
         house
     }
 
@@ -312,13 +323,16 @@ fn a_full_journal_takes_no_new_subscription() {
     house.subscribe(lasting, "old", Qos::AtLeastOnce);
     let filters =
         ["old", "new"].map(|filter| (TopicFilter::new(filter).unwrap(), options(Qos::AtLeastOnce)));
+    let retained = Message { retain: true, ..message("old", "kept", Qos::AtLeastOnce) };
+    house.route(vec![retained], Source::Gateway).unwrap();
     let mut subscribe =
         |who| house.core.subscribe(who, &filters, house.now, Admission::Closed).unwrap();
     let granted = SubscribeResult::Granted(Qos::AtLeastOnce);
     let (results, transaction) = subscribe(lasting);
     assert_eq!(results, [granted, SubscribeResult::QuotaExceeded]);
-    assert!(transaction.is_none());
+    assert!(transaction.is_none(), "retained messages are sent without being stored again");
     assert_eq!(subscribe(passing).0, [granted, granted]);
+    assert_eq!(house.take(lasting), ["old=kept/1", "old=kept/2r"]);
 }
 
 /// A retained message that has expired gives its slot back, in the journal too.

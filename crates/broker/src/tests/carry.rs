@@ -107,8 +107,90 @@ fn a_carrying_that_is_cut_off_leaves_no_trace() {
         }
         let needed = cut.core.first_needed().unwrap();
         assert_eq!(needed > Seq::new(14), is_whole, "{durable} parts");
-        cut.publish("t", "new", Qos::ExactlyOnce);
+        assert_eq!(cut.core.is_struck(Seq::new(15)), !is_whole && durable > 0);
+        let transaction = cut.core.forget_struck(Seq::new(100));
+        assert_eq!(transaction.is_some(), !is_whole && durable > 0);
+        cut.store(transaction);
+        assert!(!cut.cut_power().core.is_struck(Seq::new(15)));
     }
+}
+
+/// The numbers of copies that never came are not given to new messages.
+#[test]
+fn a_torn_carrying_takes_no_new_message_with_it() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "t", Qos::AtLeastOnce);
+    for number in 0..8 {
+        let payload = format!("{number}{}", "x".repeat(900_000));
+        house.publish("t", &payload, Qos::AtLeastOnce);
+    }
+    let carried = house.core.carry(Seq::new(u64::MAX), 64 << 20);
+    assert!(carried.transactions.len() > 1);
+    house.journal.write(&carried.transactions[..1]);
+    house.journal.commit().unwrap();
+    let mut house = house.cut_power();
+    house.publish("t", "acknowledged", Qos::AtLeastOnce);
+    let mut house = house.cut_power();
+    let attachment = house.connect("a", Expiry::After(HOUR), false, None).attachment;
+    let due = house.take(attachment);
+    assert_eq!((due.len(), due.last().unwrap().as_str()), (9, "t=acknowledged/9"));
+}
+
+/// A carrying for many sessions keeps its budget, and may be cut off like any other.
+#[test]
+fn many_sessions_with_the_same_messages_move_bit_by_bit() {
+    let mut house = House::new();
+    for name in 0..60 {
+        let expiry = Expiry::After(HOUR);
+        let attachment = house.connect(&name.to_string(), expiry, true, None).attachment;
+        house.subscribe(attachment, "t", Qos::AtLeastOnce);
+    }
+    for number in 0..500 {
+        house.publish("t", &number.to_string(), Qos::AtLeastOnce);
+    }
+    let carried = house.core.carry(Seq::new(501), 200 << 10);
+    assert!(carried.bytes < 200 << 10, "{}", carried.bytes);
+    assert_eq!(carried.records, 500, "what is shared is appended once");
+    let first = house.core.first_needed().unwrap();
+    assert_eq!(first, Seq::new(1), "the others wait for their turn");
+    let mut house = house.cut_power();
+    for _ in 0..60 {
+        house.carry(Seq::new(501), 200 << 10);
+    }
+    assert!(house.core.first_needed().unwrap() > Seq::new(500), "all of them have moved");
+    let mut house = house.cut_power();
+    for name in 0..60 {
+        let expiry = Expiry::After(HOUR);
+        let attachment = house.connect(&name.to_string(), expiry, false, None).attachment;
+        assert_eq!(house.core.sessions[attachment.session.0].queue.len(), 500);
+        assert_eq!(house.take(attachment)[0], "t=0/1");
+    }
+}
+
+/// What stays in use is not carried round and round.
+#[test]
+fn carrying_keeps_to_its_allowance() {
+    let mut house = House::new();
+    let attachment = house.connect("a", Expiry::After(HOUR), true, None).attachment;
+    house.subscribe(attachment, "t", Qos::AtLeastOnce);
+    for _ in 0..100 {
+        house.publish("t", &"x".repeat(1_000), Qos::AtLeastOnce);
+    }
+    let mut carried = 0;
+    loop {
+        let allowance = house.core.carry_allowance(64 << 10);
+        if allowance == 0 {
+            break;
+        }
+        assert!(house.carry(Seq::new(u64::MAX), allowance) > 0);
+        carried += 1;
+        assert!(carried < 10, "it ends without new messages");
+    }
+    for _ in 0..200 {
+        house.publish("t", &"x".repeat(1_000), Qos::AtLeastOnce);
+    }
+    assert!(house.core.carry_allowance(64 << 10) > 0, "new messages allow it again");
 }
 
 #[derive(Clone, Debug)]

@@ -132,3 +132,42 @@ fn a_will_that_finds_no_room_is_tried_again() {
     let listener = house.connect("in", Expiry::After(HOUR), false, None).attachment;
     assert_eq!(house.take(listener), ["will=gone/1"]);
 }
+
+/// MQTT 5.0, section 3.1.3.2.2: over restarts too, a will is published with its delay or with the end of its
+/// session, whichever is first.
+#[test]
+fn restarts_do_not_put_a_will_off() {
+    let delay = HOUR;
+    let mut house = House::new();
+    let expiry = Expiry::After(Duration::from_secs(10));
+    house.connect("a", expiry, true, will(delay, Qos::AtLeastOnce));
+    let mut house = house.cut_power();
+    house.now = house.now.saturating_add(Duration::from_secs(11));
+    let tick = house.core.tick(house.now);
+    assert_eq!((house.core.sessions.len(), tick.wills.len()), (0, 1), "the session has ended");
+
+    let mut house = House::new();
+    house.connect("a", Expiry::After(HOUR * 100), true, will(delay, Qos::AtLeastOnce));
+    let mut published = 0;
+    for _ in 0..6 {
+        house = house.cut_power();
+        house.now = house.now.saturating_add(HOUR / 2);
+        let tick = house.core.tick(house.now);
+        for will in &tick.wills {
+            house.publish_will(will);
+        }
+        published += tick.wills.len();
+    }
+    assert_eq!(published, 1);
+}
+
+/// A will that was due when the gateway ended is published even if its client is back first.
+#[test]
+fn a_will_that_was_due_is_not_forgotten() {
+    let mut house = House::new();
+    house.connect("a", Expiry::After(HOUR), true, will(Duration::ZERO, Qos::AtLeastOnce));
+    let mut house = house.cut_power();
+    let outcome = house.connect("a", Expiry::After(HOUR), false, None);
+    assert!(outcome.session_present && outcome.wills.is_empty());
+    assert_eq!(house.core.tick(house.now).wills.len(), 1);
+}
