@@ -83,37 +83,7 @@ fn describe(status: &Value) -> String {
         line(format_args!("  not ready: {reason}"));
     }
     for (name, uplink) in uplinks(status) {
-        let connected =
-            if uplink["connected"] == Value::Bool(true) { "connected" } else { "NOT CONNECTED" };
-        line(format_args!("uplink {name}: {connected}{}", reason(&uplink["error"])));
-        let verdict = verdict(uplink);
-        line(format_args!(
-            "  received {} = delivered {} + filtered {} + expired {} + dropped {} + queued {}: {verdict}",
-            uplink["received"],
-            uplink["delivered"],
-            sum(&uplink["filtered"]),
-            uplink["expired"],
-            sum(&uplink["dropped"]),
-            uplink["queued"],
-        ));
-        for key in ["filtered", "dropped"] {
-            for (name, count) in uplink[key].as_object().into_iter().flatten() {
-                line(format_args!("    {key} {name}: {count}"));
-            }
-        }
-        if let Some(unreadable) = uplink["unreadable"].as_u64().filter(|count| *count > 0) {
-            line(format_args!("    queued, but unreadable: {unreadable}"));
-        }
-        if let Some(agrees) = uplink["audit"]["agrees"].as_bool() {
-            let verdict = if agrees { "agrees" } else { "DISAGREES" };
-            let audit = &uplink["audit"];
-            line(format_args!(
-                "  audit of the journal {verdict}: {} records counted, {} missing{}",
-                audit["queued"].as_u64().unwrap_or_default(),
-                audit["damaged"].as_u64().unwrap_or_default(),
-                reason(&audit["error"]),
-            ));
-        }
+        describe_uplink(name, uplink, &mut line);
     }
     let store = &status["store"];
     if let Some(damages) = store["damages"].as_u64().filter(|count| *count > 0) {
@@ -143,6 +113,40 @@ fn describe(status: &Value) -> String {
         line(format_args!("mapping files: the last change was not applied:\n{error}"));
     }
     text
+}
+
+fn describe_uplink(name: &str, uplink: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    let connected =
+        if uplink["connected"] == Value::Bool(true) { "connected" } else { "NOT CONNECTED" };
+    line(format_args!("uplink {name}: {connected}{}", reason(&uplink["error"])));
+    let verdict = verdict(uplink);
+    line(format_args!(
+        "  received {} = delivered {} + filtered {} + expired {} + dropped {} + queued {}: {verdict}",
+        uplink["received"],
+        uplink["delivered"],
+        sum(&uplink["filtered"]),
+        uplink["expired"],
+        sum(&uplink["dropped"]),
+        uplink["queued"],
+    ));
+    for key in ["filtered", "dropped"] {
+        for (name, count) in uplink[key].as_object().into_iter().flatten() {
+            line(format_args!("    {key} {name}: {count}"));
+        }
+    }
+    if let Some(unreadable) = uplink["unreadable"].as_u64().filter(|count| *count > 0) {
+        line(format_args!("    queued, but unreadable: {unreadable}"));
+    }
+    if let Some(agrees) = uplink["audit"]["agrees"].as_bool() {
+        let verdict = if agrees { "agrees" } else { "DISAGREES" };
+        let audit = &uplink["audit"];
+        line(format_args!(
+            "  audit of the journal {verdict}: {} records counted, {} missing{}",
+            audit["queued"].as_u64().unwrap_or_default(),
+            audit["damaged"].as_u64().unwrap_or_default(),
+            reason(&audit["error"]),
+        ));
+    }
 }
 
 /// Returns what the numbers of an uplink say: `balanced` is false if they do not add up, or if they do and

@@ -12,6 +12,8 @@ use crate::config::StoreConfig;
 const RESERVE_FILE: &str = "reserve";
 /// It takes up this part of the reserve.
 const HELD_PART: u64 = 4;
+/// While the margin is written, what is left is looked at so often.
+const CHECKS_IN_MARGIN: u64 = 16;
 /// Refusing ends when this part of the reserve is free beyond it.
 const HYSTERESIS_PART: u64 = 4;
 
@@ -86,6 +88,12 @@ impl Budget {
         // Space comes back segment by segment.
         let margin = reserve.min(bytes_max / 8).max(2 * segment_bytes);
         Self { bytes_max, reserve, margin }
+    }
+
+    /// Returns after how much that was written what is left is looked at, so that a fast flood meets the pressure
+    /// long before the refusal.
+    pub(super) fn check_bytes(&self) -> u64 {
+        self.margin / CHECKS_IN_MARGIN
     }
 
     /// Returns how much is held on the disk as part of the reserve.

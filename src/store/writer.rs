@@ -185,7 +185,7 @@ struct Writer<F: FileSystem> {
     released: Seq,
     /// When the oldest transaction was written that is not synced, in the weaker modes.
     unsynced_since: Option<Instant>,
-    space_checked: Option<Instant>,
+    space_checked: Option<(Instant, u64)>,
 }
 
 /// Why the writer gives up.
@@ -374,14 +374,18 @@ impl<F: FileSystem> Writer<F> {
     }
 
     fn check_space_now_and_then(&mut self) {
-        if self.space_checked.is_none_or(|checked| checked.elapsed() >= SPACE_INTERVAL) {
+        let written = self.journal.counters().bytes_written;
+        let is_late = self.space_checked.is_none_or(|(when, at)| {
+            when.elapsed() >= SPACE_INTERVAL || written - at >= self.budget.check_bytes()
+        });
+        if is_late {
             self.check_space();
         }
     }
 
     /// Looks at what is left, and tells sources and uplinks.
     fn check_space(&mut self) {
-        self.space_checked = Some(Instant::now());
+        self.space_checked = Some((Instant::now(), self.journal.counters().bytes_written));
         let held = self.reserve.as_ref().map_or(0, |reserve| reserve.held());
         // A file system that cannot tell is taken to have room; a full one says so when written to.
         let available = self.files.free_bytes().unwrap_or(u64::MAX);
