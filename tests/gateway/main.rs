@@ -9,6 +9,7 @@ mod kill;
 mod ledger;
 mod mqtt;
 mod press_hall;
+mod presses;
 mod repeats;
 mod service;
 mod syscalls;

@@ -29,6 +29,11 @@ impl Site {
         Self::new(&ports.config(), &[("press-hall.yaml", mapping)])
     }
 
+    /// As [`press_hall`](Self::press_hall), with another mapping.
+    pub(crate) fn press_hall_with(ports: &PressHall, mapping: &str) -> Self {
+        Self::new(&ports.config(), &[("presses.toml", mapping)])
+    }
+
     /// Returns each file's path and text.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().map(|(path, text)| (path.as_str(), text.as_str()))

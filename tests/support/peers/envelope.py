@@ -43,6 +43,7 @@ def decode_batch(data):
         if len(times) != len(values):
             raise EnvelopeError(f"{len(times)} times for {len(values)} values in {stream['n']}")
         statuses = {int(entry["at"]): int(entry["status"]) for entry in stream.get("q", [])}
+        ends = {int(entry["at"]): int(entry["until"]) for entry in stream.get("q", []) if "until" in entry}
         if any(not 0 <= at < len(values) for at in statuses):
             raise EnvelopeError(f"a status beside the values of {stream['n']}")
         for at, (time, value) in enumerate(zip(times, values)):
@@ -52,6 +53,7 @@ def decode_batch(data):
                 "i": int(stream["i"]) + at,
                 "time_us": base_us + time * unit_us,
                 "status": statuses.get(at, 0),
+                "until_ms": ends.get(at),
                 "unit": stream.get("u"),
                 "replayed": stream.get("r", False),
                 "clock_trusted": clock_trusted,
@@ -77,6 +79,7 @@ def decode_single(document, name):
         "time_us": int(time) * 1000 if isinstance(time, DatetimeMS) else None,
         "time_text": time if isinstance(time, str) else None,
         "status": int(document.get("q", 0)),
+        "until_ms": int(document["until"]) if isinstance(document.get("until"), DatetimeMS) else None,
         "unit": document.get("u"),
         "replayed": False,
         "clock_trusted": True,
