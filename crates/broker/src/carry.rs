@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// With this much in it a transaction is followed by another, so that none comes near the limit of the journal.
-const PART_BYTES: usize = TRANSACTION_BYTES_MAX / 4;
+/// In tests it is little, so that most carryings take several.
+const PART_BYTES: usize = if cfg!(test) { 256 } else { TRANSACTION_BYTES_MAX / 4 };
 /// Most sessions that are carried at once: what is noted of each has to fit into the last transaction.
 const SESSIONS_MAX: usize = 1_000;
 
