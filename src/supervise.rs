@@ -60,6 +60,8 @@ impl Stage {
         R: FnMut(CancellationToken) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        // Known from now on, and not only when its task has its first turn.
+        conditions.note_start(name);
         let stop = self.stop_token();
         let shutdown = stop.clone();
         self.spawn(keep_running(name.to_owned(), stop, conditions.clone(), move || {
