@@ -32,7 +32,10 @@ const EVERY_CHANGE: &[Step<Bench>] = &[
     Step { name: "dependencies", action: dependencies },
     Step { name: "service unit", action: service_unit },
     Step { name: "peers", action: peers },
-    Step { name: "tests", action: |bench| bench.cargo(&["test", "--locked", "--workspace"]) },
+    Step {
+        name: "tests",
+        action: |bench| bench.cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]),
+    },
 ];
 
 const ALL: &[Step<Bench>] = &[
