@@ -29,6 +29,8 @@ use crate::{
     uplink::{IncomingCommand, OutcomeSender},
 };
 
+/// Most bytes of what a command returned that are told, as JSON: an outcome has to fit into one record.
+const VALUE_BYTES_MAX: usize = 256 << 10;
 /// Commands that wait to be looked at.
 const QUEUE: usize = 256;
 /// Commands under way at once.
@@ -107,6 +109,8 @@ impl Commander {
     /// May be called again after a panic, which loses what was under way: clouds send it again.
     pub async fn run(&mut self, stop: CancellationToken) {
         let mut under_way = FuturesUnordered::new();
+        // After a panic; whoever asks again hears that the outcome is unknown.
+        self.desk.history.abandon_under_way();
         self.desk.tell_cut_off();
         loop {
             tokio::select! {
@@ -143,16 +147,22 @@ impl Desk {
         };
         let Some(id) = command.id.clone() else {
             order.settle();
-            let result = self.carry_out(&order, command).await;
+            let result = bounded(self.carry_out(&order, command).await);
             return outcome::tell(&self, &order, None, &result);
         };
-        match self.history.begin(order.principal(), &id, now) {
+        match self.history.begin(order.principal(), &id, self.broker.clock().steady()) {
             history::Begin::New => {}
             history::Begin::Known(earlier) => {
                 order.settle();
                 return outcome::tell(&self, &order, Some(&id), &earlier);
             }
-            history::Begin::UnderWay => return order.settle(),
+            history::Begin::UnderWay => {
+                // Whoever asks again is answered no sooner than the id is on disk.
+                if self.remember(history::barrier()).await {
+                    order.settle();
+                }
+                return;
+            }
             history::Begin::Full => {
                 order.settle();
                 let busy = CommandOutcome::new(OutcomeKind::Busy);
@@ -165,7 +175,7 @@ impl Desk {
             return;
         }
         order.settle();
-        let result = self.carry_out(&order, command).await;
+        let result = bounded(self.carry_out(&order, command).await);
         self.history.finish(order.principal(), &id, result.clone());
         let finished = history::finished(order.principal(), &id, now, &result);
         outcome::tell(&self, &order, Some(&id), &result);
@@ -290,6 +300,16 @@ impl Desk {
         }
         CommandOutcome::new(OutcomeKind::Accepted)
     }
+}
+
+/// Leaves out a returned value that is too large to be told, and says so.
+fn bounded(outcome: CommandOutcome) -> CommandOutcome {
+    let size = outcome.value.as_ref().map_or(0, history::size);
+    if size <= VALUE_BYTES_MAX {
+        return outcome;
+    }
+    let reason = format!("what it returned is left out: {size} bytes, more than {VALUE_BYTES_MAX}");
+    CommandOutcome { value: None, reason: Some(reason), ..outcome }
 }
 
 async fn await_reply(

@@ -18,6 +18,8 @@ use tidegate_store::Transaction;
 
 /// Keys of exchanges in the journal's state begin with this, followed by the kind and the slot.
 const KEY: u8 = b'x';
+/// Nothing is kept for longer.
+const LIFETIME_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Exchanges of which only the newest matter: of one sender, and of all.
 const NEWEST_PER_SENDER: usize = 8;
 const NEWEST_MAX: usize = 16_384;
@@ -82,6 +84,8 @@ impl Exchanges {
         for (key, value) in state.filter(|(key, _)| key.first() == Some(&KEY)) {
             match (read_key(key), read(value)) {
                 (Some((keep, slot)), Some((expires, exchange))) if expires > now => {
+                    // A clock that was far ahead must not keep it for longer than anything is kept.
+                    let expires = expires.min(now.saturating_add(LIFETIME_MAX));
                     entries.push((expires, keep, slot, exchange));
                 }
                 _ => inner.unwanted.push(key.to_vec()),
@@ -126,7 +130,15 @@ impl Exchanges {
     /// Adds an exchange to the transaction of what belongs to it.
     ///
     /// The transaction must be submitted before another one is noted: both under the lock of the broker core.
-    pub fn note(&self, exchange: &Exchange, now: Timestamp, transaction: &mut Transaction) {
+    /// In memory its age is counted from `now`, which no step of the clock moves; the journal has the time by the
+    /// clock on the wall, `wall`, by which the next start goes.
+    pub fn note(
+        &self,
+        exchange: &Exchange,
+        now: Timestamp,
+        wall: Timestamp,
+        transaction: &mut Transaction,
+    ) {
         let mut inner = self.0.lock();
         let expires = now.saturating_add(exchange.lifetime);
         let table = inner.table(exchange.keep);
@@ -138,7 +150,7 @@ impl Exchanges {
             .pop()
             .unwrap_or_else(|| u32::try_from(table.slots.len()).expect("far fewer slots are used"));
         table.occupy(slot, exchange.sender.clone(), expires);
-        let value = write(exchange, expires);
+        let value = write(exchange, wall.saturating_add(exchange.lifetime));
         transaction.put(&key(exchange.keep, slot), &value).expect("an exchange is short");
     }
 

@@ -42,6 +42,8 @@ pub struct Ingest {
 struct Shared {
     broker: BrokerHandle,
     mapping: SharedMapping,
+    /// The mappings before the last reload.
+    previous: Mutex<Option<Arc<MappingSet>>>,
     commands: CommandQueue,
     exchanges: Exchanges,
     counters: IngestCounters,
@@ -73,7 +75,17 @@ impl Ingest {
     ) -> Self {
         let origin = Origin { adapter: AdapterName::new("mqtt").expect("the word is a name") };
         let counters = IngestCounters::default();
-        Self { shared: Arc::new(Shared { broker, mapping, commands, exchanges, counters, origin }) }
+        Self {
+            shared: Arc::new(Shared {
+                broker,
+                mapping,
+                previous: Mutex::default(),
+                commands,
+                exchanges,
+                counters,
+                origin,
+            }),
+        }
     }
 
     /// Returns the broker behind the stage.
@@ -208,11 +220,11 @@ impl Ingest {
             return Err(Refusal::StorageFull);
         }
         self.shared.exchanges.admit(exchange)?;
-        let now = broker.clock().steady();
+        let (now, wall) = (broker.clock().steady(), broker.clock().wall());
         let note = |transaction: &mut Transaction, awaited: bool| {
             let noted = awaited || all;
             if noted {
-                self.shared.exchanges.note(exchange, now, transaction);
+                self.shared.exchanges.note(exchange, now, wall, transaction);
             }
             noted
         };
@@ -358,13 +370,32 @@ impl Ingest {
         refusal
     }
 
-    /// Turns a batch into messages: all of them, or the reason why none.
-    fn map(&self, adapter: &AdapterName, batch: ReadingBatch) -> Result<Vec<Message>, Refusal> {
+    /// Puts other mappings in force. What adapters have read by the ones before is still taken by those.
+    pub fn set_mapping(&self, mapping: Arc<MappingSet>) {
+        let mut previous = self.shared.previous.lock();
+        *previous = Some(std::mem::replace(&mut *self.shared.mapping.write(), mapping));
+    }
+
+    /// Returns the mappings by which a batch was read.
+    fn mapping_of(&self, batch: &ReadingBatch) -> Result<Arc<MappingSet>, Refusal> {
         let mapping = Arc::clone(&self.shared.mapping.read());
-        if batch.generation != mapping.generation() {
+        if batch.generation == mapping.generation() {
+            return Ok(mapping);
+        }
+        if batch.principal.is_some() || batch.generation > mapping.generation() {
             // The mappings were reloaded under way; the adapter sees the new points in a moment.
             return Err(Refusal::Busy { retry_after: RETRY_AFTER });
         }
+        // What an adapter has read itself does not get newer by waiting, and would hold up all behind it.
+        let previous = self.shared.previous.lock().clone();
+        previous.filter(|previous| previous.generation() == batch.generation).ok_or_else(|| {
+            Refusal::Invalid { reason: "it was read by mappings that are no longer known".into() }
+        })
+    }
+
+    /// Turns a batch into messages: all of them, or the reason why none.
+    fn map(&self, adapter: &AdapterName, batch: ReadingBatch) -> Result<Vec<Message>, Refusal> {
+        let mapping = self.mapping_of(&batch)?;
         let publisher = match &batch.principal {
             Some(principal) => principal.clone(),
             None => adapter_principal(adapter),

@@ -7,7 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_model::{
-    CommandId, CommandKind, CommandOutcome, OutcomeKind, Principal, Status, Timestamp, Topic, json,
+    CommandId, CommandKind, CommandOutcome, OutcomeKind, Principal, Status, Timestamp, Topic,
+    Value, json,
 };
 use tidegate_store::Transaction;
 
@@ -65,7 +66,7 @@ pub(super) enum Begin {
 impl History {
     /// Takes over what the journal holds. Commands that were cut off by the end of the last run count as
     /// received, with an outcome that nobody knows; [`take_cut_off`](Self::take_cut_off) names them.
-    pub fn recover<'s>(state: impl Iterator<Item = (&'s [u8], &'s [u8])>) -> Self {
+    pub fn recover<'s>(state: impl Iterator<Item = (&'s [u8], &'s [u8])>, now: Timestamp) -> Self {
         let mut inner = Inner::default();
         let mut entries = Vec::new();
         for (key, value) in state.filter(|(key, _)| key.starts_with(KEY)) {
@@ -86,10 +87,20 @@ impl History {
                     unknown_outcome()
                 }
             };
-            inner.by_age.push_back((at, principal.clone(), id.clone()));
+            // A clock that was ahead must not keep it for longer than anything is kept.
+            inner.by_age.push_back((at.min(now), principal.clone(), id.clone()));
             inner.seen.entry(principal).or_default().insert(id, Some(outcome));
         }
         Self { inner: Mutex::new(inner) }
+    }
+
+    /// Gives up the commands that were under way when a run ended: nobody knows their outcomes.
+    pub(super) fn abandon_under_way(&self) {
+        let mut inner = self.inner.lock();
+        let slots = inner.seen.values_mut().flat_map(HashMap::values_mut);
+        for slot in slots.filter(|slot| slot.is_none()) {
+            *slot = Some(unknown_outcome());
+        }
     }
 
     /// Returns, once, the commands that the end of the last run has cut off.
@@ -97,7 +108,7 @@ impl History {
         std::mem::take(&mut self.inner.lock().cut_off)
     }
 
-    /// Looks an id up and notes it if it is new.
+    /// Looks an id up and notes it if it is new. Its age is counted from `now`, which no step of the clock moves.
     pub(super) fn begin(&self, principal: &Principal, id: &CommandId, now: Timestamp) -> Begin {
         let mut inner = self.inner.lock();
         inner.forget_old(now);
@@ -124,7 +135,7 @@ impl History {
         let mut inner = self.inner.lock();
         // A command that was under way for a day has been forgotten.
         if let Some(slot) = inner.seen.get_mut(principal).and_then(|own| own.get_mut(id)) {
-            *slot = Some(outcome);
+            *slot = Some(trimmed(outcome));
         }
     }
 
@@ -142,6 +153,14 @@ impl History {
         }
         (!transaction.is_empty()).then_some(transaction)
     }
+}
+
+/// Returns a change without effect: once it is durable, so is every id that was noted before.
+pub(super) fn barrier() -> Transaction {
+    let mut transaction = Transaction::new();
+    // No principal has a name of this length.
+    transaction.delete(&[KEY, &[u8::MAX; 2]].concat()).expect("a few bytes");
+    transaction
 }
 
 /// Returns what makes the id of a command durable, before the command is carried out.
@@ -190,6 +209,24 @@ pub(super) fn finished(
         }
     }
     entry(principal, id, &value)
+}
+
+/// Returns what of an outcome is kept in memory for repetitions: as much as in the journal.
+fn trimmed(mut outcome: CommandOutcome) -> CommandOutcome {
+    outcome.value = outcome.value.filter(|value| size(value) <= VALUE_BYTES_MAX);
+    if let Some(reason) = &mut outcome.reason
+        && reason.len() > REASON_BYTES_MAX
+    {
+        *reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].into();
+    }
+    outcome
+}
+
+/// Returns the size of a value as JSON, in bytes.
+pub(super) fn size(value: &Value) -> usize {
+    let mut text = Vec::new();
+    json::write_value(value, &mut text);
+    text.len()
 }
 
 /// Returns the outcome of a command that the end of the gateway has cut off.

@@ -26,7 +26,7 @@ impl Journal {
         let before = exchanges.0.lock().table(exchange.keep).next_serial;
         let mut transaction = Transaction::new();
         let empty = transaction.encoded_len();
-        exchanges.note(exchange, at(seconds), &mut transaction);
+        exchanges.note(exchange, at(seconds), at(seconds), &mut transaction);
         let mut inner = exchanges.0.lock();
         let table = inner.table(exchange.keep);
         let mut slots = (0..).zip(&table.slots);
@@ -102,7 +102,7 @@ fn the_newest_are_kept() {
     let small = Exchanges::recover([].into_iter(), 48 * SEGMENT_SHARE * 4, at(0));
     for number in 0..10 {
         let mut transaction = Transaction::new();
-        small.note(&exchange(Keep::Newest, &number.to_string(), 0), at(0), &mut transaction);
+        small.note(&exchange(Keep::Newest, &number.to_string(), 0), at(0), at(0), &mut transaction);
     }
     let mut inner = small.0.lock();
     assert_eq!((inner.table(Keep::Newest).used, inner.table(Keep::Newest).slots.len()), (4, 4));
@@ -115,7 +115,7 @@ fn what_is_promised_for_its_whole_time_is_refused_when_full() {
     let note = |sender: &str, number| {
         let exchange = exchange(Keep::All, sender, number);
         exchanges.admit(&exchange)?;
-        exchanges.note(&exchange, at(0), &mut Transaction::new());
+        exchanges.note(&exchange, at(0), at(0), &mut Transaction::new());
         Ok::<(), Refusal>(())
     };
     for number in 0..10_000 {
@@ -144,7 +144,7 @@ fn expired_exchanges_are_deleted_together() {
     assert_eq!(writes(1), 1, "an entry that cannot be read");
     for second in 0..10 {
         let mut transaction = Transaction::new();
-        exchanges.note(&exchange(Keep::Newest, "a", 0), at(second), &mut transaction);
+        exchanges.note(&exchange(Keep::Newest, "a", 0), at(second), at(second), &mut transaction);
     }
     // The newest eight expire from 249 s to 256 s; the first waits for a minute.
     assert_eq!((240..308).map(writes).sum::<i32>(), 0);
@@ -167,4 +167,18 @@ fn entries_that_cannot_be_read_are_removed_and_never_panic() {
     for slot in [0, 1, 255, 256, 16_383] {
         assert_eq!(read_key(&key(Keep::All, slot)), Some((Keep::All, slot)));
     }
+}
+
+/// A clock that was a year ahead keeps nothing for longer than a day, and nothing behind it.
+#[test]
+fn a_clock_far_ahead_blocks_nothing() {
+    const DAY: i64 = 24 * 3_600;
+    let (mut journal, exchanges) =
+        (Journal::default(), Exchanges::recover([].into_iter(), SEGMENT, at(365 * DAY)));
+    let long = |id| Exchange { lifetime: LIFETIME_MAX, ..exchange(Keep::All, "a", id) };
+    journal.note(&exchanges, &long(1), 365 * DAY);
+    let exchanges = journal.recover(0);
+    journal.note(&exchanges, &long(2), 1);
+    exchanges.forget_expired(at(2 * DAY), |_| {});
+    assert_eq!(exchanges.0.lock().all.used, 0);
 }

@@ -94,7 +94,7 @@ impl Keeper {
             }
             count += 1;
             self.ingest.publish_wills(self.broker.tick());
-            if let Some(forgotten) = self.history.take_forgotten(self.broker.clock().wall()) {
+            if let Some(forgotten) = self.history.take_forgotten(self.broker.clock().steady()) {
                 self.broker.store().submit(forgotten, Completion::None);
             }
             self.ingest.forget_exchanges();
@@ -188,7 +188,7 @@ impl Keeper {
             Ok(loaded) => match loaded.mapping {
                 Some(mapping) if loaded.config.is_some() => {
                     let mapping = Arc::new(mapping);
-                    *self.mapping.write() = Arc::clone(&mapping);
+                    self.ingest.set_mapping(Arc::clone(&mapping));
                     for (points_of, sender) in &self.points {
                         sender.send_replace(points_of(&mapping));
                     }

@@ -35,9 +35,12 @@ pub(super) fn open(config: &Config, clock: Clock) -> Result<Journal, StartError>
     let mut core = Broker::new(limits(config), AccessRules::new(config.access.clone()));
     restore(&mut core, &recovery, &store, clock)?;
     let state = || recovery.state.iter().map(|(key, value)| (&key[..], &value[..]));
-    let history = History::recover(state());
+    let history = History::recover(state(), clock.steady());
     let segment_bytes = store::segment_bytes(&config.store);
     let exchanges = Exchanges::recover(state(), segment_bytes, clock.steady());
+    // Before anything is noted in the slots that this empties.
+    let submit = |transaction| store.handle().submit(transaction, Completion::None);
+    exchanges.forget_expired(clock.steady(), submit);
     Ok(Journal { store, recovery, core, history, exchanges })
 }
 

@@ -120,8 +120,11 @@ impl Keys {
             lifetime: LIFETIME,
         }));
         let receipt = receipt.shared();
-        let state = State::HandedIn(receipt.clone());
-        inner.insert(name, Entry { request, expires: now + LIFETIME, state });
+        // What is refused at once takes no place, or those who are refused would use up the places of all.
+        if !matches!(receipt.clone().now_or_never(), Some(Outcome::Refused(_))) {
+            let state = State::HandedIn(receipt.clone());
+            inner.insert(name, Entry { request, expires: now + LIFETIME, state });
+        }
         Ok(Either::Right(Either::Right(receipt)))
     }
 }
@@ -288,6 +291,19 @@ mod tests {
         }
         let inner = keys.0.into_inner().unwrap();
         assert!(inner.entries.len() <= 1 && inner.by_age.len() <= 70, "{}", inner.by_age.len());
+    }
+
+    /// Those who are refused do not use up the places of the others.
+    #[test]
+    fn refused_requests_take_no_place() {
+        let keys = Keys::default();
+        for number in 0..=KEYS_MAX {
+            let denied = |_| Receipt::ready(Outcome::Refused(Refusal::NotAuthorized));
+            let refused = ask(&keys, "a", &number.to_string(), "1", denied);
+            assert!(matches!(refused, Ok(Some(Outcome::Refused(_)))));
+        }
+        let taken = ask(&keys, "b", "k", "1", |_| Receipt::ready(Outcome::Accepted));
+        assert!(taken.is_ok());
     }
 
     #[test]

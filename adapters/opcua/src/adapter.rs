@@ -1,6 +1,10 @@
 //! One configured server: connecting, serving, and going on when the connection breaks.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use opcua::{client::Session, types::StatusCode};
 use tidegate_adapter_api::{Adapter, AdapterContext, AdapterError};
@@ -24,6 +28,10 @@ use crate::{
 const STOP_PATIENCE: Duration = Duration::from_millis(800);
 /// How long a run that failed waits for it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
+/// Pause before a broken connection is taken up again; it doubles while connections break soon.
+const RESUME_PAUSE: Duration = Duration::from_millis(200);
+/// Longest such pause; a connection that lived as long has shown that it works.
+const RESUME_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Monitors and writes nodes of one OPC UA server.
 pub struct OpcUaAdapter {
@@ -60,7 +68,9 @@ impl OpcUaAdapter {
             never = command::refuse_all(&mut context.commands) => match never {},
         };
         let mut resumed = Resumed::NewSession;
+        let mut pause = RESUME_PAUSE;
         loop {
+            let connected_at = Instant::now();
             kept.note_connected(&settings.name, resumed);
             let session = Arc::clone(link.session());
             let ended = tokio::select! {
@@ -83,10 +93,17 @@ impl OpcUaAdapter {
                 Ended::Dead(status) => return Err(LinkError::Lost { status }),
                 Ended::Broken(status) => {
                     warn!(adapter = %settings.name, %status, "Connection lost");
+                    // What breaks the connection may come again with it.
+                    let is_short = connected_at.elapsed() < RESUME_PAUSE_MAX;
+                    pause = if is_short { (2 * pause).min(RESUME_PAUSE_MAX) } else { RESUME_PAUSE };
+                    let resume = async {
+                        tokio::time::sleep(pause).await;
+                        link.resume().await
+                    };
                     tokio::select! {
                         biased;
                         () = shutdown.cancelled() => return Ok(()),
-                        resumed = link.resume() => resumed?,
+                        resumed = resume => resumed?,
                         never = command::refuse_all(&mut context.commands) => match never {},
                     }
                 }

@@ -61,7 +61,7 @@ fn id_of(text: &str) -> CommandId {
 /// The value that a transaction of one entry puts, found by recovering from it.
 fn recovered(value: &[u8]) -> History {
     let key = key(&principal("operators"), &id());
-    History::recover([(key.as_slice(), value)].into_iter())
+    History::recover([(key.as_slice(), value)].into_iter(), at(0))
 }
 
 #[test]
@@ -104,6 +104,32 @@ fn a_command_that_was_cut_off_is_named() {
 /// An entry that cannot be read is removed, not kept for ever.
 #[test]
 fn what_cannot_be_read_is_forgotten() {
-    let history = History::recover([(&b"ci\x00\x09short"[..], &b"x"[..])].into_iter());
+    let history = History::recover([(&b"ci\x00\x09short"[..], &b"x"[..])].into_iter(), at(0));
     assert!(history.take_forgotten(at(0)).is_some());
+}
+
+/// D27: after a panic nobody waits for ever for a command that was under way.
+#[test]
+fn what_a_panic_has_cut_off_is_known_as_unknown() {
+    let history = History::default();
+    assert_eq!(history.begin(&principal("a"), &id(), at(0)), Begin::New);
+    assert_eq!(history.begin(&principal("a"), &id(), at(0)), Begin::UnderWay);
+    history.abandon_under_way();
+    assert_eq!(history.begin(&principal("a"), &id(), at(0)), Begin::Known(unknown_outcome()));
+}
+
+/// What is kept for repetitions is as little in memory as in the journal.
+#[test]
+fn a_large_value_is_not_kept() {
+    let history = History::default();
+    history.begin(&principal("a"), &id(), at(0));
+    let value = Value::String("x".repeat(VALUE_BYTES_MAX).as_str().into());
+    let outcome = CommandOutcome {
+        value: Some(value),
+        reason: Some("y".repeat(2 * REASON_BYTES_MAX)),
+        ..CommandOutcome::new(OutcomeKind::Confirmed)
+    };
+    history.finish(&principal("a"), &id(), outcome);
+    let Begin::Known(kept) = history.begin(&principal("a"), &id(), at(0)) else { panic!() };
+    assert_eq!((kept.value, kept.reason.map(|text| text.len())), (None, Some(REASON_BYTES_MAX)));
 }

@@ -157,6 +157,11 @@ impl ExchangeTable {
         remaining: Duration,
         answer: Answer,
     ) {
+        // A device that restarted may have used an identifier twice; the later request counts.
+        let earlier = self.entries.get(&id.message).map(|entry| &entry.state);
+        if matches!(earlier, Some(State::Answered(_))) {
+            self.remove(id.message);
+        }
         if !self.entries.contains_key(&id.message) {
             let expires = now + remaining.min(self.lifetimes.confirmed);
             self.insert(id, true, expires, State::Answered(answer));

@@ -153,6 +153,7 @@ impl Core {
         {
             let reason = "the connection was closed on it three times running".to_owned();
             self.divide_or_give_up(id, reason, STRIKES_MAX - 1);
+            self.plan_move();
         }
     }
 

@@ -26,7 +26,7 @@ impl Client for Http {
         let body = value.to_string();
         let length = body.len();
         let request = format!(
-            "POST /ingest/device-{device} HTTP/1.1\r\nhost: gateway\r\n\
+            "POST /ingest/device-{device} HTTP/1.1\r\nhost: localhost\r\n\
              content-type: text/plain\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         self.stream.write_all(request.as_bytes())

@@ -198,10 +198,14 @@ fn date_time(time: DateTime) -> Value {
     }
 }
 
-/// Puts the elements of a matrix into nested arrays; dimensions that do not fit leave a flat one.
+/// More dimensions stay flat: each is a level of the value, and a few bytes may claim tens of thousands.
+const DIMENSIONS_MAX: usize = 8;
+
+/// Puts the elements of a matrix into nested arrays; dimensions that do not fit, or are too many, leave a flat one.
 pub(super) fn nested(values: Vec<Value>, dimensions: &[usize]) -> Value {
     let product = dimensions.iter().try_fold(1_usize, |product, n| product.checked_mul(*n));
-    if dimensions.len() < 2 || values.is_empty() || product != Some(values.len()) {
+    let is_matrix = (2..=DIMENSIONS_MAX).contains(&dimensions.len());
+    if !is_matrix || values.is_empty() || product != Some(values.len()) {
         return Value::Array(values.into());
     }
     let mut level = values;

@@ -162,3 +162,15 @@ fn status_codes_are_kept_to_the_bit() {
         DataValue { value: Some(1_i32.into()), status: Some(overflow), ..Default::default() };
     assert_eq!(sampled(data).status, Status::from_code(0x480));
 }
+
+/// A few bytes may claim as many dimensions as there are levels on a stack.
+#[test]
+fn too_many_dimensions_stay_flat() {
+    let flat = |dimensions: usize| {
+        let Value::Array(items) = nested(vec![Value::Int32(1)], &vec![1; dimensions]) else {
+            panic!("an array")
+        };
+        !matches!(items[0], Value::Array(_))
+    };
+    assert!(!flat(DIMENSIONS_MAX) && flat(DIMENSIONS_MAX + 1) && flat(65_536));
+}
