@@ -59,6 +59,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     submissions: Vec<Submission>,
+    /// The writer gathers until there are so many; 0 if it does not.
+    gather_count: usize,
     is_stopping: bool,
     is_closed: bool,
 }
@@ -95,6 +97,9 @@ impl<F: FileSystem> StoreHandle<F> {
         }
         self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         queue.submissions.push(Submission { transaction, completion });
+        if queue.submissions.len() == queue.gather_count {
+            self.shared.arrived.notify_one();
+        }
         if queue.submissions.len() == 1 {
             self.shared.unsynced_since.lock().get_or_insert_with(Instant::now);
             self.shared.arrived.notify_one();
@@ -221,6 +226,19 @@ impl Shared {
             release_before: release_before(),
             is_stopping: queue.is_stopping,
         }
+    }
+
+    /// Waits until there are `count` submissions with those that were taken, at most until `until`, and takes them.
+    pub(super) fn gather(&self, count: usize, until: Instant, submissions: &mut Vec<Submission>) {
+        let mut queue = self.queue.lock();
+        queue.gather_count = count.saturating_sub(submissions.len());
+        while !queue.is_stopping && queue.submissions.len() < queue.gather_count {
+            if self.arrived.wait_until(&mut queue, until).timed_out() {
+                break;
+            }
+        }
+        queue.gather_count = 0;
+        submissions.append(&mut queue.submissions);
     }
 
     /// Waits a moment before the same is tried again. Returns whether the store is stopping.

@@ -22,6 +22,12 @@ use crate::config::{Durability, StoreConfig};
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// What was written and not synced stays in memory; with this much it is synced in any mode.
 const UNSYNCED_BYTES_MAX: usize = 8 << 20;
+/// Under load a group waits so long for more, so that more share a sync.
+const GATHER: Duration = Duration::from_millis(2);
+/// So many transactions in the last group, and so many that came while it was synced, mean load: there are
+/// senders that do not wait for each other. One that waits for each answer never makes a group of more than one.
+const GATHER_TRANSACTIONS: usize = 4;
+
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the writer sleeps when nothing is to be done.
@@ -97,6 +103,7 @@ pub(super) fn spawn_over<F: FileSystem>(
         released: Seq::ORIGIN,
         unsynced_since: None,
         space_checked: None,
+        last_group: 0,
     };
     // Before anybody asks.
     writer.check_space();
@@ -186,6 +193,8 @@ struct Writer<F: FileSystem> {
     /// When the oldest transaction was written that is not synced, in the weaker modes.
     unsynced_since: Option<Instant>,
     space_checked: Option<(Instant, u64)>,
+    /// How many transactions the last group had, if it was synced just now.
+    last_group: usize,
 }
 
 /// Why the writer gives up.
@@ -219,7 +228,14 @@ impl<F: FileSystem> Writer<F> {
     fn run_until_stopped(&mut self) -> Result<(), Stop> {
         loop {
             self.status.lock().alive_at = Instant::now();
-            let work = self.shared.take_work(self.released, self.patience());
+            let mut work = self.shared.take_work(self.released, self.patience());
+            let waiting = work.submissions.len();
+            let last = std::mem::take(&mut self.last_group);
+            if waiting.min(last) >= GATHER_TRANSACTIONS {
+                // Those of the last group that wait for their answers have them by now, and come back.
+                let until = Instant::now() + GATHER;
+                self.shared.gather(waiting + last, until, &mut work.submissions);
+            }
             let is_idle = work.submissions.is_empty();
             self.store(work.submissions)?;
             if let Some(before) = work.release_before {
@@ -272,6 +288,9 @@ impl<F: FileSystem> Writer<F> {
         completions: &mut Vec<Completion>,
         bytes: usize,
     ) -> Result<(), Stop> {
+        if self.durability == Durability::Ack {
+            self.last_group = completions.len();
+        }
         let finished = match self.durability {
             Durability::Ack => self.commit(),
             Durability::Interval(_) | Durability::Memory => self.write_out(),
