@@ -22,11 +22,12 @@ use crate::config::{Durability, StoreConfig};
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// What was written and not synced stays in memory; with this much it is synced in any mode.
 const UNSYNCED_BYTES_MAX: usize = 8 << 20;
-/// Under load a group waits so long for more, so that more share a sync.
-const GATHER: Duration = Duration::from_millis(2);
+/// Under load a sync begins no sooner than this after the last one began, so that more share it. A disk that
+/// takes longer for one needs no waiting.
+const CYCLE: Duration = Duration::from_millis(5);
 /// So many transactions in the last group, and so many that came while it was synced, mean load: there are
 /// senders that do not wait for each other. One that waits for each answer never makes a group of more than one.
-const GATHER_TRANSACTIONS: usize = 4;
+const LOAD_TRANSACTIONS: usize = 2;
 
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_millis(100);
@@ -104,6 +105,7 @@ pub(super) fn spawn_over<F: FileSystem>(
         unsynced_since: None,
         space_checked: None,
         last_group: 0,
+        synced_at: Instant::now(),
     };
     // Before anybody asks.
     writer.check_space();
@@ -195,6 +197,8 @@ struct Writer<F: FileSystem> {
     space_checked: Option<(Instant, u64)>,
     /// How many transactions the last group had, if it was synced just now.
     last_group: usize,
+    /// When the last sync began.
+    synced_at: Instant,
 }
 
 /// Why the writer gives up.
@@ -231,10 +235,9 @@ impl<F: FileSystem> Writer<F> {
             let mut work = self.shared.take_work(self.released, self.patience());
             let waiting = work.submissions.len();
             let last = std::mem::take(&mut self.last_group);
-            if waiting.min(last) >= GATHER_TRANSACTIONS {
+            if waiting.min(last) >= LOAD_TRANSACTIONS {
                 // Those of the last group that wait for their answers have them by now, and come back.
-                let until = Instant::now() + GATHER;
-                self.shared.gather(waiting + last, until, &mut work.submissions);
+                self.shared.gather(waiting + last, self.synced_at + CYCLE, &mut work.submissions);
             }
             let is_idle = work.submissions.is_empty();
             self.store(work.submissions)?;
@@ -290,6 +293,7 @@ impl<F: FileSystem> Writer<F> {
     ) -> Result<(), Stop> {
         if self.durability == Durability::Ack {
             self.last_group = completions.len();
+            self.synced_at = Instant::now();
         }
         let finished = match self.durability {
             Durability::Ack => self.commit(),
