@@ -167,7 +167,7 @@ fn status_codes_are_kept_to_the_bit() {
 #[test]
 fn too_many_dimensions_stay_flat() {
     let flat = |dimensions: usize| {
-        let Value::Array(items) = nested(vec![Value::Int32(1)], &vec![1; dimensions]) else {
+        let Value::Array(items) = nested(vec![Value::Boolean(true)], &vec![1; dimensions]) else {
             panic!("an array")
         };
         !matches!(items[0], Value::Array(_))
