@@ -19,6 +19,9 @@ pub(crate) enum Tier {
     All,
 }
 
+/// Seeds of each simulation in the deep tier.
+const SEEDS: &str = "20000";
+
 /// What every step knows.
 struct Bench {
     places: Places,
@@ -75,6 +78,9 @@ impl Bench {
             Tier::All => "all",
         };
         command.env("TIDEGATE_TIER", tier).env("TIDEGATE_PYTHON", &self.tools.python);
+        if self.tier == Tier::All {
+            command.env("TIDEGATE_SEEDS", SEEDS);
+        }
         process::run(command)?;
         Ok(())
     }
