@@ -356,19 +356,21 @@ impl Shared {
         let cursor = self.books.lock().cursor;
         let mut reader = self.store.reader(self.taker, cursor);
         let mut count = Count { last: cursor.ordinal, ..Count::default() };
-        for attempt in 1.. {
+        // What is to be found was appended until now; under load there is always more that is not durable yet.
+        let mut snapshot = self.snapshot();
+        let last = snapshot.ledger.received;
+        for _ in 0..AUDIT_ATTEMPTS {
             count.read_on(&mut reader)?;
-            self.note_unreadable(&count);
-            let snapshot = self.snapshot();
-            let last = snapshot.ledger.received;
-            // What was appended a moment ago cannot be read before it is durable.
-            if count.last >= last || attempt == AUDIT_ATTEMPTS {
-                let (queued, damaged) = count.between(snapshot.cursor.ordinal, last);
-                return Ok(Audit { snapshot, queued, damaged });
+            if count.last >= last {
+                break;
             }
             std::thread::sleep(AUDIT_PAUSE);
         }
-        unreachable!("the loop returns")
+        count.forgive(self.books.lock().cursor.ordinal);
+        self.note_unreadable(&count);
+        let (queued, damaged) = count.between(snapshot.cursor.ordinal, last);
+        snapshot.ledger.unreadable = damaged;
+        Ok(Audit { snapshot, queued, damaged })
     }
 
     /// Books what an audit has found lost, so that every status after it says so, too.
@@ -410,6 +412,17 @@ impl Count {
                 }
             }
         }
+    }
+
+    /// Takes what is missing up to `cursor` as found: it was delivered during the count, and deleted.
+    fn forgive(&mut self, cursor: u64) {
+        for (from, to) in &mut self.damaged {
+            if *from <= cursor {
+                self.found.push((*from, cursor.min(*to)));
+                *from = cursor + 1;
+            }
+        }
+        self.damaged.retain(|(from, to)| from <= to);
     }
 
     /// Returns how many ordinals above `after` and up to `last` were found, and how many were not.

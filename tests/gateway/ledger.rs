@@ -207,3 +207,32 @@ fn main_21_an_audit_finds_what_was_damaged_since_the_start() {
     plant.assert_received(&readings().collect::<Vec<_>>());
     plant.assert_green();
 }
+
+/// main.16: an audit agrees under load too, with the cloud there and away: what comes in meanwhile is not taken
+/// for lost.
+#[test]
+fn main_16_an_audit_under_load_agrees() {
+    let mut plant = Plant::with_readings_waiting();
+    let mut devices: Vec<Peer> = (0..4)
+        .map(|number| {
+            let mut device = Peer::start("http_client.py", &[]);
+            let url = format!("http://127.0.0.1:{}/v1/topics/plant/load{number}", plant.http);
+            let series = json!({"name": "load", "method": "POST", "url": url, "count": 1_000_000});
+            device.ask("series", series);
+            device
+        })
+        .collect();
+    for cloud_is_back in [false, true] {
+        if cloud_is_back {
+            plant.broker.start_again();
+        }
+        for _ in 0..5 {
+            let (code, uplink) = plant.uplink(&["--audit"]);
+            assert_eq!((code, &uplink["audit"]["agrees"]), (Some(0), &json!(true)), "{uplink}");
+        }
+    }
+    for device in &mut devices {
+        let state = device.ask("series_stop", json!({"name": "load"}));
+        assert!(!state["acked"].as_array().expect("a list of numbers").is_empty());
+    }
+}
