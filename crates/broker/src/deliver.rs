@@ -269,7 +269,8 @@ impl Broker {
     }
 
     /// Takes a PUBREL. Returns whether the packet identifier was known; the transaction, if there is one, must
-    /// be durable before the PUBCOMP (promise D4).
+    /// be durable before the PUBCOMP (promise D4). A repeated PUBREL has one too: the first may still be on its
+    /// way to the disk.
     ///
     /// # Errors
     ///
@@ -281,7 +282,7 @@ impl Broker {
     ) -> Result<(bool, Option<Transaction>), Superseded> {
         let session = self.attached(attachment)?;
         let known = session.inbound_exactly_once.remove(&packet_id);
-        let transaction = session.taker.filter(|_| known).map(|taker| {
+        let transaction = session.taker.map(|taker| {
             let mut transaction = Transaction::new();
             persist::delete_inbound(&mut transaction, taker, packet_id);
             transaction

@@ -48,6 +48,21 @@ def show_properties(properties):
     return shown
 
 
+class Paho(mqtt.Client):
+    """Paho without a flaw of its 2.1 and 2.2 that breaks QoS 2 (MQTT 5.0, section 4.3.3).
+
+    Each attempt to reconnect resets what is under way. The first turns "wait for PUBCOMP" into "send PUBREL again",
+    a second one, after a refused connection, turns that into "send PUBLISH", which a sender must never do again.
+    """
+
+    def _messages_reconnect_reset_out(self):
+        with self._out_message_mutex:
+            released = [m for m in self._out_messages.values() if m.state == mqtt.mqtt_ms_resend_pubrel]
+            super()._messages_reconnect_reset_out()
+            for message in released:
+                message.state = mqtt.mqtt_ms_resend_pubrel
+
+
 class Client:
     """One client and what its callbacks, which run in paho's thread, have reported."""
 
@@ -63,7 +78,7 @@ class Client:
         self.connections = 0
         self.closed = None
         extra = {} if version == 5 else {"clean_session": options.get("clean", True)}
-        self.paho = mqtt.Client(
+        self.paho = Paho(
             mqtt.CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=VERSIONS[version],
