@@ -233,7 +233,8 @@ async fn a_stop_gives_the_last_answers() {
     bench.gateway.next_batch().await;
     let stopping = Instant::now();
     bench.handles.shutdown.cancel();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // One thread runs all tasks: when this one goes on, the server, which was woken first, has seen the stop.
+    tokio::task::yield_now().await;
     bench.gateway.release(&Outcome::Refused(Refusal::StorageFull));
     assert_eq!(shown(&bench.receive().await).1, "5.03");
     timeout(PATIENCE, bench.run).await.unwrap().unwrap();

@@ -10,6 +10,3 @@ mod variables;
 
 pub use running::{ServerError, ServerSettings, VariableServer};
 pub use variables::{Access, Variable, VariableIndex};
-
-#[cfg(test)]
-mod tests;

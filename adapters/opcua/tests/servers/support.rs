@@ -1,4 +1,4 @@
-//! A server of `tests/support/peers`, and the adapter between it and a gateway of the test kit.
+//! A server of `tests/support/peers`, and the adapter between it, or another, and a gateway of the test kit.
 
 use std::{
     collections::VecDeque,
@@ -128,29 +128,31 @@ pub(crate) async fn check(
     let points =
         nodes.chain(methods).zip(1..).map(|((node, method), id)| point(id, &name, node, method));
     let (mut context, handles) = gateway.context(&name, points.collect(), false);
-    let mut adapter = OpcUaAdapter::new(OpcUaSettings {
-        name,
-        endpoint: Endpoint::new(&format!("opc.tcp://127.0.0.1:{}/", server.port)).expect("a URL"),
-        security: Security::None,
-        user: None,
-        rebrowse: REBROWSE_DEFAULT,
-        pki_directory: folder.path().join("gateway"),
-        application_uri: "urn:example:gateway".into(),
-        limits: Limits::default(),
-    });
+    let endpoint = format!("opc.tcp://127.0.0.1:{}/", server.port);
+    let mut adapter = adapter(name, &endpoint, folder.path());
     let shutdown = handles.shutdown.clone();
     let play = async {
         body(server, &mut Gateway { gateway, handles, waiting: VecDeque::new() }).await;
         shutdown.cancel();
     };
-    let run = async {
-        // As the supervisor does it: a run that failed is followed by another.
-        while adapter.run(&mut context).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
+    // As the supervisor does it, but at once: a run that failed is followed by another.
+    let run = async { while adapter.run(&mut context).await.is_err() {} };
     let both = async { tokio::join!(run, play) };
     timeout(PATIENCE, Box::pin(both)).await.expect("everything ends");
+}
+
+/// Makes the adapter of one server without security.
+pub(crate) fn adapter(name: AdapterName, endpoint: &str, folder: &Path) -> OpcUaAdapter {
+    OpcUaAdapter::new(OpcUaSettings {
+        name,
+        endpoint: Endpoint::new(endpoint).expect("a URL"),
+        security: Security::None,
+        user: None,
+        rebrowse: REBROWSE_DEFAULT,
+        pki_directory: folder.join("gateway"),
+        application_uri: "urn:example:gateway".into(),
+        limits: Limits::default(),
+    })
 }
 
 fn point(id: u32, server: &AdapterName, node: &str, method: Option<&str>) -> Point {

@@ -1,0 +1,8 @@
+//! The adapter with servers over real sockets: asyncua, which is not of its own library, and the one of this crate.
+
+mod calls;
+mod restarts;
+mod structures;
+mod support;
+#[cfg(feature = "server")]
+mod variables;
