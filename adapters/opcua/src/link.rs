@@ -21,6 +21,7 @@ use crate::{
     endpoint,
     error::LinkError,
     pki::Pki,
+    publish,
     settings::{OpcUaSettings, Security},
 };
 
@@ -80,6 +81,7 @@ impl Link {
                 .user_identity_token(identity(settings))
                 .build(client.certificate_store().clone())
                 .map_err(|error| LinkError::connecting(error.status()))?;
+            *session.encoding_context().write().loaders_mut() = publish::loaders();
             let mut link = Self { session, events: Box::pin(events.enter()), missed: 0 };
             link.connected(Attempts::One).await?;
             Ok(link)

@@ -52,6 +52,11 @@ impl Sequence {
         }
     }
 
+    /// Goes on with `number`: what was missing before it was asked for.
+    pub(crate) fn skip_to(&mut self, number: u32) {
+        self.expected = number;
+    }
+
     /// Goes on behind `number`.
     pub(crate) fn pass(&mut self, number: u32) {
         self.expected = advance(number, 1);

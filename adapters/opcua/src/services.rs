@@ -47,6 +47,16 @@ impl ServiceError {
         ]
         .contains(&self.0)
     }
+
+    /// Whether the answer breaks the limits that the gateway stated, or those it keeps itself.
+    pub(crate) fn is_too_large(self) -> bool {
+        [
+            StatusCode::BadResponseTooLarge,
+            StatusCode::BadEncodingLimitsExceeded,
+            StatusCode::BadTcpMessageTooLarge,
+        ]
+        .contains(&self.0)
+    }
 }
 
 /// What one call to the server may hold (OPC 10000-5, section 6.3.11).

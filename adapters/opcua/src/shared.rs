@@ -53,6 +53,10 @@ pub(crate) struct Counted {
     pub(crate) messages_republished: Counter,
     /// Messages that were lost between server and gateway.
     pub(crate) messages_lost: Counter,
+    /// Messages that are larger than the limits allow.
+    pub(crate) messages_too_large: Counter,
+    /// Messages of which the rest could not be read.
+    pub(crate) messages_cut: Counter,
     /// Values the server marked as following others that it dropped.
     pub(crate) values_overflowed: Counter,
     /// Structures whose layout the server did not tell, each time it was asked.
@@ -78,6 +82,8 @@ impl Counted {
             deadbands_kept_here: counter("opcua_nodes", "deadband-in-gateway"),
             messages_republished: counter("opcua_messages", "republished"),
             messages_lost: counter("opcua_messages", "lost"),
+            messages_too_large: counter("opcua_messages", "too-large"),
+            messages_cut: counter("opcua_messages", "cut"),
             values_overflowed: counter("opcua_values", "overflowed"),
             types_untold: counter("opcua_types", "untold"),
             values_undecoded: counter("opcua_values", "undecoded"),

@@ -195,6 +195,12 @@ class Hall:
         """Waits for the end of a feed."""
         await asyncio.wait_for(self.feeds[name], timeout)
 
+    def lose_message(self):
+        """Loses a message of each subscription, which the next keep-alive, sent at once, tells by its number."""
+        for subscription in self.server.iserver.subscription_service.subscriptions.values():
+            subscription._notification_seq += 1
+            subscription._keep_alive_count = subscription.data.RevisedMaxKeepAliveCount
+
     async def sessions(self):
         """Returns how many clients are connected."""
         return len(self.server.bserver.clients)
@@ -233,6 +239,7 @@ async def main():
             "set_state": hall.set_state,
             "writes": hall.take_writes,
             "calls": hall.take_calls,
+            "lose_message": hall.lose_message,
             "feed": hall.feed,
             "feed_wait": hall.feed_wait,
             "sessions": hall.sessions,

@@ -10,7 +10,7 @@ use opcua::{
     },
 };
 use tidegate_model::AdapterName;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::{EXTENSION_OBJECT, Field, Form, Kind, Known, Layout, VARIANT};
@@ -22,7 +22,7 @@ use crate::{
     value::{self, Reader, Undecoded},
 };
 
-/// How long the values of a message may wait for the layouts they need.
+/// How long the values of a message may wait for all the layouts they need.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Types that are asked for because of one message.
 const ENCODINGS_MAX: usize = 16;
@@ -51,6 +51,7 @@ pub(crate) async fn learn<'a>(
     values: impl Iterator<Item = (&'a Variant, Option<ClientHandle>)>,
 ) {
     let namespaces = shared.namespaces();
+    let until = Instant::now() + PATIENCE;
     let mut left = ENCODINGS_MAX;
     for (value, item) in values {
         while value::may_hold_structure(value) {
@@ -66,7 +67,7 @@ pub(crate) async fn learn<'a>(
             };
             let node = item.and_then(|item| shared.table().node(item).cloned());
             let node = node.and_then(|node| namespaces.node_id(&node).ok());
-            learn_one(name, session, shared, &id, node.as_ref()).await;
+            learn_one(name, session, shared, &id, node.as_ref(), until).await;
         }
     }
 }
@@ -82,6 +83,7 @@ async fn learn_one(
     shared: &Shared,
     encoding: &NodeId,
     node: Option<&NodeId>,
+    until: Instant,
 ) {
     let learner = Learner { session, namespaces: &shared.namespaces() };
     let mut wanted = vec![encoding.clone()];
@@ -114,7 +116,7 @@ async fn learn_one(
             shared.structures().insert(id, known);
         }
     };
-    if timeout(PATIENCE, learning).await.is_err() {
+    if timeout_at(until, learning).await.is_err() {
         // The value does not wait any longer; it is asked again when nodes are looked for.
         shared.structures().insert(encoding.clone(), Known::Untold);
         warn!(adapter = %name, data_type = shared.namespaces().text(encoding), "Asking how a structure is laid out took too long");

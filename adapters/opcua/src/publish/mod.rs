@@ -3,6 +3,9 @@
 //! The library's own loop acknowledges a message before anyone has stored it, never asks for a missed one
 //! and stays silent after a reconnect; so requests are kept outstanding here.
 
+mod content;
+mod missed;
+
 use std::{
     pin::Pin,
     sync::Arc,
@@ -11,13 +14,9 @@ use std::{
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use opcua::{
-    client::{
-        Session, UARequest as _,
-        services::{Publish, Republish},
-    },
+    client::{Session, UARequest as _, services::Publish},
     types::{
-        DataChangeNotification, MonitoredItemNotification, NotificationMessage, PublishResponse,
-        StatusChangeNotification, StatusCode, SubscriptionAcknowledgement, VariableId,
+        NotificationMessage, PublishResponse, StatusCode, SubscriptionAcknowledgement, VariableId,
     },
 };
 use tidegate_adapter_api::{Delivery, Intake, ReadingBatch};
@@ -25,6 +24,7 @@ use tidegate_model::{AdapterName, Origin};
 use tokio::time::{sleep, sleep_until};
 use tracing::warn;
 
+use self::content::Content;
 use crate::{
     command::now,
     delivery::{Deliveries, MessageKey},
@@ -36,6 +36,8 @@ use crate::{
     table::{Readings, SubscriptionId},
     value::Reader,
 };
+
+pub(crate) use self::content::loaders;
 
 /// Requests outstanding at most, however many subscriptions there are.
 const REQUESTS_MAX: usize = 16;
@@ -63,6 +65,8 @@ pub(crate) struct Publisher<'a> {
     /// What the server holds at most; learned from its refusals.
     requests_max: usize,
     failures: u32,
+    /// Whether it was said that messages hold what cannot be read.
+    told_unreadable: bool,
 }
 
 impl<'a> Publisher<'a> {
@@ -82,6 +86,7 @@ impl<'a> Publisher<'a> {
             outstanding: FuturesUnordered::new(),
             requests_max: REQUESTS_MAX,
             failures: 0,
+            told_unreadable: false,
         }
     }
 
@@ -166,6 +171,8 @@ impl<'a> Publisher<'a> {
             | StatusCode::BadSecureChannelClosed
             | StatusCode::BadConnectionClosed
             | StatusCode::BadNotConnected => return Err(error),
+            // The number of the next message, or of a keep-alive, tells that this one is missing.
+            _ if error.is_too_large() => sleep(FAILURE_PAUSE).await,
             _ => {
                 self.failures += 1;
                 if self.failures >= FAILURES_MAX {
@@ -203,57 +210,27 @@ impl<'a> Publisher<'a> {
             }
             Arrival::Repeated => {}
             Arrival::Gap { given_up, missing } => {
-                let lost = self.fetch(subscription, missing).await? + u64::from(given_up);
-                if lost > 0 && has_content {
-                    // Before the first newer sample, and once: what is given up next was heard until now.
-                    self.shared.table().open_stretches(subscription, Why::Dropped);
-                }
+                let lost = self.fetch(subscription, given_up, missing).await?;
                 if let Some(known) = self.shared.table().subscription_mut(subscription) {
+                    known.sequence.skip_to(message.sequence_number);
                     known.alive = now();
                 }
                 if has_content {
                     self.pass_on(subscription, message).await;
                 }
-                if lost > 0 && has_content {
-                    self.lost(subscription, lost).await;
-                }
+                self.tell(subscription, lost).await;
             }
         }
         Ok(())
     }
 
-    /// Asks for missed messages again, in order; returns how many the server no longer has.
-    async fn fetch(
-        &mut self,
-        subscription: SubscriptionId,
-        missing: Vec<u32>,
-    ) -> Result<u64, ServiceError> {
-        let mut lost = 0;
-        for number in missing {
-            match republish(self.session, subscription, number).await {
-                Ok(message) if message.sequence_number == number => {
-                    self.shared.counted.messages_republished.increment();
-                    self.pass_on(subscription, message).await;
-                }
-                Ok(_) => lost += 1,
-                Err(error) if is_about_message(error) => lost += 1,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(lost)
-    }
-
-    /// What was lost cannot be had; the new subscription begins with the present values.
-    async fn lost(&mut self, subscription: SubscriptionId, messages: u64) {
-        self.shared.counted.messages_lost.add(messages);
-        warn!(adapter = %self.name, messages, "Messages of the server were lost, subscribing anew");
-        self.shared.rebuild(self.session, subscription).await;
-    }
-
     /// Hands on a message with content; it is the next of its subscription now.
     async fn pass_on(&mut self, subscription: SubscriptionId, message: NotificationMessage) {
         let number = message.sequence_number;
-        let (values, closed) = content(message);
+        let context = Arc::clone(self.shared.structures().context());
+        let Content { values, unreadable, is_cut, closed } =
+            Content::of(message, &context.context());
+        self.note_unreadable(unreadable, is_cut);
         let overflowed = values.iter().filter(|value| value.value.status().overflow()).count();
         self.shared.counted.values_overflowed.add(overflowed as u64);
         let met = values.iter().filter_map(|notification| {
@@ -267,6 +244,7 @@ impl<'a> Publisher<'a> {
             let mut table = self.shared.table();
             if let Some(known) = table.subscription_mut(subscription) {
                 known.sequence.pass(number);
+                known.alive = now();
             }
             let reader = Reader { namespaces: &namespaces, structures: &structures };
             let Readings { readings, undecoded, stretches } =
@@ -275,6 +253,10 @@ impl<'a> Publisher<'a> {
             self.shared.counted.values_undecoded.add(undecoded.count);
             if undecoded.malformed {
                 structures.doubt();
+            }
+            if is_cut {
+                // Whose values were in the rest is not known.
+                table.open_stretches(subscription, Why::Dropped);
             }
             let generation = table.generation();
             let batch = ReadingBatch {
@@ -292,34 +274,14 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Fetches what was sent while there was no connection, for subscriptions that live on.
-    pub(crate) async fn catch_up(&mut self) -> Result<(), ServiceError> {
-        let subscriptions = self.shared.table().subscription_ids();
-        for subscription in subscriptions {
-            while let Some(expected) = self.expected(subscription) {
-                match republish(self.session, subscription, expected).await {
-                    Ok(message) if message.sequence_number == expected => {
-                        self.shared.counted.messages_republished.increment();
-                        self.pass_on(subscription, message).await;
-                    }
-                    Ok(_) => break,
-                    Err(error) if is_about_message(error) => break,
-                    Err(ServiceError(StatusCode::BadSubscriptionIdInvalid)) => {
-                        self.shared.rebuild(self.session, subscription).await;
-                        break;
-                    }
-                    Err(error) => return Err(error),
-                }
-                while !self.deliveries.has_room() {
-                    self.deliveries.advance(self.intake).await;
-                }
-            }
+    /// Counts what a message held and nobody can read, and says so once for each connection.
+    fn note_unreadable(&mut self, values: u64, is_cut: bool) {
+        self.shared.counted.values_undecoded.add(values);
+        self.shared.counted.messages_cut.add(is_cut.into());
+        if (values > 0 || is_cut) && !self.told_unreadable {
+            self.told_unreadable = true;
+            warn!(adapter = %self.name, values, is_cut, "Values of the server break the encoding or the limits, they are told as bad");
         }
-        Ok(())
-    }
-
-    fn expected(&self, subscription: SubscriptionId) -> Option<u32> {
-        self.shared.table().subscription_mut(subscription).map(|known| known.sequence.expected())
     }
 
     /// Makes silent subscriptions anew, if the server answers at all; if not, that is noticed elsewhere, and
@@ -336,32 +298,6 @@ impl<'a> Publisher<'a> {
     }
 }
 
-/// Whether the server no longer has the message, or never keeps any.
-fn is_about_message(error: ServiceError) -> bool {
-    [
-        StatusCode::BadMessageNotAvailable,
-        StatusCode::BadServiceUnsupported,
-        StatusCode::BadNotImplemented,
-    ]
-    .contains(&error.0)
-}
-
-/// Takes the values out of a message, and the status with which the server closed the subscription.
-fn content(message: NotificationMessage) -> (Vec<MonitoredItemNotification>, Option<StatusCode>) {
-    let (mut values, mut closed) = (Vec::new(), None);
-    for data in message.notification_data.unwrap_or_default() {
-        if data.inner_is::<DataChangeNotification>() {
-            let change = data.into_inner_as::<DataChangeNotification>();
-            values.extend(
-                change.into_iter().flat_map(|change| change.monitored_items.unwrap_or_default()),
-            );
-        } else if let Some(change) = data.inner_as::<StatusChangeNotification>() {
-            closed = Some(change.status);
-        }
-    }
-    (values, closed)
-}
-
 async fn publish(session: Arc<Session>, messages: Vec<MessageKey>) -> Answer {
     let acknowledgements = messages
         .iter()
@@ -376,45 +312,4 @@ async fn publish(session: Arc<Session>, messages: Vec<MessageKey>) -> Answer {
         .send(session.channel())
         .await;
     (messages, answer.map_err(ServiceError::from))
-}
-
-async fn republish(
-    session: &Session,
-    subscription: SubscriptionId,
-    number: u32,
-) -> Result<NotificationMessage, ServiceError> {
-    let response = Republish::new(subscription, number, session).send(session.channel()).await?;
-    Ok(response.notification_message)
-}
-
-#[cfg(test)]
-mod tests {
-    use opcua::types::{DataValue, DateTime, DiagnosticInfo, ExtensionObject};
-
-    use super::*;
-
-    #[test]
-    fn values_and_the_end_of_a_subscription_are_told_apart() {
-        let value =
-            MonitoredItemNotification { client_handle: 5, value: DataValue::new_now(1_i32) };
-        let change =
-            DataChangeNotification { monitored_items: Some(vec![value]), diagnostic_infos: None };
-        let end = StatusChangeNotification {
-            status: StatusCode::BadTimeout,
-            diagnostic_info: DiagnosticInfo::null(),
-        };
-        let message = NotificationMessage {
-            sequence_number: 1,
-            publish_time: DateTime::now(),
-            notification_data: Some(vec![
-                ExtensionObject::from_message(change),
-                ExtensionObject::from_message(end),
-                ExtensionObject::null(),
-            ]),
-        };
-        let (values, closed) = content(message);
-        assert_eq!(values.iter().map(|value| value.client_handle).collect::<Vec<_>>(), [5]);
-        assert_eq!(closed, Some(StatusCode::BadTimeout));
-        assert_eq!(content(NotificationMessage::default()).1, None);
-    }
 }
