@@ -3,6 +3,8 @@
 mod adapters;
 mod housekeeping;
 mod journal;
+mod listeners;
+mod reload;
 mod uplinks;
 
 use std::{
@@ -15,22 +17,23 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
-use tidegate_adapter_api::{Access, AdapterError, HealthSource, TopicSpace};
+use tidegate_adapter_api::{AdapterError, HealthSource, TopicSpace};
 use tidegate_mapping::MappingSet;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use self::adapters::Adapters;
+use self::{adapters::Adapters, listeners::Certificates, uplinks::Uplinks};
 use crate::{
-    broker::{BrokerHandle, ConnectionSettings, MqttListener, MqttSettings, Passwords, Topics},
+    broker::{Accounts, BrokerHandle, MqttListener, Topics},
     clock::Clock,
-    commander::{Commander, cloud_channel, command_channel},
+    commander::{CommandOrder, Commander, History, cloud_channel, command_channel},
     config::{Config, Durability},
     control::ControlSocket,
     ingest::Ingest,
     status::Status,
     store::{DirectoryError, Store},
     supervise::{Conditions, Stage},
-    uplink::UplinkError,
+    uplink::{IncomingCommand, UplinkError},
 };
 
 /// Why the gateway cannot start.
@@ -83,11 +86,11 @@ pub enum StartError {
 /// Where the gateway listens, for those who start it with port 0.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    /// MQTT.
+    /// MQTT: over TCP, then over TLS, over WebSocket, and over WebSocket and TLS.
     pub mqtt: Vec<SocketAddr>,
     /// CoAP.
     pub coap: Vec<SocketAddr>,
-    /// HTTP.
+    /// HTTP: in the clear, then over TLS.
     pub http: Vec<SocketAddr>,
 }
 
@@ -125,80 +128,65 @@ impl Gateway {
     pub async fn start(
         config: Config,
         mapping: MappingSet,
-        source: housekeeping::Source,
+        source: reload::Source,
     ) -> Result<Self, StartError> {
-        let clock = Clock::start();
-        let journal = journal::open(&config, clock)?;
-        let broker = BrokerHandle::new(journal.core, journal.store.handle(), clock);
-        let conditions = Conditions::default();
-        let mapping = Arc::new(RwLock::new(Arc::new(mapping)));
-        let (commands, orders) = command_channel();
-        let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands, journal.exchanges);
-
-        let mut links = Stage::new("uplinks");
-        let (down, from_clouds) = cloud_channel();
-        let uplinks =
-            uplinks::start(&config, &journal.recovery, &broker, &down, &conditions, &mut links)
-                .await?;
-        let passwords = Arc::new(Passwords::new(accounts(&config)));
-        let topics = TopicSpace::new(Arc::new(Topics::new(ingest.clone())));
-        let mut prepared = Adapters::prepare(&config, &mapping.read())?;
-        let mqtt = listen_mqtt(&config, &ingest, &passwords).await?;
-        let status = Arc::new(Status {
-            gateway: config.gateway.id.to_string(),
-            clock,
-            durability: config.store.durability,
-            store: Box::new(journal.store.status()),
-            broker: broker.clone(),
-            ingest: ingest.clone(),
-            mqtt: mqtt.as_ref().map(MqttListener::counters),
-            uplinks: uplinks.handles.clone(),
-            adapters: prepared.counters(),
-            conditions: conditions.clone(),
-            mapping_error: Mutex::new(None),
-            mapping_generation: Mutex::new(mapping.read().generation()),
-            not_ready: Mutex::new(None),
-        });
+        let inside = Inside::start(&config, mapping).await?;
+        let accounts = Arc::new(Accounts::new(listeners::accounts(&config)));
+        let certificates = Certificates::new(&config)?;
+        let mut prepared = Adapters::prepare(&config, &inside.mapping.read(), &certificates)?;
+        let mqtt =
+            listeners::listen_mqtt(&config, &inside.ingest, &accounts, &certificates).await?;
         let addresses = Addresses::of(mqtt.as_ref(), &prepared);
+        let status = inside.status(&config, mqtt.as_ref(), &prepared);
+        let (broker, ingest) = (inside.broker, inside.ingest);
 
         let mut middle = Stage::new("commands");
-        let history = Arc::new(journal.history);
+        let history = Arc::new(inside.history);
         let commander = Commander::new(
-            orders,
-            from_clouds,
+            inside.orders,
+            inside.from_clouds,
             broker.clone(),
-            Arc::clone(&mapping),
+            Arc::clone(&inside.mapping),
             prepared.command_senders(),
-            uplinks.outcomes(),
+            inside.uplinks.outcomes(),
             Arc::clone(&history),
         );
-        keep_commander(commander, &mut middle, &conditions);
+        keep_commander(commander, &mut middle, &status.conditions);
 
         let points = prepared.take_point_senders();
         let around = adapters::Surroundings {
             ingest: ingest.clone(),
-            topics,
-            passwords,
+            topics: TopicSpace::new(Arc::new(Topics::new(ingest.clone()))),
+            accounts: Arc::clone(&accounts),
             health: HealthSource::new(Arc::clone(&status) as _),
-            conditions,
+            conditions: status.conditions.clone(),
         };
         let edges = start_edges(prepared, &around, mqtt, bind_control(&config)?, &status);
-
+        let reloader = reload::Reloader {
+            source,
+            broker: broker.clone(),
+            ingest: ingest.clone(),
+            mapping: inside.mapping,
+            points,
+            accounts,
+            certificates,
+            links: inside.uplinks.certificates,
+            status: Arc::clone(&status),
+        };
         let keeper = Arc::new(housekeeping::Keeper {
             broker,
             ingest,
             history,
-            mapping,
-            points,
-            source,
+            reloader,
             status: Arc::clone(&status),
-            uplinks: uplinks.handles,
+            uplinks: inside.uplinks.handles,
             journal_bytes_max: config.store.max_bytes.get(),
-            store_is_alive: Box::new(journal.store.is_alive()),
+            store_is_alive: Box::new(inside.store.is_alive()),
         });
         middle.keep("keeper", &status.conditions, move |stop| Arc::clone(&keeper).run(stop));
         announce(&config, &addresses);
-        Ok(Self { addresses, status, stages: vec![edges, middle, links], store: journal.store })
+        let stages = vec![edges, middle, inside.links];
+        Ok(Self { addresses, status, stages, store: inside.store })
     }
 
     /// Stops every stage in the order of the data, so that what is under way drains; takes at most `grace`.
@@ -225,6 +213,74 @@ impl Gateway {
         let mut failure = self.store.handle().failure();
         // The sender lives as long as the store.
         let _ = failure.wait_for(Option::is_some).await;
+    }
+}
+
+/// What is behind the listeners and adapters: it runs before they let anything in.
+struct Inside {
+    clock: Clock,
+    store: Store,
+    history: History,
+    broker: BrokerHandle,
+    conditions: Conditions,
+    mapping: Arc<RwLock<Arc<MappingSet>>>,
+    ingest: Ingest,
+    orders: mpsc::Receiver<CommandOrder>,
+    from_clouds: mpsc::Receiver<IncomingCommand>,
+    uplinks: Uplinks,
+    links: Stage,
+}
+
+impl Inside {
+    async fn start(config: &Config, mapping: MappingSet) -> Result<Self, StartError> {
+        let clock = Clock::start();
+        let journal = journal::open(config, clock)?;
+        let broker = BrokerHandle::new(journal.core, journal.store.handle(), clock);
+        let conditions = Conditions::default();
+        let mapping = Arc::new(RwLock::new(Arc::new(mapping)));
+        let (commands, orders) = command_channel();
+        let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands, journal.exchanges);
+        let mut links = Stage::new("uplinks");
+        let (down, from_clouds) = cloud_channel();
+        let uplinks =
+            uplinks::start(config, &journal.recovery, &broker, &down, &conditions, &mut links)
+                .await?;
+        Ok(Self {
+            clock,
+            store: journal.store,
+            history: journal.history,
+            broker,
+            conditions,
+            mapping,
+            ingest,
+            orders,
+            from_clouds,
+            uplinks,
+            links,
+        })
+    }
+
+    fn status(
+        &self,
+        config: &Config,
+        mqtt: Option<&MqttListener>,
+        adapters: &Adapters,
+    ) -> Arc<Status> {
+        Arc::new(Status {
+            gateway: config.gateway.id.to_string(),
+            clock: self.clock,
+            durability: config.store.durability,
+            store: Box::new(self.store.status()),
+            broker: self.broker.clone(),
+            ingest: self.ingest.clone(),
+            mqtt: mqtt.map(MqttListener::counters),
+            uplinks: self.uplinks.handles.clone(),
+            adapters: adapters.counters(),
+            conditions: self.conditions.clone(),
+            mapping_error: Mutex::new(None),
+            mapping_generation: Mutex::new(self.mapping.read().generation()),
+            not_ready: Mutex::new(None),
+        })
     }
 }
 
@@ -265,12 +321,11 @@ fn keep_commander(commander: Commander, stage: &mut Stage, conditions: &Conditio
 
 /// Says once what a person who looks at the log needs to know.
 fn announce(config: &Config, addresses: &Addresses) {
-    for (protocol, bound) in
-        [("mqtt", &addresses.mqtt), ("coap", &addresses.coap), ("http", &addresses.http)]
-    {
-        for address in bound {
-            info!(protocol, %address, "Listening");
-        }
+    let mqtt = listeners::mqtt_protocols(config).zip(&addresses.mqtt);
+    let coap = addresses.coap.iter().map(|address| ("coap", address));
+    let http = listeners::http_protocols(config).zip(&addresses.http);
+    for (protocol, address) in mqtt.chain(coap).chain(http) {
+        info!(protocol, %address, "Listening");
     }
     match config.store.durability {
         Durability::Ack => {}
@@ -284,55 +339,6 @@ fn announce(config: &Config, addresses: &Addresses) {
     }
 }
 
-fn accounts(config: &Config) -> impl Iterator<Item = (tidegate_model::Principal, String)> {
-    config.principals.iter().filter_map(|principal| {
-        let hash = principal.password_hash.as_ref()?;
-        Some((principal.name.clone(), hash.expose().trim().to_owned()))
-    })
-}
-
-async fn listen_mqtt(
-    config: &Config,
-    ingest: &Ingest,
-    passwords: &Arc<Passwords>,
-) -> Result<Option<MqttListener>, StartError> {
-    let Some(listener) = &config.mqtt else { return Ok(None) };
-    let (limits, net) = (&config.limits.mqtt, &config.limits.net);
-    let bytes =
-        |size: tidegate_settings::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
-    let protocol = tidegate_mqtt::Settings {
-        limits: tidegate_mqtt::Limits {
-            connect_bytes: bytes(limits.max_connect_bytes),
-            packet_bytes: bytes(limits.max_packet_bytes),
-            topic_levels: limits.max_topic_levels,
-            topic_bytes: bytes(limits.max_topic_bytes),
-            user_properties: limits.max_user_properties,
-            properties_bytes: bytes(limits.max_properties_bytes),
-            ..tidegate_mqtt::Limits::default()
-        },
-        connect_timeout: net.connect_deadline,
-        keep_alive_max_s: u16::try_from(limits.max_keepalive.as_secs()).unwrap_or(u16::MAX),
-        receive_maximum: limits
-            .receive_maximum
-            .try_into()
-            .expect("the configuration allows 1 and more"),
-        ..tidegate_mqtt::Settings::default()
-    };
-    let settings = MqttSettings {
-        connection: ConnectionSettings { protocol: Arc::new(protocol) },
-        connections_max: net.max_connections,
-        connections_per_address_max: net.max_connections_per_address,
-    };
-    let access = Access::new(Arc::clone(passwords) as _, listener.anonymous);
-    MqttListener::bind(&listener.listen, settings, ingest.clone(), access).await.map(Some).map_err(
-        |(address, source)| StartError::Listen {
-            protocol: "MQTT",
-            address: address.to_string(),
-            source,
-        },
-    )
-}
-
 impl StartError {
     /// Makes the error of an adapter of `protocol` that could not bind its addresses.
     fn of_adapter(protocol: &'static str, error: AdapterError) -> Self {
@@ -343,4 +349,4 @@ impl StartError {
     }
 }
 
-pub use self::housekeeping::Source as ConfigSource;
+pub use self::reload::Source as ConfigSource;

@@ -132,6 +132,8 @@ impl Status {
             "connections": listener.map_or(0, |listener| listener.open.load(Relaxed)),
             "connections-accepted": listener.map_or(0, |listener| listener.accepted.load(Relaxed)),
             "connections-refused": listener.map_or(0, |listener| listener.refused.load(Relaxed)),
+            "connections-opening": listener.map_or(0, |listener| listener.opening.load(Relaxed)),
+            "handshake-failures": listener.map_or(0, |listener| listener.handshake_failures.load(Relaxed)),
             "protocol-errors": listener.map_or(0, |listener| listener.protocol_errors.load(Relaxed)),
             "login-failures": listener.map_or(0, |listener| listener.login_failures.load(Relaxed)),
             "sessions": summary.sessions,

@@ -13,11 +13,12 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_adapter_api::Access;
+use tidegate_tls::ServerTls;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{self, ConnectionSettings};
+use super::connection::{self, ConnectionSettings, Surroundings, WebSocketSettings, Wrapping};
 use crate::ingest::Ingest;
 
 /// How long accepting pauses when the system has no descriptor left.
@@ -32,6 +33,21 @@ pub struct MqttSettings {
     pub connections_max: usize,
     /// Most connections from one address.
     pub connections_per_address_max: usize,
+    /// Most connections whose handshakes below MQTT are under way; half of them from one address.
+    pub handshakes_max: usize,
+}
+
+/// An address to listen on, and what clients find there.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The address.
+    pub address: SocketAddr,
+    /// The handshakes of TLS, if it is spoken there.
+    pub tls: Option<Arc<ServerTls>>,
+    /// The WebSocket, if MQTT comes in its frames there.
+    pub websocket: Option<Arc<WebSocketSettings>>,
+    /// Who is let in.
+    pub access: Access,
 }
 
 /// What the listeners have counted.
@@ -43,6 +59,10 @@ pub struct ListenerCounters {
     pub accepted: AtomicU64,
     /// Connections refused because there were too many.
     pub refused: AtomicU64,
+    /// Connections whose handshakes below MQTT are under way.
+    pub opening: AtomicUsize,
+    /// Connections that ended in a handshake of TLS or WebSocket.
+    pub handshake_failures: AtomicU64,
     /// Connections closed because the client broke the protocol.
     pub protocol_errors: AtomicU64,
     /// Logins refused.
@@ -52,12 +72,18 @@ pub struct ListenerCounters {
 /// Bound sockets that take MQTT clients.
 #[derive(Debug)]
 pub struct MqttListener {
-    sockets: Vec<TcpListener>,
+    sockets: Vec<(TcpListener, Wrapping, Access)>,
     settings: MqttSettings,
     ingest: Ingest,
-    access: Access,
     counters: Arc<ListenerCounters>,
-    per_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_address: Arc<Mutex<HashMap<IpAddr, Used>>>,
+}
+
+/// What one address has.
+#[derive(Debug, Default)]
+struct Used {
+    connections: usize,
+    handshakes: usize,
 }
 
 impl MqttListener {
@@ -67,20 +93,19 @@ impl MqttListener {
     ///
     /// The address that could not be bound, and why.
     pub async fn bind(
-        addresses: &[SocketAddr],
+        endpoints: Vec<Endpoint>,
         settings: MqttSettings,
         ingest: Ingest,
-        access: Access,
     ) -> Result<Self, (SocketAddr, io::Error)> {
-        let mut sockets = Vec::with_capacity(addresses.len());
-        for &address in addresses {
-            sockets.push(TcpListener::bind(address).await.map_err(|error| (address, error))?);
+        let mut sockets = Vec::with_capacity(endpoints.len());
+        for Endpoint { address, tls, websocket, access } in endpoints {
+            let socket = TcpListener::bind(address).await.map_err(|error| (address, error))?;
+            sockets.push((socket, Wrapping { tls, websocket }, access));
         }
         Ok(Self {
             sockets,
             settings,
             ingest,
-            access,
             counters: Arc::default(),
             per_address: Arc::default(),
         })
@@ -88,7 +113,7 @@ impl MqttListener {
 
     /// Returns the addresses that were bound, in order.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        self.sockets.iter().filter_map(|(socket, ..)| socket.local_addr().ok()).collect()
     }
 
     /// Returns the counters.
@@ -115,7 +140,7 @@ impl MqttListener {
 
     async fn accept(self: Arc<Self>, index: usize, stop: CancellationToken) {
         let mut connections = JoinSet::new();
-        let socket = &self.sockets[index];
+        let (socket, wrapping, _) = &self.sockets[index];
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -130,7 +155,12 @@ impl MqttListener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let Some(place) = self.take_place(peer.ip()) else {
+                    let places = self.take_place(peer.ip()).and_then(|place| {
+                        let opening = wrapping.is_plain().then_some(None);
+                        let opening = opening.or_else(|| self.take_handshake(peer.ip()).map(Some));
+                        Some((place, opening?))
+                    });
+                    let Some((place, opening)) = places else {
                         self.counters.refused.fetch_add(1, Ordering::Relaxed);
                         debug!(%peer, "Connection refused, there are too many");
                         continue;
@@ -139,16 +169,14 @@ impl MqttListener {
                     let stop = stop.clone();
                     connections.spawn(async move {
                         let _place = place;
-                        connection::serve(
-                            stream,
-                            peer,
-                            &shared.settings.connection,
-                            &shared.ingest,
-                            &shared.access,
-                            &shared.counters,
-                            stop,
-                        )
-                        .await;
+                        let (_, wrapping, access) = &shared.sockets[index];
+                        let around = Surroundings {
+                            settings: &shared.settings.connection,
+                            ingest: &shared.ingest,
+                            access,
+                            counters: &shared.counters,
+                        };
+                        connection::accept(stream, peer, wrapping, opening, around, stop).await;
                     });
                 }
                 Err(error) => {
@@ -162,19 +190,38 @@ impl MqttListener {
 
     fn take_place(&self, address: IpAddr) -> Option<Place> {
         let mut per_address = self.per_address.lock();
-        let count = per_address.entry(address).or_insert(0);
-        let full = *count >= self.settings.connections_per_address_max
+        let used = per_address.entry(address).or_default();
+        let full = used.connections >= self.settings.connections_per_address_max
             || self.counters.open.load(Ordering::Relaxed) >= self.settings.connections_max;
         if full {
-            if *count == 0 {
+            if used.connections == 0 {
                 per_address.remove(&address);
             }
             return None;
         }
-        *count += 1;
+        used.connections += 1;
         self.counters.open.fetch_add(1, Ordering::Relaxed);
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         Some(Place {
+            address,
+            per_address: Arc::clone(&self.per_address),
+            counters: Arc::clone(&self.counters),
+        })
+    }
+
+    /// Takes a place among the handshakes for an address that has a [`Place`].
+    fn take_handshake(&self, address: IpAddr) -> Option<Opening> {
+        let handshakes_max = self.settings.handshakes_max;
+        let mut per_address = self.per_address.lock();
+        let used = per_address.get_mut(&address)?;
+        let full = used.handshakes >= handshakes_max.div_ceil(2)
+            || self.counters.opening.load(Ordering::Relaxed) >= handshakes_max;
+        if full {
+            return None;
+        }
+        used.handshakes += 1;
+        self.counters.opening.fetch_add(1, Ordering::Relaxed);
+        Some(Opening {
             address,
             per_address: Arc::clone(&self.per_address),
             counters: Arc::clone(&self.counters),
@@ -185,7 +232,7 @@ impl MqttListener {
 /// A connection's place in the counts; given back when it is dropped.
 struct Place {
     address: IpAddr,
-    per_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_address: Arc<Mutex<HashMap<IpAddr, Used>>>,
     counters: Arc<ListenerCounters>,
 }
 
@@ -193,11 +240,27 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
         let mut per_address = self.per_address.lock();
-        if let Some(count) = per_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(used) = per_address.get_mut(&self.address) {
+            used.connections -= 1;
+            if used.connections == 0 {
                 per_address.remove(&self.address);
             }
+        }
+    }
+}
+
+/// A handshake's place in the counts, given back when it is dropped: before the [`Place`] of its connection.
+struct Opening {
+    address: IpAddr,
+    per_address: Arc<Mutex<HashMap<IpAddr, Used>>>,
+    counters: Arc<ListenerCounters>,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.counters.opening.fetch_sub(1, Ordering::Relaxed);
+        if let Some(used) = self.per_address.lock().get_mut(&self.address) {
+            used.handshakes -= 1;
         }
     }
 }

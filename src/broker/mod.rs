@@ -7,7 +7,8 @@ mod login;
 mod topics;
 
 pub use connection::ConnectionSettings;
+pub use connection::WebSocketSettings;
 pub use handle::{BrokerHandle, Published, durable, refuse};
-pub use listener::{ListenerCounters, MqttListener, MqttSettings};
-pub use login::{Passwords, hash_password};
+pub use listener::{Endpoint, ListenerCounters, MqttListener, MqttSettings};
+pub use login::{Account, Accounts, hash_password};
 pub use topics::{Topics, last_message};

@@ -24,8 +24,8 @@ pub(super) struct StatusArguments {
 /// Asks the running gateway how it is. The exit code is 1 if the ledger does not balance.
 pub(super) fn status(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     let path = &arguments.config.config;
-    let loaded = config::load(path)?;
-    let Some(config) = loaded.config else {
+    // A gateway that runs can be asked, whatever has become of its files since it started.
+    let Some(data_dir) = config::data_dir(path)? else {
         eprintln!(
             "tidegate: {} has errors; see `tidegate check -c {}`",
             path.display(),
@@ -34,8 +34,7 @@ pub(super) fn status(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EX_CONFIG));
     };
     let question = if arguments.audit { "audit" } else { "status" };
-    let data_dir = &config.gateway.data_dir;
-    let answer = match control::ask(data_dir, question) {
+    let answer = match control::ask(&data_dir, question) {
         Ok(answer) => answer,
         Err(error)
             if matches!(

@@ -63,6 +63,8 @@ limits! {
         max_connections: usize = "max-connections", 10_000, count();
         /// Open connections from one address.
         max_connections_per_address: usize = "max-connections-per-address", 1_000, count();
+        /// Open connections whose handshake of TLS or WebSocket is under way; half of them from one address.
+        max_handshakes: usize = "max-handshakes", 1_000, count();
         /// From accept to authenticated, TLS included.
         connect_deadline: Duration = "connect-deadline", Duration::from_secs(10), deadline();
     }

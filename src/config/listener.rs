@@ -5,15 +5,36 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 
 use super::context::Context;
-use super::tls;
+use super::secret;
+use super::tls::TlsConfig;
 
 /// Where clients or devices of one protocol connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// The addresses; at least one.
+    /// The addresses without encryption; may be empty where there is [`tls`](Self::tls).
     pub listen: Vec<SocketAddr>,
-    /// Whether clients without credentials are let in. Only with loopback addresses.
+    /// Whether clients without credentials are let in there. Only with loopback addresses.
     pub anonymous: bool,
+    /// Where clients connect with TLS.
+    pub tls: Option<TlsConfig>,
+    /// Where MQTT clients connect in WebSocket frames.
+    pub websocket: Option<WebSocketConfig>,
+}
+
+/// `[mqtt.websocket]`: MQTT in WebSocket frames (MQTT 5.0, section 6).
+#[derive(Clone, Debug)]
+pub struct WebSocketConfig {
+    /// The addresses without encryption; may be empty where there is [`tls`](Self::tls).
+    pub listen: Vec<SocketAddr>,
+    /// Whether clients without credentials are let in there. Only with loopback addresses.
+    pub anonymous: bool,
+    /// Where clients connect with TLS.
+    pub tls: Option<TlsConfig>,
+    /// The path of the URL.
+    pub path: String,
+    /// Web pages that may connect, as browsers name them (`https://scada.plant.example`), besides those that come
+    /// from the same host and port.
+    pub origins: Vec<String>,
 }
 
 /// The protocol of a listener.
@@ -27,15 +48,21 @@ pub(super) enum Protocol {
 /// The addresses of all listeners, to find two that want the same.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    tcp: Vec<(SocketAddr, Span)>,
-    udp: Vec<(SocketAddr, Span)>,
+    tcp: Addresses,
+    udp: Addresses,
 }
 
+/// Addresses of one transport, and where they are written.
+#[derive(Debug, Default)]
+pub(super) struct Addresses(Vec<(SocketAddr, Span)>);
+
 const MQTT_LISTEN_DEFAULT: SocketAddr = loopback(1883);
+const WEBSOCKET_LISTEN_DEFAULT: SocketAddr = loopback(8083);
 const COAP_LISTEN_DEFAULT: SocketAddr = loopback(5683);
 const HTTP_LISTEN_DEFAULT: SocketAddr = loopback(8080);
 const ANONYMOUS_DEFAULT: bool = false;
 const ALLOW_PLAIN_DEFAULT: bool = false;
+const WEBSOCKET_PATH_DEFAULT: &str = "/mqtt";
 
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
@@ -49,27 +76,126 @@ impl ListenerConfig {
         taken: &mut Taken,
         issues: &mut Issues,
     ) -> Option<Self> {
-        let (default, taken, key, what) = match protocol {
-            Protocol::Mqtt => (MQTT_LISTEN_DEFAULT, &mut taken.tcp, "tls", "TLS"),
-            Protocol::Coap => (COAP_LISTEN_DEFAULT, &mut taken.udp, "dtls", "DTLS"),
-            Protocol::Http => (HTTP_LISTEN_DEFAULT, &mut taken.tcp, "tls", "TLS"),
+        let (default, taken) = match protocol {
+            Protocol::Mqtt => (MQTT_LISTEN_DEFAULT, &mut taken.tcp),
+            Protocol::Coap => (COAP_LISTEN_DEFAULT, &mut taken.udp),
+            Protocol::Http => (HTTP_LISTEN_DEFAULT, &mut taken.tcp),
         };
-        let listener = Self::read_plain(&mut table, default, taken, issues);
-        table.table(key, |tls, issues| tls::refuse(tls, what, context, issues), issues);
+        let plain = Plain::read(&mut table, default, taken, issues);
+        let mut tls = |example: &str, table: &mut TableReader<'_>, issues: &mut Issues| {
+            let read = |table: TableReader<'_>, issues: &mut Issues| {
+                TlsConfig::read(table, example, context, taken, issues)
+            };
+            table.table("tls", read, issues)
+        };
+        let tls = match protocol {
+            Protocol::Mqtt => tls("listen = [\"0.0.0.0:8883\"]", &mut table, issues),
+            Protocol::Http => tls("listen = [\"0.0.0.0:8443\"]", &mut table, issues),
+            Protocol::Coap => {
+                table.table("dtls", |dtls, issues| refuse_dtls(dtls, context, issues), issues);
+                None
+            }
+        };
+        let websocket = if protocol == Protocol::Mqtt {
+            let read = |table: TableReader<'_>, issues: &mut Issues| {
+                WebSocketConfig::read(table, context, taken, issues)
+            };
+            table.table("websocket", read, issues)
+        } else {
+            None
+        };
         table.finish(issues);
-        Some(listener)
+        let Plain { listen, anonymous } = plain;
+        Some(Self { listen, anonymous, tls, websocket })
     }
+}
 
-    /// Reads the keys of the listener without encryption.
-    fn read_plain(
+impl WebSocketConfig {
+    fn read(
+        mut table: TableReader<'_>,
+        context: &Context<'_>,
+        taken: &mut Addresses,
+        issues: &mut Issues,
+    ) -> Option<Self> {
+        let Plain { listen, anonymous } =
+            Plain::read(&mut table, WEBSOCKET_LISTEN_DEFAULT, taken, issues);
+        let path = table.optional("path", read_path, issues);
+        let origins = table.optional("origins", read::list(read_origin), issues);
+        let read = |table: TableReader<'_>, issues: &mut Issues| {
+            TlsConfig::read(table, "listen = [\"0.0.0.0:8084\"]", context, taken, issues)
+        };
+        let tls = table.table("tls", read, issues);
+        table.finish(issues);
+        let path = path.unwrap_or_else(|| WEBSOCKET_PATH_DEFAULT.to_owned());
+        Some(Self { listen, anonymous, tls, path, origins: origins.unwrap_or_default() })
+    }
+}
+
+fn read_path(node: &Node, issues: &mut Issues) -> Option<String> {
+    let text = read::text(node, issues)?;
+    if !text.starts_with('/') || text.contains(['?', '#']) || !text.is_ascii() {
+        let hint = "write it like \"/mqtt\"";
+        issues.error(node.span, format!("`{text}` is not the path of a URL"), hint);
+        return None;
+    }
+    Some(text)
+}
+
+fn read_origin(node: &Node, issues: &mut Issues) -> Option<String> {
+    let text = read::text(node, issues)?;
+    let host = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    if host.is_none_or(|host| host.is_empty() || host.contains('/')) {
+        let hint = "write scheme, host and port as browsers do, such as \"https://scada.example\"";
+        issues.error(node.span, format!("`{text}` is not an origin"), hint);
+        return None;
+    }
+    Some(text.to_ascii_lowercase())
+}
+
+/// Checks `[coap.dtls]`, and notes that it cannot be used yet: leaving it out silently would leave a listener less
+/// safe than its author thinks.
+fn refuse_dtls(
+    mut table: TableReader<'_>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<()> {
+    table.required_list("listen", "listen = [\"0.0.0.0:5684\"]", listen_address, issues);
+    table.required_like("cert", "cert = \"server.pem\"", read::text, issues);
+    let key = "key = { file = \"server.key\" }";
+    table.required_like("key", key, |node, issues| secret::read(node, context, issues), issues);
+    table.optional("client-ca", read::text, issues);
+    issues.error(
+        table.span(),
+        "DTLS listeners are not available in this version",
+        "remove the table, and listen on loopback addresses only",
+    );
+    table.finish(issues);
+    Some(())
+}
+
+/// The keys of a listener without encryption.
+struct Plain {
+    listen: Vec<SocketAddr>,
+    anonymous: bool,
+}
+
+impl Plain {
+    fn read(
         table: &mut TableReader<'_>,
         default: SocketAddr,
-        taken: &mut Vec<(SocketAddr, Span)>,
+        taken: &mut Addresses,
         issues: &mut Issues,
     ) -> Self {
         let located =
             |node: &Node, issues: &mut Issues| Some((listen_address(node, issues)?, node.span));
-        let listen = if table.has("listen") {
+        let is_empty = |table: &TableReader<'_>| {
+            let list = table.node("listen").and_then(Node::as_array);
+            list.is_some_and(<[Node]>::is_empty)
+        };
+        let listen = if table.has("tls") && is_empty(table) {
+            table.take("listen");
+            Vec::new()
+        } else if table.has("listen") {
             let example = format!("listen = [\"{default}\"]");
             table.required_list("listen", &example, located, issues)
         } else {
@@ -80,7 +206,7 @@ impl ListenerConfig {
         let allow_plain =
             table.optional_or("allow-plain", ALLOW_PLAIN_DEFAULT, read::boolean, issues);
         for (address, at) in &listen {
-            check_taken(*address, *at, taken, issues);
+            taken.check(*address, *at, issues);
             if address.ip().is_loopback() {
                 continue;
             }
@@ -125,22 +251,20 @@ pub(super) fn listen_address(node: &Node, issues: &mut Issues) -> Option<SocketA
     Some(address)
 }
 
-fn check_taken(
-    address: SocketAddr,
-    at: Span,
-    taken: &mut Vec<(SocketAddr, Span)>,
-    issues: &mut Issues,
-) {
-    let clash = taken.iter().find(|(other, _)| {
-        let same_ip = other.ip() == address.ip()
-            || (other.is_ipv4() == address.is_ipv4()
-                && (other.ip().is_unspecified() || address.ip().is_unspecified()));
-        address.port() != 0 && other.port() == address.port() && same_ip
-    });
-    if let Some((other, first)) = clash {
-        let issue = Issue::error(at, format!("`{address}` is taken already, by `{other}`"));
-        issues
-            .push(issue.with_hint("choose another port").with_related(*first, "first taken here"));
+impl Addresses {
+    /// Takes an address, and notes if somebody has it already.
+    pub(super) fn check(&mut self, address: SocketAddr, at: Span, issues: &mut Issues) {
+        let clash = self.0.iter().find(|(other, _)| {
+            let same_ip = other.ip() == address.ip()
+                || (other.is_ipv4() == address.is_ipv4()
+                    && (other.ip().is_unspecified() || address.ip().is_unspecified()));
+            address.port() != 0 && other.port() == address.port() && same_ip
+        });
+        if let Some((other, first)) = clash {
+            let issue = Issue::error(at, format!("`{address}` is taken already, by `{other}`"));
+            let issue = issue.with_hint("choose another port");
+            issues.push(issue.with_related(*first, "first taken here"));
+        }
+        self.0.push((address, at));
     }
-    taken.push((address, at));
 }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tidegate_mapping::MappingSet;
 use tidegate_model::AdapterName;
-use tidegate_settings::{Format, Issue, Issues, Node, SourceId, Sources, parse};
+use tidegate_settings::{
+    Format, Issue, Issues, Node, NodeValue, SourceId, Sources, TableReader, parse,
+};
 
 use super::context::{Context, Environment};
 use super::files::{self, FILES_MAX};
-use super::gateway::MappingGlob;
+use super::gateway::{GatewayConfig, MappingGlob};
 use super::mask;
 use super::root::{Config, Found};
 
@@ -110,23 +112,70 @@ pub fn load_with(
     Ok(Loaded { config, sources, issues, mapping_files, mapping })
 }
 
-/// Returns the paths of the mapping files that a configuration file names, sorted; none if it cannot be read.
+/// Returns the data directory that a configuration file names, whatever else is wrong in it; `None` if that cannot be
+/// told.
 ///
-/// Cheap enough to be called every few seconds, to see which files have changed.
-pub fn mapping_paths(path: &Path) -> Vec<PathBuf> {
-    let Ok((format, text)) = read_config(path) else { return Vec::new() };
+/// # Errors
+///
+/// As [`load`].
+pub fn data_dir(path: &Path) -> Result<Option<PathBuf>, LoadError> {
+    let (format, text) = read_config(path)?;
+    let environment = Environment::of_process();
+    let context = Context { directory: directory_of(path), environment: &environment };
     let mut sources = Sources::default();
     let source = sources.add(path.display().to_string(), text);
     let mut issues = Issues::default();
     let root = parse(source, format, sources.text(source), &mut issues);
-    let gateway = root.as_ref().and_then(|root| root.as_table()?.value("gateway")?.as_table());
+    let gateway = root.as_ref().and_then(|root| root.as_table()?.value("gateway"));
+    let table = gateway.and_then(|node| TableReader::new(node, "gateway", &mut issues));
+    let gateway =
+        table.and_then(|table| GatewayConfig::read(table, &context, &mut Vec::new(), &mut issues));
+    Ok(gateway.map(|gateway| gateway.data_dir))
+}
+
+/// Returns the files whose change is looked for, sorted: the configuration file, the mapping files it names, and the
+/// certificates, keys and password hashes. Of a file that cannot be read, itself alone.
+///
+/// Cheap enough to be called every few seconds.
+pub fn watched_paths(path: &Path) -> Vec<PathBuf> {
+    let mut paths = BTreeSet::from([path.to_owned()]);
+    let Ok((format, text)) = read_config(path) else { return paths.into_iter().collect() };
+    let mut sources = Sources::default();
+    let source = sources.add(path.display().to_string(), text);
+    let mut issues = Issues::default();
+    let root = parse(source, format, sources.text(source), &mut issues);
+    let Some(root) = root else { return paths.into_iter().collect() };
+    let directory = directory_of(path);
+    let gateway = root.as_table().and_then(|root| root.value("gateway")?.as_table());
     let globs =
         gateway.and_then(|gateway| gateway.value("mappings")?.as_array()).unwrap_or_default();
     let globs = globs.iter().filter_map(|node| MappingGlob::read(node, &mut issues));
-    let paths: BTreeSet<PathBuf> = globs
-        .flat_map(|glob| files::expand(directory_of(path), &glob.pattern).unwrap_or_default())
-        .collect();
+    paths
+        .extend(globs.flat_map(|glob| files::expand(directory, &glob.pattern).unwrap_or_default()));
+    collect_named_files(&root, &mut |written| {
+        paths.insert(directory.join(written));
+    });
     paths.into_iter().collect()
+}
+
+/// Finds the files of certificates and secrets that a tree names.
+fn collect_named_files(node: &Node, found: &mut impl FnMut(&str)) {
+    match &node.value {
+        NodeValue::Array(items) => {
+            for item in items {
+                collect_named_files(item, found);
+            }
+        }
+        NodeValue::Table(table) => {
+            for entry in &table.entries {
+                match (entry.key.name.as_str(), entry.value.as_str()) {
+                    ("cert" | "ca" | "client-ca" | "crl" | "file", Some(written)) => found(written),
+                    _ => collect_named_files(&entry.value, found),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 fn read_config(path: &Path) -> Result<(Format, String), LoadError> {

@@ -29,17 +29,20 @@ pub use limits::{
     AuthLimits, CoapLimits, DownlinkLimits, HttpLimits, JsonLimits, Limits, MqttLimits, NetLimits,
     OpcUaLimits,
 };
-pub use listener::ListenerConfig;
-pub use load::{LoadError, Loaded, MappingFile, load, load_generation, load_with, mapping_paths};
+pub use listener::{ListenerConfig, WebSocketConfig};
+pub use load::{
+    LoadError, Loaded, MappingFile, data_dir, load, load_generation, load_with, watched_paths,
+};
 pub use opcua::{OpcUaConfig, OpcUaEndpoint, OpcUaLogin, OpcUaSecurity};
 pub use principal::PrincipalConfig;
 pub use render::{Style, render, render_json};
 pub use root::Config;
 pub use secret::Secret;
 pub use store::{Durability, StoreConfig};
+pub use tls::TlsConfig;
 pub use uplink::{
     BatchLimits, CommandsConfig, Compression, LinkHost, LinkUrl, MqttVersion, PayloadFormat,
-    TopicTemplate, TopicTemplateError, UplinkConfig, UplinkLogin, WhenFull,
+    TopicTemplate, TopicTemplateError, UplinkConfig, UplinkLogin, UplinkTls, WhenFull,
 };
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `[[principal]]`: who may log in.
 
-use tidegate_model::Principal;
+use tidegate_model::{PeerName, Principal};
 use tidegate_settings::{Issues, Node, TableReader, read};
 
 use super::context::Context;
@@ -14,8 +14,8 @@ pub struct PrincipalConfig {
     pub name: Principal,
     /// The hash of the password: argon2id, in the form `$argon2id$v=19$…`.
     pub password_hash: Option<Secret>,
-    /// The subject of the client certificate, such as `CN=press-7`.
-    pub certificate: Option<String>,
+    /// A name in the client certificate, such as `CN=press-7` or `DNS:press-7.plant.example`.
+    pub certificate: Option<PeerName>,
 }
 
 const NAME_HINT: &str = "use 1 to 256 bytes without `/`, `+`, `#`, `*` and control characters: names stand in \
@@ -26,6 +26,7 @@ impl PrincipalConfig {
         mut table: TableReader<'_>,
         context: &Context<'_>,
         names: &mut Unique,
+        certificates: &mut Unique,
         issues: &mut Issues,
     ) -> Option<Self> {
         let name = table.required_like("name", "name = \"press-7\"", read_name, issues);
@@ -35,7 +36,10 @@ impl PrincipalConfig {
         let hash = |node: &Node, issues: &mut Issues| read_hash(node, context, issues);
         let password_given = table.has("password");
         let password_hash = table.optional("password", hash, issues);
-        let certificate = table.optional("certificate", read_subject, issues);
+        let certificate = table.optional("certificate", read_peer_name, issues);
+        if let Some(certificate) = &certificate {
+            certificates.note(certificate.as_str(), table.value_span("certificate"), issues);
+        }
         if !password_given && !table.has("certificate") {
             issues.error(
                 table.span(),
@@ -75,12 +79,25 @@ fn read_hash(node: &Node, context: &Context<'_>, issues: &mut Issues) -> Option<
     Some(secret)
 }
 
-fn read_subject(node: &Node, issues: &mut Issues) -> Option<String> {
+fn read_peer_name(node: &Node, issues: &mut Issues) -> Option<PeerName> {
     let text = read::text(node, issues)?;
-    if !text.contains('=') {
-        let hint = format!("write a subject such as \"CN={text}\"");
-        issues.error(node.span, format!("`{text}` is not the subject of a certificate"), hint);
-        return None;
+    let name = PeerName::new(&text).ok().filter(|_| !has_several_attributes(&text));
+    if name.is_none() {
+        let hint = format!(
+            "write one name of the certificate: \"CN={}\", \"DNS:…\", \"URI:…\", \"EMAIL:…\" or \"IP:…\"",
+            text.split([',', '=']).find(|part| part.trim() != "CN").unwrap_or("press-7").trim()
+        );
+        issues.error(node.span, format!("`{text}` is not a name in a certificate"), hint);
     }
-    Some(text)
+    name
+}
+
+/// Returns whether a text looks like a whole subject (`CN=press-7, O=Plant`), which no single name is.
+fn has_several_attributes(text: &str) -> bool {
+    text.split(',').skip(1).any(|part| {
+        let kind = part.split_once('=').map(|(kind, _)| kind.trim());
+        kind.is_some_and(|kind| {
+            !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphabetic())
+        })
+    })
 }

@@ -87,8 +87,9 @@ impl Config {
         let opcua = table.tables("opcua", read, issues);
         let opcua_wrong = issues.error_count() > errors_before;
         let mut names = Unique::new("principals named");
+        let mut certificates = Unique::new("principals with the certificate");
         let read = |table: TableReader<'_>, issues: &mut Issues| {
-            PrincipalConfig::read(table, context, &mut names, issues)
+            PrincipalConfig::read(table, context, &mut names, &mut certificates, issues)
         };
         let principals = table.tables("principal", read, issues);
         let access = read_access(&mut table, &principals, issues);

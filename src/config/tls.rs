@@ -1,29 +1,173 @@
-//! `[mqtt.tls]`, `[http.tls]` and `[coap.dtls]`: checked, and refused until this version can serve them.
+//! `[mqtt.tls]`, `[mqtt.websocket.tls]` and `[http.tls]`: what an encrypted listener shows and asks for.
 
-use tidegate_settings::{Issues, TableReader, read};
+use std::net::SocketAddr;
 
-use super::context::Context;
-use super::listener::listen_address;
-use super::secret;
+use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
+use tidegate_tls::{Clients, Identity, ServerSetup, ServerTls, TlsError, Trust};
 
-/// Checks the table, and notes that it cannot be used yet: leaving it out silently would leave a listener
-/// less safe than its author thinks.
-pub(super) fn refuse(
-    mut table: TableReader<'_>,
-    what: &str,
+use super::{
+    context::Context,
+    files,
+    listener::{Addresses, listen_address},
+    secret,
+};
+
+/// An encrypted listener.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Its addresses; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// What it shows and asks for; without application protocols.
+    pub setup: ServerSetup,
+}
+
+const REQUIRE_DEFAULT: bool = false;
+
+impl TlsConfig {
+    pub(super) fn read(
+        mut table: TableReader<'_>,
+        example: &str,
+        context: &Context<'_>,
+        taken: &mut Addresses,
+        issues: &mut Issues,
+    ) -> Option<Self> {
+        let located =
+            |node: &Node, issues: &mut Issues| Some((listen_address(node, issues)?, node.span));
+        let listen = table.required_list("listen", example, located, issues);
+        for (address, at) in &listen {
+            taken.check(*address, *at, issues);
+        }
+        let identity = read_identity(&mut table, context, issues);
+        let clients = read_clients(&mut table, context, issues);
+        let at = table.span();
+        table.finish(issues);
+        let setup = ServerSetup { identity: identity?, clients: clients?, protocols: Vec::new() };
+        if let Err(error) = ServerTls::new(setup.clone()) {
+            issues.error(at, error.to_string(), "see `client-ca` and `crl`");
+            return None;
+        }
+        Some(Self { listen: listen.into_iter().map(|(address, _)| address).collect(), setup })
+    }
+}
+
+/// Reads `cert` and `key`, both of which must be there.
+fn read_identity(
+    table: &mut TableReader<'_>,
     context: &Context<'_>,
     issues: &mut Issues,
-) -> Option<()> {
-    table.required_list("listen", "listen = [\"0.0.0.0:8883\"]", listen_address, issues);
-    table.required_like("cert", "cert = \"server.pem\"", read::text, issues);
-    let key = "key = { file = \"server.key\" }";
-    table.required_like("key", key, |node, issues| secret::read(node, context, issues), issues);
-    table.optional("client-ca", read::text, issues);
-    issues.error(
-        table.span(),
-        format!("{what} listeners are not available in this version"),
-        "remove the table, and listen on loopback addresses only",
-    );
-    table.finish(issues);
-    Some(())
+) -> Option<Identity> {
+    let cert = |node: &Node, issues: &mut Issues| read_pem(node, context, issues);
+    let key = |node: &Node, issues: &mut Issues| secret::read(node, context, issues);
+    let cert_at = table.value_span("cert");
+    let key_at = table.value_span("key");
+    let cert = table.required_like("cert", "cert = \"server.pem\"", cert, issues);
+    let key = table.required_like("key", "key = { file = \"server.key\" }", key, issues);
+    identity(&cert?, cert_at, key?.expose(), key_at, issues)
+}
+
+/// Makes an identity of a certificate with its chain and a key, both in PEM.
+pub(super) fn identity(
+    cert: &str,
+    cert_at: Span,
+    key: &str,
+    key_at: Span,
+    issues: &mut Issues,
+) -> Option<Identity> {
+    match Identity::from_pem(cert.as_bytes(), key.as_bytes()) {
+        Ok(identity) => Some(identity),
+        Err(error) => {
+            let issue = match error {
+                TlsError::NoKey | TlsError::Key(_) => Issue::error(key_at, error.to_string())
+                    .with_hint("an unencrypted key in PEM: PKCS #8, PKCS #1 or SEC 1"),
+                TlsError::Mismatch => Issue::error(key_at, error.to_string())
+                    .with_hint("the key is the one that the certificate was requested with")
+                    .with_related(cert_at, "this certificate"),
+                _ => Issue::error(cert_at, error.to_string()).with_hint(
+                    "the server's certificate in PEM, followed by those of its authorities",
+                ),
+            };
+            issues.push(issue);
+            None
+        }
+    }
+}
+
+/// Reads `client-ca`, `require-client-cert` and `crl`.
+fn read_clients(
+    table: &mut TableReader<'_>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<Clients> {
+    let authorities = table.has("client-ca");
+    let trust = read_trust(table, "client-ca", context, issues);
+    let required_at = table.key_span("require-client-cert");
+    let is_required =
+        table.optional_or("require-client-cert", REQUIRE_DEFAULT, read::boolean, issues);
+    if let (Some(at), false) = (required_at, authorities) {
+        issues.error(
+            at,
+            "there is no authority that client certificates could come from",
+            "add `client-ca = \"plant-ca.pem\"`",
+        );
+    }
+    match (trust?, is_required) {
+        (None, _) => Some(Clients::Anyone),
+        (Some(trust), false) => Some(Clients::Asked(trust)),
+        (Some(trust), true) => Some(Clients::Certified(trust)),
+    }
+}
+
+/// Reads the authorities that stand in the file of `key` and what `crl` says is revoked; `Some(None)` without both.
+pub(super) fn read_trust(
+    table: &mut TableReader<'_>,
+    key: &'static str,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<Option<Trust>> {
+    let given = table.has(key);
+    let (at, crl_at) = (table.value_span(key), table.value_span("crl"));
+    let pem = |node: &Node, issues: &mut Issues| read_pem(node, context, issues);
+    let authorities = table.optional(key, pem, issues);
+    let crl_given = table.has("crl");
+    let crl = table.optional("crl", pem, issues);
+    if !given {
+        if crl_given {
+            let message =
+                format!("`crl` says what an authority has revoked, and `{key}` names none");
+            issues.error(crl_at, message, format!("add `{key}`, or remove `crl`"));
+            return None;
+        }
+        return Some(None);
+    }
+    let trust = match Trust::from_pem(authorities?.as_bytes()) {
+        Ok(trust) => trust,
+        Err(error) => {
+            issues.error(at, error.to_string(), "certificates of authorities in PEM");
+            return None;
+        }
+    };
+    if !crl_given {
+        return Some(Some(trust));
+    }
+    match trust.with_revoked(crl?.as_bytes()) {
+        Ok(trust) => Some(Some(trust)),
+        Err(error) => {
+            issues.error(crl_at, error.to_string(), "a list in PEM: `-----BEGIN X509 CRL-----`");
+            None
+        }
+    }
+}
+
+/// Reads the text of the file that a value names.
+pub(super) fn read_pem(node: &Node, context: &Context<'_>, issues: &mut Issues) -> Option<String> {
+    let written = read::text(node, issues)?;
+    let path = context.path(&written);
+    match files::read_text(&path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            let message = format!("`{}` {error}", path.display());
+            issues.error(node.span, message, "name a PEM file that the gateway may read");
+            None
+        }
+    }
 }

@@ -12,10 +12,11 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::{
     StartError,
-    housekeeping::{PointSenders, PointsOf},
+    listeners::Certificates,
+    reload::{PointSenders, PointsOf},
 };
 use crate::{
-    broker::Passwords,
+    broker::Accounts,
     commander::adapter_channel,
     config::Config,
     ingest::Ingest,
@@ -27,7 +28,7 @@ use crate::{
 pub(super) struct Surroundings {
     pub(super) ingest: Ingest,
     pub(super) topics: TopicSpace,
-    pub(super) passwords: Arc<Passwords>,
+    pub(super) accounts: Arc<Accounts>,
     pub(super) health: HealthSource,
     pub(super) conditions: Conditions,
 }
@@ -55,12 +56,18 @@ pub(super) struct Adapters {
 
 impl Adapters {
     /// Binds every listener of the configuration and prepares its adapters.
-    pub(super) fn prepare(config: &Config, mapping: &MappingSet) -> Result<Self, StartError> {
+    pub(super) fn prepare(
+        config: &Config,
+        mapping: &MappingSet,
+        certificates: &Certificates,
+    ) -> Result<Self, StartError> {
         let mut adapters = Self::default();
+        #[cfg(not(feature = "http"))]
+        let _ = certificates;
         #[cfg(feature = "coap")]
         adapters.prepare_coap(config, mapping)?;
         #[cfg(feature = "http")]
-        adapters.prepare_http(config, mapping)?;
+        adapters.prepare_http(config, mapping, certificates)?;
         #[cfg(feature = "opcua")]
         adapters.prepare_opcua(config, mapping)?;
         Ok(adapters)
@@ -129,7 +136,7 @@ impl Adapters {
                 intake: Intake::new(prepared.name, Arc::new(around.ingest.clone())),
                 commands: prepared.commands.1,
                 topics: around.topics.clone(),
-                access: Access::new(Arc::clone(&around.passwords) as _, prepared.anonymous),
+                access: Access::new(Arc::clone(&around.accounts) as _, prepared.anonymous),
                 health: around.health.clone(),
                 counters: prepared.counters,
                 shutdown: stage.stop_token(),
@@ -241,20 +248,24 @@ mod coap {
 mod http {
     //! HTTP devices and clients.
 
-    use tidegate_adapter_http::{HttpAdapter, HttpSettings};
+    use tidegate_adapter_http::{Encrypted, HttpAdapter, HttpSettings};
     use tidegate_model::AdapterName;
 
-    use super::{Adapters, Config, MappingSet, StartError, points};
+    use super::{Adapters, Certificates, Config, MappingSet, StartError, points};
 
     impl Adapters {
         pub(super) fn prepare_http(
             &mut self,
             config: &Config,
             mapping: &MappingSet,
+            certificates: &Certificates,
         ) -> Result<(), StartError> {
             let Some(listener) = &config.http else { return Ok(()) };
             let (limits, net) = (&config.limits.http, &config.limits.net);
+            let encrypted = listener.tls.as_ref().zip(certificates.http.clone());
             let settings = HttpSettings {
+                encrypted: encrypted
+                    .map(|(config, tls)| Encrypted { listen: config.listen.clone(), tls }),
                 connections_max: net.max_connections,
                 connections_per_address_max: net.max_connections_per_address,
                 header_deadline: limits.header_deadline,

@@ -1,39 +1,22 @@
-//! What has to be done from time to time: expiries, disk space, reload of mappings, proof of life.
+//! What has to be done from time to time: expiries, disk space, a look for changed files, proof of life.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use parking_lot::RwLock;
-use tidegate_adapter_api::PointSet;
-use tidegate_mapping::MappingSet;
 use tidegate_store::Seq;
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error};
 
+use super::reload::Reloader;
 use crate::{
-    broker::BrokerHandle,
-    commander::History,
-    config::{self, Style},
-    control::Answerer,
-    ingest::Ingest,
-    service,
-    status::Status,
-    store::Completion,
-    uplink::UplinkHandle,
+    broker::BrokerHandle, commander::History, control::Answerer, ingest::Ingest, service,
+    status::Status, store::Completion, uplink::UplinkHandle,
 };
 
 /// How often expiries are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How often mapping files are looked at, in ticks.
-const RELOAD_TICKS: u64 = 2;
+/// How often files are looked at.
+const RELOAD_TICK: Duration = Duration::from_millis(500);
 /// Sessions' records are carried forward when the journal is larger than this part of its limit.
 const CARRY_PART: u64 = 4;
 /// About so much is carried forward at once, under the lock of the core.
@@ -43,28 +26,12 @@ const CARRY_CREDIT: u64 = 32 << 20;
 /// A sync that takes longer than this is no proof of life.
 const SYNC_MAX: Duration = Duration::from_secs(120);
 
-/// Makes the point set of one adapter from a mapping.
-pub(super) type PointsOf = Box<dyn Fn(&MappingSet) -> PointSet + Send + Sync>;
-/// The adapters' point sets, and how each is made.
-pub(super) type PointSenders = Vec<(PointsOf, watch::Sender<PointSet>)>;
-
-/// Where the configuration came from, to be looked at again.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// A file.
-    File(PathBuf),
-    /// It is embedded and never changes.
-    Embedded,
-}
-
 /// Keeps the house.
 pub(super) struct Keeper {
     pub(super) broker: BrokerHandle,
     pub(super) ingest: Ingest,
     pub(super) history: Arc<History>,
-    pub(super) mapping: Arc<RwLock<Arc<MappingSet>>>,
-    pub(super) points: PointSenders,
-    pub(super) source: Source,
+    pub(super) reloader: Reloader,
     pub(super) status: Arc<Status>,
     pub(super) uplinks: Vec<UplinkHandle>,
     /// The limit of the journal.
@@ -77,8 +44,9 @@ impl Keeper {
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = self.stamps();
-        let mut count = 0_u64;
+        let mut looks = interval(RELOAD_TICK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = self.reloader.stamps();
         let mut is_alive = true;
         let mut pressure = self.broker.store().pressure();
         loop {
@@ -86,13 +54,16 @@ impl Keeper {
                 biased;
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
+                _ = looks.tick() => {
+                    self.reloader.look(&mut seen);
+                    continue;
+                }
                 // The sender lives as long as the store. It tells at most ten times a second.
                 Ok(()) = pressure.changed() => {
                     self.release();
                     continue;
                 }
             }
-            count += 1;
             self.ingest.publish_wills(self.broker.tick());
             if let Some(forgotten) = self.history.take_forgotten(self.broker.clock().steady()) {
                 self.broker.store().submit(forgotten, Completion::None);
@@ -100,13 +71,6 @@ impl Keeper {
             self.ingest.forget_exchanges();
             self.release();
             self.prove_life(&mut is_alive);
-            if count.is_multiple_of(RELOAD_TICKS) {
-                let stamps = self.stamps();
-                if stamps != seen {
-                    self.reload();
-                    seen = stamps;
-                }
-            }
         }
     }
 
@@ -165,48 +129,6 @@ impl Keeper {
             return Some("journal".into());
         }
         self.status.conditions.unresponsive(SYNC_MAX)
-    }
-
-    /// When each mapping file was last changed.
-    fn stamps(&self) -> BTreeMap<PathBuf, Option<SystemTime>> {
-        let Source::File(path) = &self.source else { return BTreeMap::new() };
-        config::mapping_paths(path)
-            .into_iter()
-            .map(|path| {
-                let changed =
-                    std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
-                (path, changed)
-            })
-            .collect()
-    }
-
-    /// Applies changed mapping files; files with an error change nothing.
-    fn reload(&self) {
-        let Source::File(path) = &self.source else { return };
-        let generation = self.mapping.read().generation() + 1;
-        match config::load_generation(path, generation) {
-            Ok(loaded) => match loaded.mapping {
-                Some(mapping) if loaded.config.is_some() => {
-                    let mapping = Arc::new(mapping);
-                    self.ingest.set_mapping(Arc::clone(&mapping));
-                    for (points_of, sender) in &self.points {
-                        sender.send_replace(points_of(&mapping));
-                    }
-                    *self.status.mapping_error.lock() = None;
-                    *self.status.mapping_generation.lock() = generation;
-                    info!(generation, entries = mapping.entries().len(), "Mapping files applied");
-                }
-                _ => {
-                    let text = config::render(&loaded.issues, &loaded.sources, Style::Plain);
-                    warn!("Changed mapping files have errors, the old ones go on\n{text}");
-                    *self.status.mapping_error.lock() = Some(text);
-                }
-            },
-            Err(error) => {
-                warn!(%error, "Changed mapping files cannot be read, the old ones go on");
-                *self.status.mapping_error.lock() = Some(error.to_string());
-            }
-        }
     }
 }
 

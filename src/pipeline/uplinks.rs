@@ -10,13 +10,14 @@ use tidegate_broker::UplinkRoute;
 use tidegate_model::UplinkName;
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_store::{Position, Recovery, Transaction};
+use tidegate_tls::{ClientSetup, ClientTls, TlsError, Trust};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::StartError;
 use crate::{
     broker::BrokerHandle,
-    config::{self, Config, LinkHost, UplinkConfig},
+    config::{self, Config, LinkHost, UplinkConfig, UplinkTls},
     store::Completion,
     supervise::{Conditions, Failure, Stage, keep_running},
     uplink::{
@@ -31,6 +32,32 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Uplinks that run.
 pub(super) struct Uplinks {
     pub(super) handles: Vec<UplinkHandle>,
+    pub(super) certificates: LinkCertificates,
+}
+
+/// The certificates of all encrypted links by the name of the uplink, to be replaced while they are used.
+#[derive(Debug, Default)]
+pub(super) struct LinkCertificates(BTreeMap<String, Arc<ClientTls>>);
+
+impl LinkCertificates {
+    /// Uses those of another configuration from the next connections on.
+    pub(super) fn replace(&self, config: &Config) -> Result<(), TlsError> {
+        for uplink in &config.uplinks {
+            if let (Some(link), Some(tls)) = (self.0.get(uplink.name.as_str()), &uplink.tls) {
+                link.replace(client_setup(tls)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns what a link believes and shows; without `ca` it believes the authorities of the operating system.
+fn client_setup(tls: &UplinkTls) -> Result<ClientSetup, TlsError> {
+    let trust = match &tls.trust {
+        Some(trust) => trust.clone(),
+        None => Trust::from_der(rustls_native_certs::load_native_certs().certs)?,
+    };
+    Ok(ClientSetup { trust, identity: tls.identity.clone(), protocols: Vec::new() })
 }
 
 impl Uplinks {
@@ -57,6 +84,7 @@ pub(super) async fn start(
 ) -> Result<Uplinks, StartError> {
     let entries = state(config, recovery, broker).await?;
     let mut handles = Vec::new();
+    let mut certificates = LinkCertificates::default();
     for uplink in &config.uplinks {
         let taker = {
             let mut core = broker.core();
@@ -70,6 +98,9 @@ pub(super) async fn start(
             taker
         };
         let settings = settings(uplink, config, recovery)?;
+        if let Some(tls) = &settings.link.tls {
+            certificates.0.insert(uplink.name.to_string(), Arc::clone(tls));
+        }
         let context = UplinkContext {
             store: broker.store().clone(),
             taker,
@@ -93,7 +124,7 @@ pub(super) async fn start(
         }));
         handles.push(handle);
     }
-    Ok(Uplinks { handles })
+    Ok(Uplinks { handles, certificates })
 }
 
 /// Returns the journal's state as the uplinks of this configuration find it.
@@ -204,6 +235,15 @@ fn settings(
             LinkHost::Name(name) => name.clone(),
         },
         port: uplink.url.port(),
+        tls: uplink
+            .tls
+            .as_ref()
+            .map(|tls| client_setup(tls).and_then(ClientTls::new).map(Arc::new))
+            .transpose()
+            .map_err(|error| {
+                let hint = "without `ca`, the authorities of the operating system are believed";
+                StartError::Setting(format!("uplink {}: {error} ({hint})", uplink.name))
+            })?,
         version: match uplink.version {
             config::MqttVersion::V3 => MqttVersion::V3_1_1,
             config::MqttVersion::V5 => MqttVersion::V5,

@@ -210,6 +210,17 @@ fn host(settings: &LinkSettings) -> String {
     }
 }
 
+/// Returns how the bytes go: in the clear or with TLS.
+fn transport(settings: &LinkSettings) -> rumqttc::Transport {
+    match &settings.tls {
+        None => rumqttc::Transport::tcp(),
+        Some(tls) => {
+            let config = rumqttc::TlsConfiguration::Rustls(tls.config());
+            rumqttc::Transport::tls_with_config(config)
+        }
+    }
+}
+
 fn network() -> rumqttc::NetworkOptions {
     let mut network = rumqttc::NetworkOptions::new();
     network.set_tcp_nodelay(true);

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 use tidegate_model::{CommandKind, Topic, TopicFilter};
 use tidegate_rules::Selector;
+use tidegate_tls::ClientTls;
 use tidegate_uplink::Settings;
 
 /// Everything about one uplink.
@@ -37,6 +38,8 @@ pub struct LinkSettings {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// The handshakes, if the connection is encrypted.
+    pub tls: Option<Arc<ClientTls>>,
     /// The version of MQTT.
     pub version: MqttVersion,
     /// The client identifier: the same after every restart, and of this uplink alone.

@@ -307,7 +307,7 @@ fn single_changes_of_the_example() {
         ("\"64KiB\"",                       "\"64KB\"",                     r##"34:47 `"64KB"` `64KB` is not a size: `KB` is not a unit of size | did you mean "64KiB"?"##),
         ("anonymous = true\n\n[http]",      "anonymous = yes\n\n[http]",    r##"15:13 `yes` `yes` is not a value | write `true`"##),
         ("[coap]",                          "[coap",                        r##"13:6 `` unclosed table | expected here: `]`"##),
-        ("mqtt://127.0.0.1:1884",           "mqtt:127.0.0.1:1884",          r##"28:7 `"mqtt:127.0.0.1:1884"` `mqtt:127.0.0.1:1884` is not a URL | write it like "mqtt://cloud.example:1883""##),
+        ("mqtt://127.0.0.1:1884",           "mqtt:127.0.0.1:1884",          r##"28:7 `"mqtt:127.0.0.1:1884"` `mqtt:127.0.0.1:1884` is not a URL | write it like "mqtts://cloud.example:8883""##),
         ("name = \"plc7\"\n",               "name = \"plc7\n",              r##"22:13 `` invalid basic string | expected here: `"`"##),
     ];
     let cases: Vec<Case> = changes

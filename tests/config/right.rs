@@ -244,7 +244,8 @@ fn every_key_arrives() {
     assert_eq!(config.principals[0].name.as_str(), "press-7");
     let hash = config.principals[0].password_hash.as_ref().unwrap();
     assert!(hash.expose().ends_with("$aGFzaA"), "the line end is no part of it");
-    assert_eq!(config.principals[0].certificate.as_deref(), Some("CN=press-7"));
+    let certificate = config.principals[0].certificate.as_ref().unwrap();
+    assert_eq!(certificate.as_str(), "CN=press-7");
     let uplink = &config.uplinks[0];
     assert_eq!((uplink.url.host(), uplink.url.port()), (&LinkHost::Name("localhost".into()), 1883));
     assert_eq!((uplink.version, uplink.format), (MqttVersion::V3, PayloadFormat::Json));

@@ -13,3 +13,4 @@ mod presses;
 mod repeats;
 mod service;
 mod syscalls;
+mod tls;

@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use thiserror::Error;
-use tidegate_model::Principal;
+use tidegate_model::{PeerNames, Principal};
 
 /// Why a client is nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -28,6 +28,11 @@ pub trait Authenticator: Send + Sync {
         password: &'a [u8],
     ) -> Pin<Box<dyn Future<Output = Result<Principal, LoginRefusal>> + Send + 'a>>;
 
+    /// Returns who a client with a certificate of these names is, if anybody. Cheap.
+    fn certified(&self, _names: &PeerNames) -> Option<Principal> {
+        None
+    }
+
     /// Returns a number that changes with every change of an account: a login that was checked under another one
     /// says nothing any more. Cheap.
     fn version(&self) -> u64 {
@@ -48,6 +53,12 @@ impl Access {
         Self { authenticator, anonymous }
     }
 
+    /// Returns the same without `anonymous`.
+    #[must_use]
+    pub fn for_known_clients(&self) -> Self {
+        Self { anonymous: false, ..self.clone() }
+    }
+
     /// Returns who the client with these credentials is.
     ///
     /// # Errors
@@ -57,15 +68,38 @@ impl Access {
         &self,
         credentials: Option<(&str, &[u8])>,
     ) -> Result<Principal, LoginRefusal> {
-        match credentials {
-            Some((name, password)) => self.authenticator.login(name, password).await,
-            None if self.anonymous => Ok(Principal::anonymous()),
-            None => Err(LoginRefusal::CredentialsRequired),
+        self.login_with(credentials, None).await
+    }
+
+    /// Returns who the client is that has shown a certificate with these names in its handshake.
+    ///
+    /// A password is asked for first. A certificate alone is enough, with the user name of its principal or none;
+    /// beside a password it must not be somebody else's.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginRefusal`] says why it is nobody.
+    pub async fn login_with(
+        &self,
+        credentials: Option<(&str, &[u8])>,
+        certificate: Option<&PeerNames>,
+    ) -> Result<Principal, LoginRefusal> {
+        let certified = certificate.and_then(|names| self.authenticator.certified(names));
+        match (credentials, certified) {
+            (None, Some(principal)) => Ok(principal),
+            (Some((name, b"")), Some(principal)) if name == principal.as_str() => Ok(principal),
+            (Some((name, password)), certified) => {
+                let principal = self.authenticator.login(name, password).await?;
+                match certified {
+                    Some(other) if other != principal => Err(LoginRefusal::BadCredentials),
+                    _ => Ok(principal),
+                }
+            }
+            (None, None) if self.anonymous => Ok(Principal::anonymous()),
+            (None, None) => Err(LoginRefusal::CredentialsRequired),
         }
     }
-}
 
-impl Access {
     /// Returns a number that changes with every change of an account; see [`Authenticator::version`].
     pub fn version(&self) -> u64 {
         self.authenticator.version()

@@ -9,6 +9,7 @@ use std::{
 
 use tidegate_adapter_api::{Adapter, AdapterContext, AdapterError, CommandRequest, Keep};
 use tidegate_model::{AdapterName, CommandOutcome};
+use tidegate_tls::ServerTls;
 use tokio::task::JoinSet;
 use tracing::info;
 
@@ -22,11 +23,22 @@ use crate::{
     stream::Deadlines,
 };
 
-/// Where the adapter listens, and its limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpSettings {
+/// Where the adapter listens with TLS.
+#[derive(Clone, Debug)]
+pub struct Encrypted {
     /// The TCP addresses; port 0 lets the system choose.
     pub listen: Vec<SocketAddr>,
+    /// The handshakes.
+    pub tls: Arc<ServerTls>,
+}
+
+/// Where the adapter listens, and its limits.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// The TCP addresses in the clear; port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// Where TLS is spoken.
+    pub encrypted: Option<Encrypted>,
     /// Most connections in all (`limits.net.max-connections`).
     pub connections_max: usize,
     /// Most connections from one address (`limits.net.max-connections-per-address`).
@@ -51,6 +63,7 @@ impl HttpSettings {
     pub fn listening_on(listen: Vec<SocketAddr>) -> Self {
         Self {
             listen,
+            encrypted: None,
             connections_max: 10_000,
             connections_per_address_max: 1_000,
             header_deadline: Duration::from_secs(10),
@@ -63,12 +76,20 @@ impl HttpSettings {
     }
 }
 
+/// A listener that is bound.
+#[derive(Debug)]
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
+}
+
 /// Serves HTTP devices and clients.
 #[derive(Debug)]
 pub struct HttpAdapter {
     name: AdapterName,
     settings: HttpSettings,
-    listeners: Vec<(TcpListener, SocketAddr)>,
+    listeners: Vec<Bound>,
     /// Outlives a run that failed: the next one must know the keys of the one before.
     keys: Option<Arc<Keys>>,
 }
@@ -80,17 +101,22 @@ impl HttpAdapter {
     ///
     /// [`AdapterError::Bind`] names the first address that cannot be had.
     pub fn bind(name: AdapterName, settings: HttpSettings) -> Result<Self, AdapterError> {
-        let bind = |address: &SocketAddr| {
-            bind(*address)
-                .map_err(|source| AdapterError::Bind { address: address.to_string(), source })
+        let plain = settings.listen.iter().map(|address| (*address, None));
+        let encrypted = settings.encrypted.iter().flat_map(|encrypted| {
+            encrypted.listen.iter().map(|address| (*address, Some(Arc::clone(&encrypted.tls))))
+        });
+        let bind = |(address, tls): (SocketAddr, Option<Arc<ServerTls>>)| {
+            let (listener, address) = bind(address)
+                .map_err(|source| AdapterError::Bind { address: address.to_string(), source })?;
+            Ok(Bound { listener, address, tls })
         };
-        let listeners = settings.listen.iter().map(bind).collect::<Result<_, _>>()?;
+        let listeners = plain.chain(encrypted).map(bind).collect::<Result<_, _>>()?;
         Ok(Self { name, settings, listeners, keys: None })
     }
 
-    /// Returns the addresses that are listened on, in the order of the settings.
+    /// Returns the addresses that are listened on, in the order of the settings, those with TLS last.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|(_, address)| *address).collect()
+        self.listeners.iter().map(|bound| bound.address).collect()
     }
 
     async fn shared(&mut self, context: &AdapterContext) -> Arc<Shared> {
@@ -133,12 +159,12 @@ impl Adapter for HttpAdapter {
         let capacity =
             Capacity::new(settings.connections_max, settings.connections_per_address_max);
         let mut listeners = JoinSet::new();
-        for (listener, address) in &self.listeners {
+        for Bound { listener, address, tls } in &self.listeners {
             let bind = |source| AdapterError::Bind { address: address.to_string(), source };
             let listener = listener.try_clone().map_err(bind)?;
             let listener = tokio::net::TcpListener::from_std(listener).map_err(bind)?;
-            listeners.spawn(accept(listener, shared.clone(), capacity.clone()));
-            info!(adapter = %self.name, %address, "HTTP is served");
+            listeners.spawn(accept(listener, tls.clone(), shared.clone(), capacity.clone()));
+            info!(adapter = %self.name, %address, tls = tls.is_some(), "HTTP is served");
         }
         loop {
             tokio::select! {

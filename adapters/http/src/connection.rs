@@ -10,7 +10,13 @@ use axum::{
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tidegate_tls::ServerTls;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -32,12 +38,35 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
 }
 
+/// Carries out the handshake, within the deadline of a head, and serves the connection.
+pub(crate) async fn serve_encrypted(shared: Arc<Shared>, stream: TcpStream, tls: &ServerTls) {
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let opened = tokio::select! {
+        biased;
+        () = shared.shutdown.cancelled() => return,
+        opened = timeout(shared.deadlines.header, handshake) => opened,
+    };
+    let Ok(Ok(stream)) = opened else {
+        shared.site.counters.handshake_failed.increment();
+        return;
+    };
+    let chain = stream.get_ref().1.peer_certificates();
+    match chain.and_then(|chain| chain.first()).map(tidegate_tls::names_in).transpose() {
+        Ok(names) => serve(shared, stream, Client::encrypted(names)).await,
+        // It was verified; a name in it that cannot be read must not pass as no certificate.
+        Err(_) => shared.site.counters.handshake_failed.increment(),
+    }
+}
+
 /// Serves a connection until it ends or `shared.shutdown` is cancelled; the request under way is then
 /// still answered.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream) {
+pub(crate) async fn serve<S>(shared: Arc<Shared>, stream: S, client: Client)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let progress = Progress::default();
     let stream = TimedStream::new(TokioIo::new(stream), shared.deadlines, progress.clone());
-    let client = Arc::new(Client::default());
+    let client = Arc::new(client);
     let service = service_fn(|request| {
         let (shared, client, guard) = (shared.clone(), client.clone(), progress.request());
         async move {

@@ -18,6 +18,8 @@ pub(crate) struct HttpCounters {
     pub(crate) over_address: Counter,
     /// Connections that were not taken because the system could not.
     pub(crate) accept_failed: Counter,
+    /// Connections that ended in the handshake of TLS.
+    pub(crate) handshake_failed: Counter,
     /// Connections closed because a deadline had passed.
     pub(crate) timed_out: Counter,
     /// Connections that broke HTTP, or broke.
@@ -34,6 +36,7 @@ impl HttpCounters {
             over_total: connections("over-total"),
             over_address: connections("over-address"),
             accept_failed: connections("accept-failed"),
+            handshake_failed: connections("handshake-failed"),
             timed_out: connections("timed-out"),
             broken: connections("broken"),
             counters: counters.clone(),

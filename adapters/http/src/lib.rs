@@ -21,4 +21,4 @@ mod site;
 mod stream;
 mod topics;
 
-pub use adapter::{HttpAdapter, HttpSettings};
+pub use adapter::{Encrypted, HttpAdapter, HttpSettings};

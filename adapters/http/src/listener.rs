@@ -15,7 +15,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::connection::{Shared, serve};
+use tidegate_tls::ServerTls;
+
+use crate::{
+    connection::{Shared, serve, serve_encrypted},
+    login::Client,
+};
 
 /// How long requests under way are waited for when the gateway stops.
 const DRAIN: Duration = Duration::from_millis(800);
@@ -85,7 +90,12 @@ impl Drop for Place {
 }
 
 /// Accepts connections until the shutdown, then waits a little for those that are open.
-pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, capacity: Arc<Capacity>) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    shared: Arc<Shared>,
+    capacity: Arc<Capacity>,
+) {
     let mut connections = JoinSet::new();
     {
         let mut shutdown = pin!(shared.shutdown.cancelled());
@@ -99,9 +109,12 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, capacity:
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         if let Some(place) = admit(&shared, &capacity, &stream, peer) {
-                            let shared = shared.clone();
+                            let (shared, tls) = (shared.clone(), tls.clone());
                             connections.spawn(async move {
-                                serve(shared, stream).await;
+                                match tls {
+                                    Some(tls) => serve_encrypted(shared, stream, &tls).await,
+                                    None => serve(shared, stream, Client::default()).await,
+                                }
                                 drop(place);
                             });
                         }

@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::{HeaderMap, header};
 use tidegate_adapter_api::{Access, LoginRefusal};
-use tidegate_model::Principal;
+use tidegate_model::{PeerNames, Principal};
 
 /// How long a login is believed before it is checked again: checking costs tens of milliseconds.
 const BELIEVED: Duration = Duration::from_secs(10);
@@ -18,6 +18,9 @@ const BELIEVED: Duration = Duration::from_secs(10);
 pub(crate) struct Client {
     hasher: RandomState,
     login: Mutex<Option<Login>>,
+    /// The names in the certificate that it has shown in its handshake.
+    certificate: Option<PeerNames>,
+    is_encrypted: bool,
 }
 
 #[derive(Debug)]
@@ -31,7 +34,12 @@ struct Login {
 }
 
 impl Client {
-    /// Returns who sends a request with these headers; `stranger` is who sends one without credentials.
+    /// Makes the client of an encrypted connection.
+    pub(crate) fn encrypted(certificate: Option<PeerNames>) -> Self {
+        Self { certificate, is_encrypted: true, ..Self::default() }
+    }
+
+    /// Returns who sends a request with these headers; `stranger` is who sends one in the clear without credentials.
     pub(crate) async fn principal(
         &self,
         access: &Access,
@@ -39,6 +47,11 @@ impl Client {
         headers: &HeaderMap,
     ) -> Result<Principal, LoginRefusal> {
         let Some(header) = headers.get(header::AUTHORIZATION) else {
+            if self.is_encrypted {
+                // `anonymous` is for plain loopback addresses.
+                let access = access.for_known_clients();
+                return access.login_with(None, self.certificate.as_ref()).await;
+            }
             return stranger.clone();
         };
         let hash = self.hasher.hash_one(header.as_bytes());
@@ -49,7 +62,8 @@ impl Client {
         let credentials = credentials(header.as_bytes()).ok_or(LoginRefusal::BadCredentials)?;
         let (name, password) =
             credentials.split_once_at_colon().ok_or(LoginRefusal::BadCredentials)?;
-        let principal = access.login(Some((name, password))).await?;
+        let credentials = Some((name, password));
+        let principal = access.login_with(credentials, self.certificate.as_ref()).await?;
         let until = Instant::now() + BELIEVED;
         *self.login.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Login { hash, principal: principal.clone(), until, version });

@@ -91,6 +91,11 @@ impl<'a> TableReader<'a> {
         self.table.value(key).map_or(self.span, |node| node.span)
     }
 
+    /// Returns the node under `key` if the file has it, without taking it.
+    pub fn node(&self, key: &str) -> Option<&'a Node> {
+        self.table.value(key)
+    }
+
     /// Takes the node under `key`.
     pub fn take(&mut self, key: &'static str) -> Option<&'a Node> {
         self.take_entry(key).map(|entry| &entry.value)

@@ -3,10 +3,13 @@
 mod packets;
 mod replies;
 mod signal;
+mod socket;
+mod transport;
+mod upgrade;
 
 use std::{
     future::pending,
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -15,19 +18,23 @@ use std::{
 use bytes::BytesMut;
 use tidegate_adapter_api::Access;
 use tidegate_broker::{Attachment, Disconnect, Due, Superseded};
+use tidegate_model::PeerNames;
 use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Sent, Settings};
-use tokio::{io::Interest, net::TcpStream, time::sleep_until};
+use tokio::{
+    net::TcpStream,
+    time::{sleep_until, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::{replies::Replies, signal::Signal};
+pub(crate) use self::transport::Wrapping;
+pub use self::upgrade::WebSocketSettings;
+use self::{replies::Replies, signal::Signal, transport::Transport};
 use super::listener::ListenerCounters;
 use crate::{ingest::Ingest, store::Completion};
 
 /// Bytes that may wait for one client before nothing more is put in.
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
-/// Bytes read at once.
-const READ_BYTES: usize = 32 << 10;
 /// Deliveries taken from the broker at once.
 const DUE_MAX: usize = 64;
 /// Answers that may wait for the disk before nothing more is read.
@@ -44,22 +51,64 @@ pub struct ConnectionSettings {
     pub protocol: Arc<Settings>,
 }
 
-/// Serves one client until one side ends the connection.
-pub(super) async fn serve(
+/// What all connections of an address have around them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) settings: &'a ConnectionSettings,
+    pub(super) ingest: &'a Ingest,
+    pub(super) access: &'a Access,
+    pub(super) counters: &'a ListenerCounters,
+}
+
+/// Carries out the handshakes below MQTT, and serves one client until one side ends the connection.
+///
+/// `opening` is dropped when the handshakes are over.
+pub(super) async fn accept<O>(
     stream: TcpStream,
     peer: SocketAddr,
-    settings: &ConnectionSettings,
-    ingest: &Ingest,
-    access: &Access,
-    counters: &ListenerCounters,
+    wrapping: &Wrapping,
+    opening: O,
+    around: Surroundings<'_>,
     stop: CancellationToken,
 ) {
+    let accepted = Instant::now();
     // Small packets go out at once; batches are written together anyway.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "Cannot set TCP_NODELAY");
     }
+    let deadline = accepted + around.settings.protocol.connect_timeout;
+    let opened = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        opened = timeout_at(deadline.into(), Transport::accept(stream, wrapping)) => opened,
+    };
+    drop(opening);
+    let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let named = opened.and_then(|transport| {
+        let names = transport.socket().peer_names().map_err(io::Error::other)?;
+        Ok((transport, names))
+    });
+    match named {
+        Ok((transport, names)) => serve(transport, names, peer, accepted, around, stop).await,
+        Err(error) => {
+            around.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
+            debug!(%peer, %error, "The handshake failed");
+        }
+    }
+}
+
+async fn serve(
+    mut transport: Transport,
+    certificate: Option<PeerNames>,
+    peer: SocketAddr,
+    accepted: Instant,
+    around: Surroundings<'_>,
+    stop: CancellationToken,
+) {
+    let Surroundings { settings, ingest, access, counters } = around;
     let mut driver = Driver {
-        connection: Connection::new(Instant::now(), Arc::clone(&settings.protocol)),
+        connection: Connection::new(accepted, Arc::clone(&settings.protocol)),
+        certificate,
         input: BytesMut::new(),
         output: Output::with_limit(OUTPUT_BYTES_MAX),
         replies: Replies::new(Signal::new()),
@@ -75,14 +124,17 @@ pub(super) async fn serve(
         access,
         counters,
     };
-    if let Err(error) = driver.run(&stream, &stop).await {
-        debug!(%peer, %error, "Connection broke");
+    match driver.run(&mut transport, &stop).await {
+        Ok(()) => transport.finish(),
+        Err(error) => debug!(%peer, %error, "Connection broke"),
     }
     driver.leave(peer);
 }
 
 struct Driver<'a> {
     connection: Connection,
+    /// The names in the certificate that the client has shown in its handshake.
+    certificate: Option<PeerNames>,
     /// What was read and is not yet a packet; empty and without memory while the client is idle.
     input: BytesMut,
     output: Output,
@@ -107,18 +159,19 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    async fn run(&mut self, stream: &TcpStream, stop: &CancellationToken) -> io::Result<()> {
+    async fn run(&mut self, transport: &mut Transport, stop: &CancellationToken) -> io::Result<()> {
         let mut closing_since: Option<Instant> = None;
         loop {
             self.pump().await;
-            self.flush(stream)?;
+            transport.write(&mut self.output)?;
             if self.connection.is_closed() {
                 let since = *closing_since.get_or_insert_with(Instant::now);
-                if self.output.is_empty() || since.elapsed() >= LINGER {
+                let is_told = self.output.is_empty() && transport.is_flushed();
+                if is_told || since.elapsed() >= LINGER {
                     return Ok(());
                 }
             }
-            let interest = self.interest();
+            let reads = !self.connection.is_closed() && self.may_take_input();
             let signal = self.replies.signal();
             tokio::select! {
                 biased;
@@ -126,8 +179,8 @@ impl Driver<'_> {
                     self.connection.close(ReasonCode::ServerShuttingDown, &mut self.output);
                 }
                 () = signal.notified() => {}
-                ready = ready(stream, interest) => {
-                    if ready?.is_readable() && !self.read(stream)? {
+                ready = transport.ready(reads, !self.output.is_empty()) => {
+                    if ready?.is_readable() && reads && !transport.read(&mut self.input)? {
                         return Ok(());
                     }
                 }
@@ -192,40 +245,6 @@ impl Driver<'_> {
             && self.replies.len() < REPLIES_MAX
             && self.output.has_room()
             && self.connection.wants_input()
-    }
-
-    fn interest(&self) -> Option<Interest> {
-        let reads = !self.connection.is_closed() && self.may_take_input();
-        match (reads, !self.output.is_empty()) {
-            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-            (true, false) => Some(Interest::READABLE),
-            (false, true) => Some(Interest::WRITABLE),
-            (false, false) => None,
-        }
-    }
-
-    /// Reads what there is; `false` at the end of the stream.
-    fn read(&mut self, stream: &TcpStream) -> io::Result<bool> {
-        self.input.reserve(READ_BYTES);
-        match stream.try_read_buf(&mut self.input) {
-            Ok(0) => Ok(false),
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn flush(&mut self, stream: &TcpStream) -> io::Result<()> {
-        while !self.output.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 64];
-            let filled = self.output.io_slices(&mut slices);
-            match stream.try_write_vectored(&slices[..filled]) {
-                Ok(written) => self.output.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     fn next_deadline(&self, closing_since: Option<Instant>) -> Option<Instant> {
@@ -342,13 +361,6 @@ fn error_chain(cause: &CloseCause) -> String {
         source = error.source();
     }
     text
-}
-
-async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
-    match interest {
-        Some(interest) => stream.ready(interest).await,
-        None => pending().await,
-    }
 }
 
 async fn deadline(at: Option<Instant>) {

@@ -71,7 +71,7 @@ impl Driver<'_> {
             (None, None) => None,
             (name, _) => Some((name.unwrap_or_default(), password)),
         };
-        let principal = match self.access.login(credentials).await {
+        let principal = match self.access.login_with(credentials, self.certificate.as_ref()).await {
             Ok(principal) => principal,
             Err(refusal) => {
                 self.counters.login_failures.fetch_add(1, Ordering::Relaxed);

@@ -9,7 +9,7 @@ mod template;
 
 pub use batch::BatchLimits;
 pub use commands::CommandsConfig;
-pub use link::{LinkHost, LinkUrl, MqttVersion, UplinkLogin};
+pub use link::{LinkHost, LinkUrl, MqttVersion, UplinkLogin, UplinkTls};
 pub use table::{Compression, PayloadFormat, UplinkConfig, WhenFull};
 pub(super) use table::{FILTER_HINT, read};
 pub use template::{TopicTemplate, TopicTemplateError};

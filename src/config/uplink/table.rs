@@ -11,7 +11,7 @@ use super::link::read_link;
 use super::rule::read_rule;
 use super::{
     BatchLimits, CommandsConfig, LinkUrl, MqttVersion, TopicTemplate, TopicTemplateError,
-    UplinkLogin,
+    UplinkLogin, UplinkTls,
 };
 use crate::config::context::Context;
 use crate::config::gateway::GatewayId;
@@ -32,6 +32,8 @@ pub struct UplinkConfig {
     pub keep_alive: Duration,
     /// As whom to log in.
     pub login: Option<UplinkLogin>,
+    /// Whom the connection believes and what it shows, if it is encrypted.
+    pub tls: Option<UplinkTls>,
     /// What may leave the building.
     pub topics: Vec<TopicFilter>,
     /// The topic at the broker.
@@ -145,6 +147,7 @@ pub(in crate::config) fn read(
         client_id: link.client_id.unwrap_or_else(|| format!("{gateway}-{name}")),
         keep_alive: link.keep_alive,
         login: link.login,
+        tls: link.tls,
         name,
         topics,
         format,

@@ -14,7 +14,7 @@ use super::{
         link::{Answer, Incoming, LinkError, LinkEvent, Up},
         settings::LinkSettings,
     },
-    IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, host, network,
+    IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, host, network, transport,
 };
 
 /// The largest packet of the protocol.
@@ -29,6 +29,7 @@ pub(super) fn open(
     options.set_clean_session(settings.commands.is_none());
     options.set_inflight(IN_FLIGHT_MAX);
     options.set_manual_acks(true);
+    options.set_transport(transport(settings));
     let incoming = usize::try_from(INCOMING_BYTES_MAX).expect("fits");
     options.set_max_packet_size(incoming, PACKET_BYTES_MAX);
     if let Some(login) = &settings.login {

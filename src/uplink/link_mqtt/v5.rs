@@ -25,6 +25,7 @@ use super::{
         settings::LinkSettings,
     },
     CONNECT_TIMEOUT, IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, SESSION_EXPIRY, host, network,
+    transport,
 };
 
 /// Commands that a broker may send without having our answer.
@@ -46,6 +47,7 @@ pub(super) fn open(
     options.set_max_packet_size(Some(INCOMING_BYTES_MAX));
     options.set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX);
     options.set_manual_acks(true);
+    options.set_transport(transport(settings));
     options.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
     options.set_network_options(network());
     if let Some(login) = &settings.login {

@@ -61,6 +61,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
     let link = LinkSettings {
         host: "127.0.0.1".into(),
         port,
+        tls: None,
         version,
         client_id: "gw-cloud".into(),
         login: None,

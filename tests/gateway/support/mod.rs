@@ -3,6 +3,7 @@
 //! Every test has its own folder, ports and processes, so all may run side by side. Nothing here sleeps to
 //! let things happen: [`wait::until`] polls for what is expected and panics with its name when it does not come.
 
+pub(crate) mod authority;
 pub(crate) mod gateway;
 pub(crate) mod journal;
 pub(crate) mod mosquitto;

@@ -1,7 +1,8 @@
 //! Programs that set-up has installed: where they are, and running one to its end.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What is not on an ordinary user's `PATH`; mosquitto is there.
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
@@ -67,6 +68,21 @@ pub(crate) fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Said {
 #[track_caller]
 pub(crate) fn tidegate(arguments: &[&str]) -> Said {
     run(env!("CARGO_BIN_EXE_tidegate"), arguments)
+}
+
+/// Does the same with a text on its standard input; it must succeed.
+#[track_caller]
+pub(crate) fn tidegate_with_input(arguments: &[&str], input: &str) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program can be started");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input.as_bytes()).expect("the program reads");
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success(), "tidegate {arguments:?}");
 }
 
 /// Runs curl, quiet but for errors, and returns the HTTP status and the body.

@@ -83,8 +83,13 @@ class Client:
             client_id=client_id,
             protocol=VERSIONS[version],
             reconnect_on_failure=options.get("reconnect", False),
+            transport="websockets" if options.get("websocket") else "tcp",
             **extra,
         )
+        if path := options.get("websocket"):
+            self.paho.ws_set_options(path=path)
+        if tls := options.get("tls"):
+            self.paho.tls_set(tls["ca"], tls.get("cert"), tls.get("key"))
         self.paho.max_inflight_messages_set(options.get("in_flight", 64))
         self.paho.reconnect_delay_set(0.05, 0.2)
         if options.get("username") is not None:

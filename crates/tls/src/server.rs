@@ -1,0 +1,99 @@
+//! The side that is connected to: a configuration for handshakes, replaced as a whole.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::SingleCertAndKey;
+
+use crate::{Identity, TlsError, Trust, provider};
+
+/// What is asked of clients.
+#[derive(Clone, Debug)]
+pub enum Clients {
+    /// No certificate.
+    Anyone,
+    /// A certificate, if they have one; one that does not stand up ends the handshake.
+    Asked(Trust),
+    /// A certificate that stands up.
+    Certified(Trust),
+}
+
+/// What a server needs for its handshakes.
+#[derive(Clone, Debug)]
+pub struct ServerSetup {
+    /// What it shows.
+    pub identity: Identity,
+    /// What it asks for.
+    pub clients: Clients,
+    /// The application protocols it speaks, the preferred first; none for MQTT over TCP.
+    pub protocols: Vec<Vec<u8>>,
+}
+
+/// The handshakes of a server. Connections that exist keep what they were made with.
+#[derive(Debug)]
+pub struct ServerTls {
+    config: RwLock<Arc<ServerConfig>>,
+}
+
+impl ServerTls {
+    /// Takes what is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::Authority`] or [`TlsError::RevocationList`] if clients cannot be verified with it.
+    pub fn new(setup: ServerSetup) -> Result<Self, TlsError> {
+        Ok(Self { config: RwLock::new(server_config(setup)?) })
+    }
+
+    /// Uses something else from the next handshake on.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); the old setup stays in use.
+    pub fn replace(&self, setup: ServerSetup) -> Result<(), TlsError> {
+        let config = server_config(setup)?;
+        *self.config.write() = config;
+        Ok(())
+    }
+
+    /// Returns the configuration for one handshake.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config.read())
+    }
+}
+
+fn server_config(setup: ServerSetup) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has the cipher suites of both versions");
+    let builder = match &setup.clients {
+        Clients::Anyone => builder.with_no_client_auth(),
+        Clients::Asked(trust) => builder.with_client_cert_verifier(verifier(trust, true)?),
+        Clients::Certified(trust) => builder.with_client_cert_verifier(verifier(trust, false)?),
+    };
+    let shown = Arc::new(SingleCertAndKey::from(setup.identity.key));
+    let mut config = builder.with_cert_resolver(shown);
+    config.alpn_protocols = setup.protocols;
+    Ok(Arc::new(config))
+}
+
+fn verifier(trust: &Trust, is_optional: bool) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&trust.roots), provider());
+    if !trust.revoked.is_empty() {
+        // An authority that publishes no list must not lock everybody out.
+        builder = builder.with_crls(trust.revoked.clone()).allow_unknown_revocation_status();
+    }
+    if is_optional {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|error| match error {
+        rustls::server::VerifierBuilderError::InvalidCrl(error) => {
+            TlsError::RevocationList(format!("{error:?}"))
+        }
+        other => TlsError::Authority(other.to_string()),
+    })
+}

@@ -1,0 +1,219 @@
+//! Handshakes in memory: who is let in, who is not, and what a replacement changes.
+
+use std::sync::Arc;
+
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    date_time_ymd,
+};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, ServerConnection};
+
+use tidegate_model::{InvalidPeerName, PeerName, PeerNames};
+
+use super::*;
+
+/// An authority of a plant.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+struct Pair {
+    chain: String,
+    key: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn trust(&self) -> Trust {
+        Trust::from_pem(self.0.pem().as_bytes()).unwrap()
+    }
+
+    fn issue(&self, name: &str, serial: u64) -> Pair {
+        let mut params = CertificateParams::new([format!("{name}.plant.example")]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationalUnitName, "presses");
+        params.serial_number = Some(SerialNumber::from(serial));
+        let uri = Ia5String::try_from(format!("urn:plant:{name}")).unwrap();
+        params.subject_alt_names.push(SanType::URI(uri));
+        params.subject_alt_names.push(SanType::IpAddress("192.0.2.7".parse().unwrap()));
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Pair { chain: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    fn revoke(&self, serial: u64) -> String {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2099, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+}
+
+impl Pair {
+    fn identity(&self) -> Identity {
+        Identity::from_pem(self.chain.as_bytes(), self.key.as_bytes()).unwrap()
+    }
+}
+
+fn server(pair: &Pair, clients: Clients) -> ServerTls {
+    let setup = ServerSetup { identity: pair.identity(), clients, protocols: Vec::new() };
+    ServerTls::new(setup).unwrap()
+}
+
+fn client(authority: &Authority, identity: Option<&Pair>) -> Arc<rustls::ClientConfig> {
+    let setup = ClientSetup {
+        trust: authority.trust(),
+        identity: identity.map(Pair::identity),
+        protocols: Vec::new(),
+    };
+    client_config(setup).unwrap()
+}
+
+/// Shakes hands for the server `gw.plant.example` and returns whom the server sees.
+fn shake_hands(
+    server: &ServerTls,
+    client: Arc<rustls::ClientConfig>,
+) -> Result<Option<PeerNames>, rustls::Error> {
+    let mut server = ServerConnection::new(server.config()).unwrap();
+    let name = ServerName::try_from("gw.plant.example").unwrap();
+    let mut client = ClientConnection::new(client, name).unwrap();
+    for _ in 0..10 {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            server.read_tls(&mut rest).unwrap();
+            server.process_new_packets()?;
+        }
+        bytes.clear();
+        while server.wants_write() {
+            server.write_tls(&mut bytes).unwrap();
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            client.read_tls(&mut rest).unwrap();
+            client.process_new_packets()?;
+        }
+    }
+    assert!(!server.is_handshaking() && !client.is_handshaking());
+    let leaf = server.peer_certificates().and_then(|chain| chain.first());
+    Ok(leaf.map(|leaf| names_in(leaf).unwrap()))
+}
+
+/// identity.3: every name that a principal can be written for is found, and no other.
+#[test]
+fn identity_03_a_client_is_known_by_the_names_of_its_certificate() {
+    let authority = Authority::new();
+    let server = server(&authority.issue("gw", 1), Clients::Certified(authority.trust()));
+    let press = authority.issue("press-7", 2);
+    let names = shake_hands(&server, client(&authority, Some(&press))).unwrap().unwrap();
+    for name in [
+        "CN=press-7",
+        "cn=press-7",
+        "OU=presses",
+        "DNS:press-7.plant.example",
+        "URI:urn:plant:press-7",
+        "IP:192.0.2.7",
+    ] {
+        assert!(names.contains(&PeerName::new(name).unwrap()), "{name} in {names:?}");
+    }
+    for name in ["CN=press-70", "CN=press", "CN=PRESS-7", "DNS:press-7", "EMAIL:press-7"] {
+        assert!(!names.contains(&PeerName::new(name).unwrap()), "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_name_is_refused() {
+    for text in ["", "press-7", "=press-7", "CN=", "C N=x", "MAC:00", ":x", "DNS:"] {
+        assert_eq!(PeerName::new(text), Err(InvalidPeerName), "{text}");
+    }
+}
+
+/// identity.1: certificates are asked for, demanded, or not wanted; those of others are refused.
+#[test]
+fn identity_01_only_certificates_of_the_plant_are_let_in() {
+    let (plant, other) = (Authority::new(), Authority::new());
+    let pair = plant.issue("gw", 1);
+    let (own, foreign) = (plant.issue("press-7", 2), other.issue("press-7", 2));
+    #[rustfmt::skip]
+    let cases = [
+        // clients                             shown            let in
+        (Clients::Anyone,                      None,            true),
+        (Clients::Asked(plant.trust()),        None,            true),
+        (Clients::Asked(plant.trust()),        Some(&own),      true),
+        (Clients::Asked(plant.trust()),        Some(&foreign),  false),
+        (Clients::Certified(plant.trust()),    None,            false),
+        (Clients::Certified(plant.trust()),    Some(&own),      true),
+        (Clients::Certified(plant.trust()),    Some(&foreign),  false),
+    ];
+    for (clients, shown, let_in) in cases {
+        let label = format!("{clients:?}, certificate {}", shown.is_some());
+        let server = server(&pair, clients);
+        let result = shake_hands(&server, client(&plant, shown));
+        assert_eq!(result.is_ok(), let_in, "{label}: {result:?}");
+    }
+    let impostor = server(&other.issue("gw", 1), Clients::Anyone);
+    assert!(shake_hands(&impostor, client(&plant, None)).is_err(), "the client looks too");
+    let misnamed = server(&plant.issue("gw-2", 1), Clients::Anyone);
+    assert!(shake_hands(&misnamed, client(&plant, None)).is_err(), "at the name as well");
+}
+
+/// identity.1: a revoked certificate is refused, one on no list is not.
+#[test]
+fn identity_01_what_is_revoked_is_refused() {
+    let authority = Authority::new();
+    let trust = authority.trust().with_revoked(authority.revoke(2).as_bytes()).unwrap();
+    let server = server(&authority.issue("gw", 1), Clients::Certified(trust));
+    let (revoked, good) = (authority.issue("press-7", 2), authority.issue("press-8", 3));
+    assert!(shake_hands(&server, client(&authority, Some(&revoked))).is_err());
+    assert!(shake_hands(&server, client(&authority, Some(&good))).is_ok());
+}
+
+/// identity.23: a new pair counts from the next handshake on; a wrong one changes nothing.
+#[test]
+fn identity_23_a_replacement_counts_for_new_handshakes() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let server = server(&old.issue("gw", 1), Clients::Anyone);
+    assert!(shake_hands(&server, client(&old, None)).is_ok());
+    let identity = new.issue("gw", 1).identity();
+    let setup = ServerSetup { identity, clients: Clients::Anyone, protocols: Vec::new() };
+    server.replace(setup).unwrap();
+    assert!(shake_hands(&server, client(&old, None)).is_err());
+    assert!(shake_hands(&server, client(&new, None)).is_ok());
+}
+
+#[test]
+fn a_pair_that_is_none_is_refused() {
+    let authority = Authority::new();
+    let (one, other) = (authority.issue("a", 1), authority.issue("b", 2));
+    let refuse =
+        |chain: &str, key: &str| Identity::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err();
+    assert!(matches!(refuse(&one.chain, &other.key), TlsError::Mismatch));
+    assert!(matches!(refuse(&one.key, &one.key), TlsError::NoCertificate));
+    assert!(matches!(refuse(&one.chain, &one.chain), TlsError::NoKey));
+    assert!(matches!(refuse("", ""), TlsError::NoCertificate));
+    let broken = one.chain.replace('M', "!");
+    assert!(matches!(refuse(&broken, &one.key), TlsError::Pem(_)), "{}", refuse(&broken, &one.key));
+    assert!(matches!(Trust::from_pem(b""), Err(TlsError::NoCertificate)));
+    assert!(one.identity().not_after() > 0);
+}

@@ -1,0 +1,195 @@
+//! The listeners of a configuration: who is let in, and what they show.
+
+use std::{iter::repeat_n, sync::Arc};
+
+use tidegate_adapter_api::Access;
+use tidegate_settings::ByteSize;
+use tidegate_tls::{ServerSetup, ServerTls};
+
+use super::StartError;
+use crate::{
+    broker::{
+        Account, Accounts, ConnectionSettings, Endpoint, MqttListener, MqttSettings,
+        WebSocketSettings,
+    },
+    config::{Config, ListenerConfig, TlsConfig, WebSocketConfig},
+    ingest::Ingest,
+};
+
+/// Frames may hold a little more than the largest packet.
+const WEBSOCKET_BYTES_BEYOND: usize = 64 << 10;
+
+/// Returns who may log in.
+pub(super) fn accounts(config: &Config) -> impl Iterator<Item = Account> {
+    config.principals.iter().map(|principal| Account {
+        principal: principal.name.clone(),
+        password_hash: principal.password_hash.as_ref().map(|hash| hash.expose().trim().to_owned()),
+        certificate: principal.certificate.clone(),
+    })
+}
+
+/// The certificates of all encrypted listeners, to be replaced while they are used.
+#[derive(Debug)]
+pub(super) struct Certificates {
+    pub(super) mqtt: Option<Arc<ServerTls>>,
+    pub(super) websocket: Option<Arc<ServerTls>>,
+    pub(super) http: Option<Arc<ServerTls>>,
+}
+
+/// What the encrypted listeners of a configuration show and ask for.
+struct Setups {
+    mqtt: Option<ServerSetup>,
+    websocket: Option<ServerSetup>,
+    http: Option<ServerSetup>,
+}
+
+impl Setups {
+    fn of(config: &Config) -> Self {
+        let with = |tls: &TlsConfig, protocols: &[&[u8]]| ServerSetup {
+            protocols: protocols.iter().map(|name| name.to_vec()).collect(),
+            ..tls.setup.clone()
+        };
+        let websocket = config.mqtt.as_ref().and_then(|mqtt| mqtt.websocket.as_ref());
+        let tls = |listener: &Option<ListenerConfig>| listener.as_ref()?.tls.clone();
+        Self {
+            // Registered with IANA for MQTT over TLS; clients that name nothing are served as well.
+            mqtt: tls(&config.mqtt).map(|tls| with(&tls, &[b"mqtt"])),
+            websocket: websocket
+                .and_then(|websocket| websocket.tls.as_ref().map(|tls| with(tls, &[b"http/1.1"]))),
+            http: tls(&config.http).map(|tls| with(&tls, &[b"http/1.1"])),
+        }
+    }
+}
+
+impl Certificates {
+    /// Takes those of a configuration.
+    pub(super) fn new(config: &Config) -> Result<Self, StartError> {
+        let make = |setup: Option<ServerSetup>| {
+            let made = setup.map(ServerTls::new).transpose();
+            made.map(|tls| tls.map(Arc::new))
+                .map_err(|error| StartError::Setting(error.to_string()))
+        };
+        let Setups { mqtt, websocket, http } = Setups::of(config);
+        Ok(Self { mqtt: make(mqtt)?, websocket: make(websocket)?, http: make(http)? })
+    }
+
+    /// Uses those of another configuration from the next handshakes on; connections keep theirs.
+    pub(super) fn replace(&self, config: &Config) -> Result<(), tidegate_tls::TlsError> {
+        let Setups { mqtt, websocket, http } = Setups::of(config);
+        for (tls, setup) in [(&self.mqtt, mqtt), (&self.websocket, websocket), (&self.http, http)] {
+            if let (Some(tls), Some(setup)) = (tls, setup) {
+                tls.replace(setup)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the protocol of each address of the MQTT listener, in the order in which it binds them.
+pub(super) fn mqtt_protocols(config: &Config) -> impl Iterator<Item = &'static str> {
+    let encrypted = |tls: &Option<TlsConfig>| tls.as_ref().map_or(0, |tls| tls.listen.len());
+    let mqtt = config.mqtt.as_ref();
+    let websocket = mqtt.and_then(|mqtt| mqtt.websocket.as_ref());
+    let plain = mqtt.map_or(0, |mqtt| mqtt.listen.len());
+    let tls = mqtt.map_or(0, |mqtt| encrypted(&mqtt.tls));
+    let ws = websocket.map_or(0, |websocket| websocket.listen.len());
+    let wss = websocket.map_or(0, |websocket| encrypted(&websocket.tls));
+    repeat_n("mqtt", plain)
+        .chain(repeat_n("mqtts", tls))
+        .chain(repeat_n("ws", ws))
+        .chain(repeat_n("wss", wss))
+}
+
+/// Returns the protocol of each address of the HTTP listener, in the order in which it binds them.
+pub(super) fn http_protocols(config: &Config) -> impl Iterator<Item = &'static str> {
+    let http = config.http.as_ref();
+    let plain = http.map_or(0, |http| http.listen.len());
+    let tls = http.and_then(|http| http.tls.as_ref()).map_or(0, |tls| tls.listen.len());
+    repeat_n("http", plain).chain(repeat_n("https", tls))
+}
+
+/// Binds every address of `[mqtt]`, if there is such a table.
+pub(super) async fn listen_mqtt(
+    config: &Config,
+    ingest: &Ingest,
+    accounts: &Arc<Accounts>,
+    certificates: &Certificates,
+) -> Result<Option<MqttListener>, StartError> {
+    let Some(listener) = &config.mqtt else { return Ok(None) };
+    let settings = settings(config);
+    let endpoints = endpoints(listener, &settings, accounts, certificates);
+    let bound = MqttListener::bind(endpoints, settings, ingest.clone()).await;
+    bound.map(Some).map_err(|(address, source)| StartError::Listen {
+        protocol: "MQTT",
+        address: address.to_string(),
+        source,
+    })
+}
+
+fn settings(config: &Config) -> MqttSettings {
+    let (limits, net) = (&config.limits.mqtt, &config.limits.net);
+    let bytes = |size: ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
+    let protocol = tidegate_mqtt::Settings {
+        limits: tidegate_mqtt::Limits {
+            connect_bytes: bytes(limits.max_connect_bytes),
+            packet_bytes: bytes(limits.max_packet_bytes),
+            topic_levels: limits.max_topic_levels,
+            topic_bytes: bytes(limits.max_topic_bytes),
+            user_properties: limits.max_user_properties,
+            properties_bytes: bytes(limits.max_properties_bytes),
+            ..tidegate_mqtt::Limits::default()
+        },
+        connect_timeout: net.connect_deadline,
+        keep_alive_max_s: u16::try_from(limits.max_keepalive.as_secs()).unwrap_or(u16::MAX),
+        receive_maximum: limits
+            .receive_maximum
+            .try_into()
+            .expect("the configuration allows 1 and more"),
+        ..tidegate_mqtt::Settings::default()
+    };
+    MqttSettings {
+        connection: ConnectionSettings { protocol: Arc::new(protocol) },
+        connections_max: net.max_connections,
+        connections_per_address_max: net.max_connections_per_address,
+        handshakes_max: net.max_handshakes,
+    }
+}
+
+/// Returns the addresses in the order of [`mqtt_protocols`].
+fn endpoints(
+    listener: &ListenerConfig,
+    settings: &MqttSettings,
+    accounts: &Arc<Accounts>,
+    certificates: &Certificates,
+) -> Vec<Endpoint> {
+    let access = |anonymous| Access::new(Arc::clone(accounts) as _, anonymous);
+    let packet_bytes = settings.connection.protocol.limits.packet_bytes;
+    let upgrade = |config: &WebSocketConfig| {
+        Arc::new(WebSocketSettings {
+            path: config.path.clone(),
+            origins: config.origins.clone(),
+            message_bytes_max: packet_bytes + WEBSOCKET_BYTES_BEYOND,
+        })
+    };
+    let mut endpoints = Vec::new();
+    let mut add = |listen: &[std::net::SocketAddr], tls, websocket, access: Access| {
+        endpoints.extend(listen.iter().map(|&address| Endpoint {
+            address,
+            tls: Option::clone(&tls),
+            websocket: Option::clone(&websocket),
+            access: access.clone(),
+        }));
+    };
+    add(&listener.listen, None, None, access(listener.anonymous));
+    if let Some(tls) = &listener.tls {
+        add(&tls.listen, certificates.mqtt.clone(), None, access(false));
+    }
+    if let Some(config) = &listener.websocket {
+        let upgrade = upgrade(config);
+        add(&config.listen, None, Some(Arc::clone(&upgrade)), access(config.anonymous));
+        if let Some(tls) = &config.tls {
+            add(&tls.listen, certificates.websocket.clone(), Some(upgrade), access(false));
+        }
+    }
+    endpoints
+}

@@ -1,0 +1,409 @@
+//! TLS, WebSocket and certificates with foreign clients: mosquitto's tools, paho, curl, openssl.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    authority::{self, Authority, Pair},
+    gateway::Gateway,
+    mosquitto::{Mosquitto, Options},
+    peer::Peer,
+    ports,
+    programs::{self, Said},
+    site::Site,
+    wait,
+};
+
+const MAPPING: &str =
+    "[[http]]\npath = \"/ingest/{press}\"\ntopic = \"hall1/{press}/count\"\npayload = \"text\"\n";
+
+/// A gateway that speaks TLS, and the authority of its plant.
+struct Plant {
+    gateway: Gateway,
+    authority: Authority,
+    mqtts: u16,
+    ws: u16,
+    wss: u16,
+    https: u16,
+}
+
+impl Plant {
+    /// Starts it with principals `press-7` (by certificate) and `operator` (by password `secret`).
+    fn start() -> Self {
+        let [mqtts, ws, wss, https] = std::array::from_fn(|_| ports::free_port());
+        let config = format!(
+            r###"
+[gateway]
+id = "plant"
+data-dir = "data"
+mappings = ["mappings/*.toml"]
+[mqtt]
+listen = []
+[mqtt.tls]
+listen = ["127.0.0.1:{mqtts}"]
+cert = "server.pem"
+key = {{ file = "server.key" }}
+client-ca = "ca.pem"
+crl = "revoked.pem"
+[mqtt.websocket]
+listen = ["127.0.0.1:{ws}"]
+anonymous = true
+[mqtt.websocket.tls]
+listen = ["127.0.0.1:{wss}"]
+cert = "server.pem"
+key = {{ file = "server.key" }}
+client-ca = "ca.pem"
+[http]
+listen = []
+[http.tls]
+listen = ["127.0.0.1:{https}"]
+cert = "server.pem"
+key = {{ file = "server.key" }}
+client-ca = "ca.pem"
+[[principal]]
+name = "press-7"
+certificate = "CN=press-7"
+[[principal]]
+name = "operator"
+password = {{ file = "secrets/operator.hash" }}
+[[access]]
+principal = "press-*"
+publish = ["hall1/{{principal}}/#"]
+subscribe = ["hall1/{{principal}}/#"]
+command = []
+[[access]]
+principal = "operator"
+publish = ["#"]
+subscribe = ["#"]
+command = ["#"]
+[[access]]
+principal = "anonymous"
+publish = ["open/#"]
+subscribe = ["open/#"]
+command = []
+"###
+        );
+        let mut gateway = Gateway::prepare(&Site::new(&config, &[("presses.toml", MAPPING)]));
+        let authority = Authority::new("plant");
+        let folder = gateway.folder();
+        authority::write(folder, "ca.pem", &authority.pem());
+        authority::write(folder, "revoked.pem", &authority.revoke(666));
+        let secrets = folder.join("secrets").display().to_string();
+        let words = ["user", "add", "operator", "--secrets", &secrets];
+        programs::tidegate_with_input(&words, "secret\n");
+        authority.issue("gateway", 1).write(folder, "server");
+        authority.issue("press-7", 7).write(folder, "press-7");
+        gateway.start_again();
+        Self { gateway, authority, mqtts, ws, wss, https }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.gateway.folder().join(name).display().to_string()
+    }
+
+    /// Runs `mosquitto_pub` over TLS with quality of service 1.
+    fn mosquitto_pub(&self, topic: &str, more: &[&str]) -> Said {
+        let (ca, port) = (self.file("ca.pem"), self.mqtts.to_string());
+        let words = ["-V", "5", "-h", "127.0.0.1", "-p", &port, "--cafile", &ca, "-q", "1"];
+        let message = ["-t", topic, "-m", "21.5", "--keepalive", "5"];
+        programs::run(programs::find("mosquitto_pub"), &[&words[..], &message, more].concat())
+    }
+
+    fn curl(&self, path: &str, more: &[&str]) -> String {
+        let url = format!("https://127.0.0.1:{}{path}", self.https);
+        let ca = self.file("ca.pem");
+        let words = ["-sS", "-w", "%{http_code}", "-o", "/dev/null", "--cacert", &ca];
+        programs::run(programs::find("curl"), &[&words[..], more, &[&url]].concat()).stdout
+    }
+
+    /// Returns the serial number of the certificate that the MQTT listener shows.
+    fn shown_serial(&self) -> String {
+        let said = s_client(self.mqtts, &["-showcerts"]);
+        let pem = said.stdout.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap_or_default();
+        let pem = format!("-----BEGIN CERTIFICATE-----{pem}");
+        let file = authority::write(self.gateway.folder(), "shown.pem", &pem);
+        let said =
+            programs::run(programs::find("openssl"), &["x509", "-noout", "-serial", "-in", &file]);
+        said.stdout.trim().to_owned()
+    }
+}
+
+/// Runs `openssl s_client` with nothing to say.
+fn s_client(port: u16, more: &[&str]) -> Said {
+    let address = format!("127.0.0.1:{port}");
+    let words = [&["s_client", "-connect", &address][..], more].concat();
+    let output = Command::new(programs::find("openssl"))
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl can be started");
+    Said {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// identity.1, identity.3, identity.20: a certificate or a password lets in, as that principal and no other.
+#[test]
+fn identity_20_mosquitto_and_curl_over_tls() {
+    let plant = Plant::start();
+    let press = plant.authority.issue("press-7", 8).write(plant.gateway.folder(), "again");
+    let pair = ["--cert", &press[0], "--key", &press[1]];
+    let said = plant.mosquitto_pub("hall1/press-7/temperature", &pair);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let said = plant.mosquitto_pub("hall1/press-8/temperature", &pair);
+    assert!(said.stderr.contains("Not authorized"), "{}", said.stderr);
+    let said = plant.mosquitto_pub("hall1/press-7/temperature", &[]);
+    assert!(said.stderr.contains("Not authorized"), "nobody in particular: {}", said.stderr);
+    let password = ["-u", "operator", "-P", "secret"];
+    let said = plant.mosquitto_pub("hall1/press-8/temperature", &password);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let said = plant.mosquitto_pub("hall1/press-8/temperature", &[&password[..], &pair].concat());
+    assert_ne!(said.code, Some(0), "a certificate of one, the password of another");
+
+    let foreign = Authority::new("elsewhere").issue("press-7", 9);
+    let revoked = plant.authority.issue("press-7", 666);
+    for (name, pair) in [("foreign", foreign), ("taken-back", revoked)] {
+        let files = pair.write(plant.gateway.folder(), name);
+        let pair = ["--cert", &files[0], "--key", &files[1]];
+        let said = plant.mosquitto_pub("hall1/press-7/temperature", &pair);
+        assert_ne!(said.code, Some(0), "{name}");
+    }
+
+    let pair = ["--cert", &press[0], "--key", &press[1]];
+    assert_eq!(plant.curl("/ingest/press-7", &[&["-d", "1"][..], &pair].concat()), "201");
+    assert_eq!(plant.curl("/ingest/press-7", &["-d", "1"]), "401");
+    assert_eq!(plant.curl("/ingest/press-7", &["-d", "1", "-u", "operator:secret"]), "201");
+    let topics = "/v1/topics/hall1/press-8/count";
+    assert_eq!(plant.curl(topics, &[&["-d", "1"][..], &pair].concat()), "403");
+    let counters = &plant.gateway.status(&[])["broker"];
+    assert_eq!(counters["handshake-failures"], 2, "the foreign and the revoked one: {counters}");
+}
+
+/// identity.1, identity.20: TLS 1.2 and 1.3 and nothing older; the whole chain is shown.
+#[test]
+fn identity_20_openssl_probes_versions() {
+    let plant = Plant::start();
+    let ca = plant.file("ca.pem");
+    for port in [plant.mqtts, plant.wss, plant.https] {
+        for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+            let said = s_client(port, &[version, "-CAfile", &ca, "-verify_return_error"]);
+            assert!(said.stdout.contains(name), "{version}: {}{}", said.stdout, said.stderr);
+            assert!(said.stdout.contains("Verify return code: 0 (ok)"), "{}", said.stdout);
+        }
+        for words in [
+            ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"],
+            ["-tls1_2", "-cipher", "AES128-SHA:DES-CBC3-SHA@SECLEVEL=0"],
+        ] {
+            let said = s_client(port, &words);
+            assert!(said.stdout.contains("Cipher is (NONE)"), "{words:?}: {}", said.stdout);
+        }
+    }
+}
+
+/// identity.2, identity.20: paho over WebSocket, in the clear and with TLS, with messages larger than frames.
+#[test]
+fn identity_20_paho_over_websocket() {
+    let plant = Plant::start();
+    let mut paho = Peer::start("mqtt_client.py", &[]);
+    let tls = json!({
+        "ca": plant.file("ca.pem"), "cert": plant.file("press-7.pem"), "key": plant.file("press-7.key"),
+    });
+    let cases = [
+        ("ws", plant.ws, Value::Null, json!("/mqtt"), "open/a"),
+        ("wss", plant.wss, tls.clone(), json!("/mqtt"), "hall1/press-7/a"),
+        ("mqtts", plant.mqtts, tls, Value::Null, "hall1/press-7/b"),
+    ];
+    for (client, port, tls, websocket, topic) in cases {
+        for version in [4, 5] {
+            let connack = paho.ask(
+                "connect",
+                json!({
+                    "client": client, "client_id": client, "host": "127.0.0.1", "port": port, "version": version,
+                    "tls": tls, "websocket": websocket,
+                }),
+            );
+            assert_eq!(connack["reason"], 0, "{client} {version}: {connack}");
+            paho.ask("subscribe", json!({"client": client, "filters": [[topic, 1]]}));
+            let large = "x".repeat(300_000);
+            for payload in ["small", large.as_str()] {
+                let message =
+                    json!({"client": client, "topic": topic, "payload": payload, "qos": 1});
+                assert_eq!(paho.ask("publish", message), 0, "{client} {version}");
+            }
+            let wanted = json!({"client": client, "count": 2, "take": true});
+            let messages = paho.ask("messages", wanted);
+            let payloads: Vec<&str> = messages
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|message| message["payload"].as_str().expect("a text"))
+                .collect();
+            assert!(payloads == ["small", &large], "{client} {version}");
+            paho.ask("disconnect", json!({"client": client}));
+        }
+    }
+    let refused = paho.try_ask(
+        "connect",
+        json!({"client": "x", "host": "127.0.0.1", "port": plant.ws, "websocket": "/other"}),
+    );
+    assert!(refused.is_err(), "there is nothing at another path: {refused:?}");
+}
+
+/// identity.23 in small: certificates are replaced under connections; a wrong pair keeps the old one and says so.
+#[test]
+fn identity_23_certificates_are_replaced_while_they_are_used() {
+    let plant = Plant::start();
+    let folder = plant.gateway.folder().to_owned();
+    assert_eq!(plant.shown_serial(), "serial=01");
+    let mut paho = Peer::start("mqtt_client.py", &[]);
+    let tls = json!({
+        "ca": plant.file("ca.pem"), "cert": plant.file("press-7.pem"), "key": plant.file("press-7.key"),
+    });
+    let connect = |client: &str| {
+        json!({
+            "client": client, "client_id": client, "host": "127.0.0.1", "port": plant.mqtts, "version": 5, "tls": tls,
+        })
+    };
+    let clients: Vec<String> = (0..20).map(|number| format!("c{number}")).collect();
+    for client in &clients {
+        assert_eq!(paho.ask("connect", connect(client))["reason"], 0);
+    }
+
+    // The certificate first, without its key: a wrong pair.
+    let second = plant.authority.issue("gateway", 2);
+    authority::write(&folder, "server.pem", &second.cert);
+    let error = wait::until("the wrong pair to be noticed", || {
+        plant.gateway.status(&[])["mapping"]["error"].as_str().map(str::to_owned)
+    });
+    assert!(error.contains("the private key does not belong to the certificate"), "{error}");
+    assert_eq!(plant.shown_serial(), "serial=01", "the old pair is shown");
+    authority::write(&folder, "server.key", &second.key);
+    wait::until("the new pair to be shown", || (plant.shown_serial() == "serial=02").then_some(()));
+    assert_eq!(plant.gateway.status(&[])["mapping"]["error"], Value::Null);
+
+    // A device's certificate is revoked: it comes in no more; those that are there stay.
+    authority::write(&folder, "revoked.pem", &plant.authority.revoke(7));
+    wait::until("the revoked certificate to be refused", || {
+        let answer = paho.try_ask("connect", connect("late"));
+        answer.map_or(true, |answer| answer["refused"] == true).then_some(())
+    });
+    for client in &clients {
+        let message =
+            json!({"client": client, "topic": "hall1/press-7/x", "payload": "1", "qos": 1});
+        assert_eq!(paho.ask("publish", message), 16, "taken, and nobody subscribes");
+        assert_eq!(paho.ask("state", json!({"client": client}))["connections"], 1);
+    }
+}
+
+/// identity.4: rights and accounts are changed while the gateway runs.
+#[test]
+fn identity_4_rights_and_accounts_change_while_running() {
+    let plant = Plant::start();
+    let pair = ["--cert", &plant.file("press-7.pem"), "--key", &plant.file("press-7.key")];
+    let publish = |topic: &str| plant.mosquitto_pub(topic, &pair);
+    assert_eq!(publish("hall1/press-7/x").code, Some(0));
+    assert!(publish("hall2/press-7/x").stderr.contains("Not authorized"));
+    let config = std::fs::read_to_string(plant.file("tidegate.toml")).expect("it was written");
+    let moved = config.replace("hall1/{principal}/#", "hall2/{principal}/#");
+    plant.gateway.write("tidegate.toml", &moved);
+    wait::until("the new rights", || (publish("hall2/press-7/x").stderr.is_empty()).then_some(()));
+    assert!(publish("hall1/press-7/x").stderr.contains("Not authorized"));
+    let without = moved.replace("certificate = \"CN=press-7\"", "certificate = \"CN=press-9\"");
+    plant.gateway.write("tidegate.toml", &without);
+    wait::until("the account to be another's", || {
+        publish("hall2/press-7/x").stderr.contains("Not authorized").then_some(())
+    });
+}
+
+/// fault-catalogue M05 in small: silent sockets and stalled handshakes cost the others nothing.
+#[test]
+fn fault_m05_silent_sockets_and_stalled_handshakes() {
+    let plant = Plant::start();
+    let mut silent = Vec::new();
+    for index in 0..300 {
+        let port = if index % 2 == 0 { plant.mqtts } else { plant.wss };
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the listener takes us");
+        if index % 3 == 0 {
+            // The head of a TLS record that never comes.
+            socket.write_all(&[0x16, 3, 1, 2, 0, 1]).expect("the socket is open");
+        }
+        silent.push(socket);
+    }
+    let pair = ["--cert", &plant.file("press-7.pem"), "--key", &plant.file("press-7.key")];
+    for _ in 0..5 {
+        let said = plant.mosquitto_pub("hall1/press-7/temperature", &pair);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+    }
+    for mut socket in silent {
+        socket.set_read_timeout(Some(wait::DEADLINE)).expect("a socket takes a timeout");
+        let mut rest = Vec::new();
+        // Closed or reset: either way it is over, within the deadline for connecting.
+        let read = socket.read_to_end(&mut rest);
+        let is_over = read
+            .as_ref()
+            .map_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset, |_| true);
+        assert!(is_over, "{read:?}");
+    }
+    let counters = &plant.gateway.status(&[])["broker"];
+    assert_eq!(
+        (&counters["connections-opening"], &counters["handshake-failures"]),
+        (&json!(0), &json!(300))
+    );
+}
+
+/// fault-catalogue U06, identity.1: the uplink believes whom it is told to, and shows its certificate.
+#[test]
+fn fault_u06_the_cloud_must_be_who_it_says() {
+    let authority = Authority::new("cloud");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let port = ports::free_port();
+    let cloud = |pair: &Pair| {
+        let at = folder.path();
+        let ca = authority::write(at, "ca.pem", &authority.pem());
+        let [cert, key] = pair.write(at, "cloud");
+        let more = format!(
+            "listener {port} 127.0.0.1\ncafile {ca}\ncertfile {cert}\nkeyfile {key}\n\
+             require_certificate true\nuse_identity_as_username true\n"
+        );
+        Mosquitto::start_with(Options { more: &more, ..Options::default() })
+    };
+    let http = ports::free_port();
+    let config = format!(
+        "[gateway]\nid = \"gw\"\ndata-dir = \"data\"\nmappings = [\"mappings/*.toml\"]\n\
+         [http]\nlisten = [\"127.0.0.1:{http}\"]\nanonymous = true\n\
+         [[uplink]]\nname = \"cloud\"\nurl = \"mqtts://127.0.0.1:{port}\"\nca = \"ca.pem\"\n\
+         cert = \"gw.pem\"\nkey = {{ file = \"gw.key\" }}\ntopics = [\"#\"]\ntopic = \"up/{{encoding}}\"\n\
+         batch = {{ readings = 1, age = \"100ms\" }}\n"
+    );
+    let mut gateway = Gateway::prepare(&Site::new(&config, &[("presses.toml", MAPPING)]));
+    authority::write(gateway.folder(), "ca.pem", &authority.pem());
+    authority.issue("gw", 2).write(gateway.folder(), "gw");
+    gateway.start_again();
+    let url = format!("http://127.0.0.1:{http}/ingest/press-7");
+    let said = programs::run(programs::find("curl"), &["-sS", "-d", "1", &url]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+
+    let stranger = Authority::new("stranger").issue("cloud", 1);
+    let elsewhere = authority.issue_for("cloud", 1, &["elsewhere.example"]);
+    for (pair, reason) in [(stranger, "UnknownIssuer"), (elsewhere, "not valid for name")] {
+        let broker = cloud(&pair);
+        wait::until(reason, || {
+            let status = gateway.status(&[]);
+            status["uplinks"]["cloud"].to_string().contains(reason).then_some(())
+        });
+        assert_eq!(gateway.status(&[])["uplinks"]["cloud"]["queued"], 1, "nothing was handed out");
+        drop(broker);
+    }
+    let _broker = cloud(&authority.issue("cloud", 1));
+    wait::until("the reading to be delivered", || {
+        let status = gateway.status(&[]);
+        (status["uplinks"]["cloud"]["delivered"] == 1).then_some(())
+    });
+}
