@@ -19,6 +19,7 @@ const NEEDS: &[Need] = &[
     Need { program: "mosquitto", package: "mosquitto" },
     Need { program: "mosquitto_pub", package: "mosquitto-clients" },
     Need { program: "coap-client-notls", package: "libcoap3-bin" },
+    Need { program: "openssl", package: "openssl" },
     Need { program: "strace", package: "strace" },
     // On a machine that runs systemd it is there; a container may lack it.
     Need { program: "systemd-analyze", package: "systemd" },
