@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use self::figures::{Table, per_reading};
+use self::figures::{Rounds, Table, per_reading};
 use self::gateway::{Gateway, Site};
 use self::load::coap::Coap;
 use self::load::echo::{Echo, EchoServer};
@@ -29,6 +29,8 @@ use crate::process;
 /// For how long each load runs.
 const TIME: Duration = Duration::from_secs(5);
 
+/// How often each side of a comparison is loaded.
+const ROUNDS: usize = 5;
 const STARTS: usize = 10;
 const IDLE_NODES: usize = 100;
 const IDLE_TIME: Duration = Duration::from_secs(10);
@@ -40,7 +42,8 @@ const FLAT_OUT: Load =
 const HTTP: Load = Load { connections: 32, window: 1, ..FLAT_OUT };
 /// As many as are open at once by the gateway's receive maximum, nearly.
 const MQTT: Load = Load { window: 60, ..FLAT_OUT };
-const PACED: Load = Load { rate: Some(5_000), ..MQTT };
+/// As many as a plant sends, all day.
+const PACED: Load = Load { rate: Some(5_000), time: Duration::from_secs(3), ..MQTT };
 const WARM_UP: Load = Load { readings: 400, ..FLAT_OUT };
 
 /// What a stretch of load cost.
@@ -100,16 +103,10 @@ impl Run {
             "-",
             &[mqtt(&local, MQTT, false)?, mqtt(&up, MQTT, true)?],
         );
-        let paced = [mqtt(&local, PACED, false)?, mqtt(&up, PACED, true)?];
-        drop((local, up));
-        table.pair("MQTT publish, QoS 1, at 5,000/s", "-", &paced);
-        table.difference("From topic to acknowledged batch at 5,000/s", "10 µs", &paced);
         let site = Site { cloud: Some(cloud.port), seldom_synced: true, ..Site::default() };
-        let lazy = mqtt(&self.gateway("lazy", site)?, PACED, true)?;
-        let name = "The same, synced every 200 ms (durability = \"interval\")";
-        table.difference(name, "-", &[paced[0], lazy]);
-        let bridge = [self.mosquitto(None)?, self.mosquitto(Some(cloud.port))?];
-        table.difference("The same by mosquitto's bridge", "-", &bridge);
+        let lazy = self.gateway("lazy", site)?;
+        self.way_up(&mut table, &cloud, [&local, &up, &lazy])?;
+        drop((local, up, lazy));
         let values = [self.opcua(None)?, self.opcua(Some(cloud.port))?];
         table.pair("OPC UA value, 1,000 nodes", "20 µs", &values);
         table.json_message();
@@ -174,24 +171,38 @@ impl Run {
         })
     }
 
-    /// What the same publishes cost mosquitto, alone or as a bridge.
-    fn mosquitto(&self, bridge_to: Option<u16>) -> Result<Cost> {
-        let broker = Mosquitto::start(&self.folder, bridge_to)?;
-        load::run(WARM_UP, || Mqtt::connect(broker.port))?;
-        let (before, start) = (broker.cpu()?, Instant::now());
-        let answered = load::run(PACED, || Mqtt::connect(broker.port))?;
-        let elapsed = start.elapsed();
-        thread::sleep(Duration::from_millis(500)); // the bridge's last acknowledgements
-        let cpu = broker.cpu()?.saturating_sub(before);
-        Ok(Cost {
-            readings: answered.readings,
-            cpu,
-            elapsed,
-            drain: None,
-            cloud_bytes: 0,
-            commits: 0,
-        })
+    /// What the way from a topic to the cloud costs at a steady rate, beside mosquitto's bridge: all sides run at
+    /// once and are loaded in turn, round after round, so that what else the machine does meets all of them.
+    fn way_up(
+        &self,
+        table: &mut Table,
+        cloud: &Mosquitto,
+        [local, up, lazy]: [&Gateway; 3],
+    ) -> Result<()> {
+        let alone = Mosquitto::start(&self.folder, None)?;
+        let bridge = Mosquitto::start(&self.folder, Some(cloud.port))?;
+        let mut rounds = Rounds::default();
+        for _ in 0..ROUNDS {
+            rounds.local.push(mqtt(local, PACED, false)?);
+            rounds.alone.push(mosquitto(&alone)?);
+            rounds.up.push(mqtt(up, PACED, true)?);
+            rounds.bridge.push(mosquitto(&bridge)?);
+            rounds.lazy.push(mqtt(lazy, PACED, true)?);
+        }
+        table.rounds(&rounds);
+        Ok(())
     }
+}
+
+/// What the same publishes cost mosquitto, alone or as a bridge.
+fn mosquitto(broker: &Mosquitto) -> Result<Cost> {
+    load::run(WARM_UP, || Mqtt::connect(broker.port))?;
+    let (before, start) = (broker.cpu()?, Instant::now());
+    let answered = load::run(PACED, || Mqtt::connect(broker.port))?;
+    let elapsed = start.elapsed();
+    thread::sleep(Duration::from_millis(500)); // the bridge's last acknowledgements
+    let cpu = broker.cpu()?.saturating_sub(before);
+    Ok(Cost { readings: answered.readings, cpu, elapsed, drain: None, cloud_bytes: 0, commits: 0 })
 }
 
 fn coap(gateway: &Gateway, has_uplink: bool) -> Result<Cost> {

@@ -5,6 +5,45 @@ use std::fmt;
 use super::Cost;
 use super::load::{Tenths, mqtt};
 
+/// What loads in turn have cost, one of each side in each round.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// The gateway without an uplink.
+    pub(super) local: Vec<Cost>,
+    /// Mosquitto without a bridge.
+    pub(super) alone: Vec<Cost>,
+    /// The gateway with an uplink.
+    pub(super) up: Vec<Cost>,
+    /// Mosquitto with a bridge.
+    pub(super) bridge: Vec<Cost>,
+    /// The gateway with an uplink, synced seldom.
+    pub(super) lazy: Vec<Cost>,
+}
+
+/// The middle of several measurements, and how far they lie apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    /// Takes at least one measurement.
+    fn of(measured: impl Iterator<Item = f64>) -> Self {
+        let mut measured: Vec<f64> = measured.collect();
+        measured.sort_by(f64::total_cmp);
+        let last = measured.len() - 1;
+        let median = f64::midpoint(measured[last / 2], measured[last.div_ceil(2)]);
+        Self { median, least: measured[0], most: measured[last] }
+    }
+
+    fn micros(self) -> String {
+        let Self { median, least, most } = self;
+        format!("{median:.1} µs ({least:.1} to {most:.1})")
+    }
+}
+
 /// Rows of figure, aim and measurement.
 #[derive(Debug, Default)]
 pub(super) struct Table(Vec<[String; 3]>);
@@ -23,10 +62,33 @@ impl Table {
         self.row(&format!("{name}: bytes a reading to the cloud"), "-", bytes(up));
     }
 
-    /// Adds what the second of two runs costs more.
-    pub(super) fn difference(&mut self, name: &str, aim: &str, [less, more]: &[Cost; 2]) {
-        let (micros, rate) = (micros(more) - micros(less), rate(more));
-        self.row(&format!("{name}: CPU a reading"), aim, format!("{micros:.1} µs at {rate:.0}/s"));
+    /// Adds what the way to the cloud costs, as medians of the rounds with the least and the most.
+    pub(super) fn rounds(&mut self, rounds: &Rounds) {
+        let Rounds { local, alone, up, bridge, lazy } = rounds;
+        let count = local.len();
+        let all = |costs: &[Cost]| Spread::of(costs.iter().map(micros)).micros();
+        let more = |more: &[Cost], less: &[Cost]| {
+            let differences = more.iter().zip(less).map(|(more, less)| micros(more) - micros(less));
+            Spread::of(differences).micros()
+        };
+        let at = format!("MQTT QoS 1 at 5,000/s, median of {count}");
+        let group = up.iter().map(|cost| cost.readings).sum::<u64>() as f64
+            / up.iter().map(|cost| cost.commits).sum::<u64>().max(1) as f64;
+        self.row(&format!("{at}: CPU a reading, local topic only"), "-", all(local));
+        self.row(&format!("{at}: the same, mosquitto"), "-", all(alone));
+        let shown = format!("{}, {group:.0} a sync", all(up));
+        self.row(&format!("{at}: CPU a reading, on disk and to the cloud"), "-", shown);
+        self.row(&format!("{at}: the same, mosquitto's bridge, nothing on disk"), "-", all(bridge));
+        self.row(&format!("{at}: from topic to acknowledged batch"), "10 µs", more(up, local));
+        let name = format!("{at}: the same, synced every 200 ms (durability = \"interval\")");
+        self.row(&name, "-", more(lazy, local));
+        self.row(&format!("{at}: the same, mosquitto's bridge"), "-", more(bridge, alone));
+        let ratios = up.iter().zip(bridge).map(|(up, bridge)| micros(up) / micros(bridge));
+        let Spread { median, least, most } = Spread::of(ratios);
+        let shown = format!("{median:.2} ({least:.2} to {most:.2})");
+        self.row(&format!("{at}: to the cloud, gateway : mosquitto's bridge"), "-", shown);
+        let size = up.last().map(bytes).unwrap_or_default();
+        self.row(&format!("{at}: bytes a reading to the cloud"), "-", size);
     }
 
     /// Adds the size of a reading that goes to the cloud as a message of its own.
@@ -81,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_reading_costs_its_share() {
-        let cost = |millis| Cost {
+        let cost = |millis: u64| Cost {
             readings: 20_000,
             cpu: Duration::from_millis(millis),
             elapsed: Duration::from_secs(4),
@@ -92,7 +154,19 @@ mod tests {
         assert_eq!(per_reading(&cost(250)), "12.5 µs at 5000/s");
         assert_eq!(bytes(&cost(250)), "7.5 B");
         let mut table = Table::default();
-        table.difference("More", "10 µs", &[cost(250), cost(310)]);
-        assert_eq!(table.0[0][2], "3.0 µs at 5000/s");
+        let five = |millis: [u64; 5]| millis.map(cost).to_vec();
+        table.rounds(&Rounds {
+            local: five([250, 240, 260, 250, 400]),
+            alone: five([100; 5]),
+            up: five([310, 310, 310, 310, 400]),
+            bridge: five([200; 5]),
+            lazy: five([250; 5]),
+        });
+        let row = |words: &str| {
+            let found = table.0.iter().find(|[figure, ..]| figure.ends_with(words));
+            found.map(|[.., measured]| measured.as_str())
+        };
+        assert_eq!(row("from topic to acknowledged batch"), Some("3.0 µs (0.0 to 3.5)"));
+        assert_eq!(row("gateway : mosquitto's bridge"), Some("1.55 (1.55 to 2.00)"));
     }
 }
