@@ -1,7 +1,7 @@
 //! Accounts: names with passwords, checked off the network threads and a few at a time, and certificates.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::{
@@ -49,6 +49,7 @@ pub struct Accounts {
 
 #[derive(Debug)]
 struct Book {
+    principals: HashSet<Principal>,
     hashes: BTreeMap<String, (Principal, Arc<str>)>,
     certificates: HashMap<PeerName, Principal>,
     /// Checked for unknown names, so that they take as long as wrong passwords.
@@ -103,9 +104,14 @@ impl Accounts {
 
 impl Book {
     fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
-        let mut book =
-            Self { hashes: BTreeMap::new(), certificates: HashMap::new(), decoy: DECOY.into() };
+        let mut book = Self {
+            principals: HashSet::new(),
+            hashes: BTreeMap::new(),
+            certificates: HashMap::new(),
+            decoy: DECOY.into(),
+        };
         for Account { principal, password_hash, certificate } in accounts {
+            book.principals.insert(principal.clone());
             if let Some(hash) = password_hash {
                 let name = principal.as_str().to_owned();
                 book.hashes.insert(name, (principal.clone(), hash.into()));
@@ -133,6 +139,10 @@ impl Authenticator for Accounts {
     fn certified(&self, names: &PeerNames) -> Option<Principal> {
         let book = self.book();
         names.iter().find_map(|name| book.certificates.get(name).cloned())
+    }
+
+    fn knows(&self, principal: &Principal) -> bool {
+        self.book().principals.contains(principal)
     }
 
     fn version(&self) -> u64 {

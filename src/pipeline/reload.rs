@@ -5,9 +5,10 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use parking_lot::RwLock;
-use tidegate_adapter_api::PointSet;
+use tidegate_adapter_api::{Authenticator as _, PointSet};
 use tidegate_broker::access::AccessRules;
 use tidegate_mapping::MappingSet;
+use tidegate_model::Principal;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -20,6 +21,7 @@ use crate::{
     config::{self, Config, Style},
     ingest::Ingest,
     status::Status,
+    store::Completion,
 };
 
 /// Makes the point set of one adapter from a mapping.
@@ -111,12 +113,16 @@ impl Reloader {
         *self.status.mapping_generation.lock() = generation;
         self.accounts.replace(accounts(config));
         let rules = AccessRules::new(config.access.clone());
-        {
-            let mut core = self.broker.core();
-            if *core.rules() != rules {
-                core.set_rules(rules);
-            }
+        let mut core = self.broker.core();
+        if *core.rules() != rules {
+            core.set_rules(rules);
         }
+        let keeps =
+            |principal: &Principal| principal.is_anonymous() || self.accounts.knows(principal);
+        let expelled = core.expel(keeps, self.broker.clock().steady());
+        self.broker.submit(&core, expelled.transaction, Completion::None);
+        drop(core);
+        self.ingest.publish_wills(expelled.wills);
         self.certificates.replace(config)?;
         self.links.replace(config)?;
         info!(

@@ -315,11 +315,25 @@ fn identity_4_rights_and_accounts_change_while_running() {
     plant.gateway.write("tidegate.toml", &moved);
     wait::until("the new rights", || (publish("hall2/press-7/x").stderr.is_empty()).then_some(()));
     assert!(publish("hall1/press-7/x").stderr.contains("Not authorized"));
+    let mut paho = Peer::start("mqtt_client.py", &[]);
+    let tls = json!({
+        "ca": plant.file("ca.pem"), "cert": plant.file("press-7.pem"), "key": plant.file("press-7.key"),
+    });
+    let connect = json!({"host": "127.0.0.1", "port": plant.mqtts, "version": 5, "tls": tls});
+    assert_eq!(paho.ask("connect", connect)["reason"], 0);
     let without = moved.replace("certificate = \"CN=press-7\"", "certificate = \"CN=press-9\"");
     plant.gateway.write("tidegate.toml", &without);
     wait::until("the account to be another's", || {
         publish("hall2/press-7/x").stderr.contains("Not authorized").then_some(())
     });
+
+    let gone = moved.replace("name = \"press-7\"", "name = \"press-9\"");
+    plant.gateway.write("tidegate.toml", &gone);
+    let closed = wait::until("the connection of an account that is gone to be closed", || {
+        let state = paho.ask("state", json!({}));
+        (!state["closed"].is_null()).then(|| state["closed"].clone())
+    });
+    assert_eq!((&closed["by_server"], &closed["reason"]), (&json!(true), &json!(0x98)), "{closed}");
 }
 
 /// fault-catalogue M05 in small: silent sockets and stalled handshakes cost the others nothing.

@@ -33,6 +33,11 @@ pub trait Authenticator: Send + Sync {
         None
     }
 
+    /// Returns whether somebody may still log in as this principal. Cheap.
+    fn knows(&self, _principal: &Principal) -> bool {
+        true
+    }
+
     /// Returns a number that changes with every change of an account: a login that was checked under another one
     /// says nothing any more. Cheap.
     fn version(&self) -> u64 {
@@ -51,6 +56,11 @@ impl Access {
     /// Makes the access of one listener.
     pub fn new(authenticator: Arc<dyn Authenticator>, anonymous: bool) -> Self {
         Self { authenticator, anonymous }
+    }
+
+    /// Returns whether somebody may still log in as this principal.
+    pub fn knows(&self, principal: &Principal) -> bool {
+        if principal.is_anonymous() { self.anonymous } else { self.authenticator.knows(principal) }
     }
 
     /// Returns the same without `anonymous`.

@@ -298,6 +298,26 @@ impl Broker {
         Tick { wills, transaction: (!transaction.is_empty()).then_some(transaction) }
     }
 
+    /// Takes the connections off the sessions of principals that `keeps` does not know any more, as if they had been
+    /// cut: wills are published. A session that outlives its connection waits for its expiry.
+    pub fn expel(&mut self, keeps: impl Fn(&Principal) -> bool, now: Timestamp) -> Tick {
+        let strangers: Vec<SessionKey> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.link.is_some() && !keeps(&session.principal))
+            .map(|(index, _)| SessionKey(index))
+            .collect();
+        let mut transaction = Transaction::new();
+        let mut wills = Vec::new();
+        for key in strangers {
+            wills.extend(self.unlink(key, now, &mut transaction));
+            if self.sessions[key.0].expiry == Expiry::AtDisconnect {
+                self.forget(key, &mut transaction);
+            }
+        }
+        Tick { wills, transaction: (!transaction.is_empty()).then_some(transaction) }
+    }
+
     /// Replaces the access rules; sessions feel it with their next message.
     pub fn set_rules(&mut self, rules: crate::access::AccessRules) {
         self.rules = rules;

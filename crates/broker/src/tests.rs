@@ -622,3 +622,22 @@ fn large_last_values_make_room_for_each_other() {
     assert_eq!(house.core.list(&all, None, 1_000).len(), 16);
     assert!(house.core.last(&Topic::new("t/99").unwrap()).is_some());
 }
+
+/// identity.4: connections of principals that are gone are cut, and their wills are due.
+#[test]
+fn principals_that_are_gone_are_expelled() {
+    let mut house = House::new();
+    let stays = house.connect("stays", Expiry::AtDisconnect, true, None).attachment;
+    let goes = house.connect("goes", Expiry::AtDisconnect, true, None).attachment;
+    let waits = house.connect("waits", Expiry::After(HOUR), true, None).attachment;
+    let principal = house.core.principal(stays).unwrap().clone();
+    let tick = house.core.expel(|known| *known == principal, Timestamp::from_unix_micros(0));
+    assert!(tick.wills.is_empty());
+    assert!(house.core.principal(stays).is_ok(), "the same principal");
+    house.core.expel(|_| false, Timestamp::from_unix_micros(0));
+    for attachment in [stays, goes, waits] {
+        assert!(house.core.principal(attachment).is_err());
+    }
+    assert_eq!(house.core.summary().sessions, 1, "what outlives its connection");
+    assert!(house.connect("waits", Expiry::After(HOUR), false, None).session_present);
+}

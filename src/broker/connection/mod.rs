@@ -18,7 +18,7 @@ use std::{
 use bytes::BytesMut;
 use tidegate_adapter_api::Access;
 use tidegate_broker::{Attachment, Disconnect, Due, Superseded};
-use tidegate_model::PeerNames;
+use tidegate_model::{PeerNames, Principal};
 use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Sent, Settings};
 use tokio::{
     net::TcpStream,
@@ -109,6 +109,7 @@ async fn serve(
     let mut driver = Driver {
         connection: Connection::new(accepted, Arc::clone(&settings.protocol)),
         certificate,
+        principal: None,
         input: BytesMut::new(),
         output: Output::with_limit(OUTPUT_BYTES_MAX),
         replies: Replies::new(Signal::new()),
@@ -135,6 +136,8 @@ struct Driver<'a> {
     connection: Connection,
     /// The names in the certificate that the client has shown in its handshake.
     certificate: Option<PeerNames>,
+    /// As whom the client has logged in.
+    principal: Option<Principal>,
     /// What was read and is not yet a packet; empty and without memory while the client is idle.
     input: BytesMut,
     output: Output,
@@ -211,8 +214,7 @@ impl Driver<'_> {
         }
         self.release_replies();
         if let Err(Superseded) = self.deliver() {
-            self.attachment = None;
-            self.connection.close(ReasonCode::SessionTakenOver, &mut self.output);
+            self.lose_session();
         }
         self.note_progress();
     }
@@ -227,6 +229,15 @@ impl Driver<'_> {
                 self.handle(packet).await;
             }
         }
+    }
+
+    /// Ends a connection whose session has gone: to another connection, or because its principal was removed.
+    fn lose_session(&mut self) {
+        self.attachment = None;
+        let is_known = self.principal.as_ref().is_none_or(|principal| self.access.knows(principal));
+        let reason =
+            if is_known { ReasonCode::SessionTakenOver } else { ReasonCode::AdministrativeAction };
+        self.connection.close(reason, &mut self.output);
     }
 
     /// Stops reading while a message waits for room, or the journal's queue is long.

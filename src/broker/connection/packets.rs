@@ -59,8 +59,7 @@ impl Driver<'_> {
             }
         };
         if let Err(Superseded) = result {
-            self.attachment = None;
-            self.connection.close(ReasonCode::SessionTakenOver, &mut self.output);
+            self.lose_session();
         }
     }
 
@@ -84,6 +83,7 @@ impl Driver<'_> {
                 return;
             }
         };
+        self.principal = Some(principal.clone());
         if let Err(reason) = self.begin_session(connect, principal) {
             self.connection.reject(reason, &mut self.output);
         }
