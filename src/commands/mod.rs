@@ -1,8 +1,10 @@
 //! The command line: one file per command.
 
+mod cert;
 mod check;
 mod decode;
 mod run;
+mod secret_file;
 mod status;
 mod user;
 
@@ -50,6 +52,9 @@ enum Command {
     /// Make accounts.
     #[command(after_help = "Example:\n  tidegate user add press-7")]
     User(user::UserArguments),
+    /// Make certificates: a plant's own authority, the gateway's, devices'.
+    #[command(after_help = "Example:\n  tidegate cert init")]
+    Cert(cert::CertArguments),
     /// Print completions for a shell.
     #[command(
         after_help = "Example:\n  tidegate completions bash > /etc/bash_completion.d/tidegate"
@@ -86,6 +91,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Decode(arguments) => decode::decode(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::User(arguments) => user::user(&arguments),
+        Command::Cert(arguments) => cert::cert(&arguments),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "tidegate", &mut std::io::stdout());

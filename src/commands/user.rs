@@ -1,9 +1,7 @@
 //! `tidegate user`.
 
 use std::{
-    fs::{DirBuilder, OpenOptions},
     io::{self, BufRead, IsTerminal, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::PathBuf,
     process::ExitCode,
 };
@@ -12,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 use tidegate_model::Principal;
 
+use super::secret_file;
 use crate::broker::hash_password;
 
 /// Arguments of `tidegate user`.
@@ -54,21 +53,9 @@ pub(super) fn user(arguments: &UserArguments) -> anyhow::Result<ExitCode> {
     ensure!(!password.is_empty(), "the password is empty");
     let hash = hash_password(password.as_bytes())?;
 
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(secrets)
-        .with_context(|| format!("cannot make {}", secrets.display()))?;
+    secret_file::make_folder(secrets)?;
     let path = secrets.join(format!("{name}.hash"));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot make {}", path.display()))?;
-    file.write_all(hash.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    secret_file::create(&path, hash.as_bytes())?;
 
     println!(
         "[[principal]]\nname = \"{principal}\"\npassword = {{ file = \"{}\" }}",

@@ -421,3 +421,52 @@ fn fault_u06_the_cloud_must_be_who_it_says() {
         (status["uplinks"]["cloud"]["delivered"] == 1).then_some(())
     });
 }
+
+/// identity.6: an authority, the gateway's certificate and a device's in three commands; renewed while in use.
+#[test]
+fn identity_6_certificates_of_the_gateways_own_making() {
+    let mqtts = ports::free_port();
+    let config = format!(
+        "[gateway]\nid = \"gw\"\ndata-dir = \"data\"\n[mqtt]\nlisten = []\n\
+         [mqtt.tls]\nlisten = [\"127.0.0.1:{mqtts}\"]\ncert = \"certs/server.pem\"\n\
+         key = {{ file = \"certs/server.key\" }}\nclient-ca = \"certs/ca.pem\"\nrequire-client-cert = true\n\
+         [[principal]]\nname = \"press-7\"\ncertificate = \"CN=press-7\"\n\
+         [[access]]\nprincipal = \"press-*\"\npublish = [\"hall1/{{principal}}/#\"]\nsubscribe = []\ncommand = []\n"
+    );
+    let mut gateway = Gateway::prepare(&Site::new(&config, &[]));
+    let certs = gateway.folder().join("certs");
+    let dir = certs.display().to_string();
+    let cert = |words: &[&str]| {
+        let said = programs::tidegate(&[&["cert"], words, &["--dir", &dir]].concat());
+        assert_eq!(said.code, Some(0), "{words:?}: {}", said.stderr);
+        said.stdout
+    };
+    let said = cert(&["init", "--host", "gw.plant.example"]);
+    assert!(said.contains("gw.plant.example") && said.contains("[mqtt.tls]"), "{said}");
+    assert!(cert(&["device", "press-7"]).contains("certificate = \"CN=press-7\""));
+    let again = programs::tidegate(&["cert", "init", "--dir", &dir]);
+    assert_eq!(again.code, Some(1), "nothing is overwritten: {}", again.stdout);
+    gateway.start_again();
+
+    let file = |name: &str| certs.join(name).display().to_string();
+    let publish = |host: &str| {
+        let port = mqtts.to_string();
+        let (ca, pair) = (file("ca.pem"), [file("press-7.pem"), file("press-7.key")]);
+        let words =
+            ["-h", host, "-p", &port, "--cafile", &ca, "--cert", &pair[0], "--key", &pair[1]];
+        let message = ["-q", "1", "-t", "hall1/press-7/x", "-m", "1"];
+        programs::run(programs::find("mosquitto_pub"), &[&words[..], &message].concat())
+    };
+    for host in ["127.0.0.1", "localhost"] {
+        assert_eq!(publish(host).code, Some(0), "{}", publish(host).stderr);
+    }
+    let shown = || {
+        let said = s_client(mqtts, &["-showcerts"]);
+        said.stdout.split("-----END").next().unwrap_or_default().to_owned()
+    };
+    let before = shown();
+    cert(&["renew", "server", "--days", "30"]);
+    wait::until("the renewed certificate", || (shown() != before).then_some(()));
+    cert(&["renew", "press-7"]);
+    assert_eq!(publish("127.0.0.1").code, Some(0));
+}

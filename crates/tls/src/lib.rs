@@ -5,6 +5,7 @@
 
 mod client;
 mod identity;
+mod issue;
 mod peer;
 mod server;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod trust;
 
 pub use self::client::{ClientSetup, ClientTls, client_config};
 pub use self::identity::Identity;
+pub use self::issue::{Authority, Issued, Purpose, Validity};
 pub use self::peer::names_in;
 pub use self::server::{Clients, ServerSetup, ServerTls};
 pub use self::trust::Trust;

@@ -16,14 +16,14 @@ use tidegate_model::{InvalidPeerName, PeerName, PeerNames};
 use super::*;
 
 /// An authority of a plant.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+struct TestAuthority(CertifiedIssuer<'static, KeyPair>);
 
 struct Pair {
     chain: String,
     key: String,
 }
 
-impl Authority {
+impl TestAuthority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -78,7 +78,7 @@ fn server(pair: &Pair, clients: Clients) -> ServerTls {
     ServerTls::new(setup).unwrap()
 }
 
-fn client(authority: &Authority, identity: Option<&Pair>) -> Arc<rustls::ClientConfig> {
+fn client(authority: &TestAuthority, identity: Option<&Pair>) -> Arc<rustls::ClientConfig> {
     let setup = ClientSetup {
         trust: authority.trust(),
         identity: identity.map(Pair::identity),
@@ -123,7 +123,7 @@ fn shake_hands(
 /// identity.3: every name that a principal can be written for is found, and no other.
 #[test]
 fn identity_03_a_client_is_known_by_the_names_of_its_certificate() {
-    let authority = Authority::new();
+    let authority = TestAuthority::new();
     let server = server(&authority.issue("gw", 1), Clients::Certified(authority.trust()));
     let press = authority.issue("press-7", 2);
     let names = shake_hands(&server, client(&authority, Some(&press))).unwrap().unwrap();
@@ -152,7 +152,7 @@ fn what_is_no_name_is_refused() {
 /// identity.1: certificates are asked for, demanded, or not wanted; those of others are refused.
 #[test]
 fn identity_01_only_certificates_of_the_plant_are_let_in() {
-    let (plant, other) = (Authority::new(), Authority::new());
+    let (plant, other) = (TestAuthority::new(), TestAuthority::new());
     let pair = plant.issue("gw", 1);
     let (own, foreign) = (plant.issue("press-7", 2), other.issue("press-7", 2));
     #[rustfmt::skip]
@@ -181,7 +181,7 @@ fn identity_01_only_certificates_of_the_plant_are_let_in() {
 /// identity.1: a revoked certificate is refused, one on no list is not.
 #[test]
 fn identity_01_what_is_revoked_is_refused() {
-    let authority = Authority::new();
+    let authority = TestAuthority::new();
     let trust = authority.trust().with_revoked(authority.revoke(2).as_bytes()).unwrap();
     let server = server(&authority.issue("gw", 1), Clients::Certified(trust));
     let (revoked, good) = (authority.issue("press-7", 2), authority.issue("press-8", 3));
@@ -192,7 +192,7 @@ fn identity_01_what_is_revoked_is_refused() {
 /// identity.23: a new pair counts from the next handshake on; a wrong one changes nothing.
 #[test]
 fn identity_23_a_replacement_counts_for_new_handshakes() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (TestAuthority::new(), TestAuthority::new());
     let server = server(&old.issue("gw", 1), Clients::Anyone);
     assert!(shake_hands(&server, client(&old, None)).is_ok());
     let identity = new.issue("gw", 1).identity();
@@ -204,7 +204,7 @@ fn identity_23_a_replacement_counts_for_new_handshakes() {
 
 #[test]
 fn a_pair_that_is_none_is_refused() {
-    let authority = Authority::new();
+    let authority = TestAuthority::new();
     let (one, other) = (authority.issue("a", 1), authority.issue("b", 2));
     let refuse =
         |chain: &str, key: &str| Identity::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err();
@@ -216,4 +216,45 @@ fn a_pair_that_is_none_is_refused() {
     assert!(matches!(refuse(&broken, &one.key), TlsError::Pem(_)), "{}", refuse(&broken, &one.key));
     assert!(matches!(Trust::from_pem(b""), Err(TlsError::NoCertificate)));
     assert!(one.identity().not_after() > 0);
+}
+
+/// identity.6: what our own authority gives out is believed, for what it is for and no longer than it says.
+#[test]
+fn an_authority_gives_out_certificates() {
+    let validity = Validity { now: 1_700_000_000, days: 20_000 };
+    let (_, own) = Authority::create("A plant's authority", validity).unwrap();
+    let authority = Authority::from_pem(&own.certificate, &own.key).unwrap();
+    let hosts = vec!["gw.plant.example".to_owned(), "192.0.2.1".to_owned()];
+    let server = authority.issue("gw", &Purpose::Server(hosts), validity).unwrap();
+    let device = authority.issue("press-7", &Purpose::Device, validity).unwrap();
+    let identity = |issued: &Issued| {
+        Identity::from_pem(issued.certificate.as_bytes(), issued.key.as_bytes()).unwrap()
+    };
+    assert_eq!(identity(&server).not_after(), 1_700_000_000 + 20_000 * 86_400);
+    let names: Vec<String> = identity(&server).names().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["CN=gw", "DNS:gw.plant.example", "IP:192.0.2.1"]);
+
+    let trust = Trust::from_pem(own.certificate.as_bytes()).unwrap();
+    let clients = Clients::Certified(trust.clone());
+    let tls = |identity: Identity| {
+        let clients = clients.clone();
+        ServerTls::new(ServerSetup { identity, clients, protocols: Vec::new() }).unwrap()
+    };
+    let client = |identity: Identity| {
+        let (trust, identity) = (trust.clone(), Some(identity));
+        client_config(ClientSetup { trust, identity, protocols: Vec::new() }).unwrap()
+    };
+    let names = shake_hands(&tls(identity(&server)), client(identity(&device))).unwrap().unwrap();
+    assert!(names.contains(&PeerName::new("CN=press-7").unwrap()));
+    // Neither can stand in for the other.
+    assert!(shake_hands(&tls(identity(&server)), client(identity(&server))).is_err());
+
+    // An authority with a longer name than ours have: what we give out would not lead to it.
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::OrganizationName, "Elsewhere");
+    let other = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let foreign = Authority::from_pem(&other.pem(), &other.key().serialize_pem()).unwrap();
+    let refused = foreign.issue("x", &Purpose::Device, validity);
+    assert!(matches!(refused, Err(TlsError::Authority(_))), "{refused:?}");
 }
