@@ -45,7 +45,6 @@ pub struct Exchanges(Arc<Mutex<Inner>>);
 struct Inner {
     newest: Table,
     all: Table,
-    recalled: Vec<(Keep, RecalledExchange)>,
     /// Keys that cannot be read, or have no place any more.
     unwanted: Vec<Vec<u8>>,
 }
@@ -67,6 +66,8 @@ struct Slot {
     serial: u64,
     expires: Timestamp,
     sender: Bytes,
+    id: Bytes,
+    answer: Bytes,
 }
 
 impl Exchanges {
@@ -92,22 +93,32 @@ impl Exchanges {
             }
         }
         entries.sort_by_key(|(expires, ..)| *expires);
-        for (expires, keep, slot, mut exchange) in entries {
-            let table = inner.table(keep);
-            table.occupy(slot, exchange.sender.clone(), expires);
-            exchange.remaining = expires.saturating_since(now);
-            inner.recalled.push((keep, exchange));
+        for (expires, keep, slot, exchange) in entries {
+            let RecalledExchange { sender, id, answer, .. } = exchange;
+            inner.table(keep).occupy(slot, sender, id, answer, expires);
         }
         inner.newest.find_free();
         inner.all.find_free();
         Self(Arc::new(Mutex::new(inner)))
     }
 
-    /// Returns, once, what was answered before the gateway started, oldest first.
-    pub fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
+    /// Returns what was answered and may be repeated still, oldest first.
+    ///
+    /// Among it are exchanges whose records are on their way to the disk.
+    pub fn recall(&self, keep: Keep, now: Timestamp) -> Vec<RecalledExchange> {
         let mut inner = self.0.lock();
-        let taken = inner.recalled.extract_if(.., |(kept, _)| *kept == keep);
-        taken.map(|(_, exchange)| exchange).collect()
+        let mut kept: Vec<&Slot> = inner.table(keep).slots.iter().flatten().collect();
+        kept.sort_unstable_by_key(|slot| slot.serial);
+        let recalled = kept.into_iter().filter(|slot| slot.expires > now).map(|slot| {
+            let Slot { sender, id, answer, .. } = slot;
+            RecalledExchange {
+                sender: sender.clone(),
+                id: id.clone(),
+                answer: answer.clone(),
+                remaining: slot.expires.saturating_since(now),
+            }
+        });
+        recalled.collect()
     }
 
     /// Checks that there is room for an exchange.
@@ -142,16 +153,24 @@ impl Exchanges {
         let mut inner = self.0.lock();
         let expires = now.saturating_add(exchange.lifetime);
         let table = inner.table(exchange.keep);
-        if exchange.keep == Keep::Newest && !table.make_room(&exchange.sender) {
-            return;
+        if exchange.keep == Keep::Newest {
+            // Its entry is overwritten: the journal's times, in seconds, would not tell which of the two is newer.
+            table.vacate_same(&exchange.sender, &exchange.id);
+            if !table.make_room(&exchange.sender) {
+                return;
+            }
         }
         let slot = table
             .free
             .pop()
             .unwrap_or_else(|| u32::try_from(table.slots.len()).expect("far fewer slots are used"));
-        table.occupy(slot, exchange.sender.clone(), expires);
-        let value = write(exchange, wall.saturating_add(exchange.lifetime));
-        transaction.put(&key(exchange.keep, slot), &value).expect("an exchange is short");
+        let Exchange { keep, sender, id, answer, .. } = exchange;
+        table.occupy(slot, sender.clone(), id.clone(), answer.clone(), expires);
+        let (key, value) =
+            (key(*keep, slot), write(exchange, wall.saturating_add(exchange.lifetime)));
+        // What stood there is gone with this.
+        inner.unwanted.retain(|unwanted| *unwanted != key);
+        transaction.put(&key, &value).expect("an exchange is short");
     }
 
     /// Deletes what has expired, if that is worth a write. `submit` puts the transaction into the journal's
@@ -195,7 +214,7 @@ impl Inner {
 }
 
 impl Table {
-    fn occupy(&mut self, slot: u32, sender: Bytes, expires: Timestamp) {
+    fn occupy(&mut self, slot: u32, sender: Bytes, id: Bytes, answer: Bytes, expires: Timestamp) {
         let index = slot as usize;
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);
@@ -203,7 +222,7 @@ impl Table {
         let serial = self.next_serial;
         self.next_serial += 1;
         self.senders.entry(sender.clone()).or_default().push_back(slot);
-        self.slots[index] = Some(Slot { serial, expires, sender });
+        self.slots[index] = Some(Slot { serial, expires, sender, id, answer });
         self.used += 1;
         self.arrivals.push_back((serial, slot));
         if self.arrivals.len() > 2 * self.used + EXPIRED_MAX {
@@ -216,6 +235,16 @@ impl Table {
     fn find_free(&mut self) {
         let slots = (0..).zip(&self.slots);
         self.free = slots.filter(|(_, slot)| slot.is_none()).map(|(number, _)| number).collect();
+    }
+
+    /// Takes out the exchange of this sender with this id; its slot is the next to be used.
+    fn vacate_same(&mut self, sender: &Bytes, id: &Bytes) {
+        let is_same =
+            |slot: &&u32| self.slots[**slot as usize].as_ref().is_some_and(|slot| slot.id == *id);
+        let same = self.senders.get(sender).and_then(|own| own.iter().find(is_same)).copied();
+        if let Some(slot) = same {
+            self.vacate(slot);
+        }
     }
 
     /// Lets older exchanges give way to one more of this sender; false if there is no place at all.

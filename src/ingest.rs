@@ -474,7 +474,7 @@ impl IntakeSink for Ingest {
     }
 
     fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
-        self.shared.exchanges.recall(keep)
+        self.shared.exchanges.recall(keep, self.shared.broker.clock().steady())
     }
 
     fn refuse_busy(&self, _: &AdapterName, batch: &ReadingBatch) -> Refusal {

@@ -49,7 +49,7 @@ fn ids(recalled: &[RecalledExchange]) -> Vec<u32> {
     recalled.iter().map(id).collect()
 }
 
-/// main.10, D17: what was answered is known after a restart, for the rest of its time, once.
+/// main.10, D17: what was answered is known after a restart, for the rest of its time.
 #[test]
 fn exchanges_come_back_until_they_expire() {
     let (mut journal, exchanges) =
@@ -59,16 +59,83 @@ fn exchanges_come_back_until_they_expire() {
     journal.note(&exchanges, &exchange(Keep::All, "a", 3), 300);
 
     let again = journal.recover(340);
-    let recalled = again.recall(Keep::Newest);
+    let recalled = again.recall(Keep::Newest, at(340));
     assert_eq!(ids(&recalled), [1, 2]);
     assert_eq!((&recalled[0].sender[..], &recalled[0].answer[..]), (&b"a"[..], &[0x44][..]));
     let remaining = recalled[0].remaining.as_secs();
     assert!((7..=8).contains(&remaining), "{remaining}");
-    assert_eq!(again.recall(Keep::Newest), [], "each once");
-    assert_eq!(ids(&again.recall(Keep::All)), [3]);
-    assert_eq!(ids(&journal.recover(360).recall(Keep::Newest)), [2]);
-    assert_eq!(journal.recover(1_000).recall(Keep::Newest), []);
-    assert_eq!(ids(&journal.recover(0).recall(Keep::Newest)), [1, 2], "a clock that was set back");
+    assert_eq!(ids(&again.recall(Keep::All, at(340))), [3]);
+    assert_eq!(ids(&journal.recover(360).recall(Keep::Newest, at(360))), [2]);
+    assert_eq!(journal.recover(1_000).recall(Keep::Newest, at(1_000)), []);
+    let back = journal.recover(0).recall(Keep::Newest, at(0));
+    assert_eq!(ids(&back), [1, 2], "a clock that was set back");
+}
+
+/// main.10: an adapter whose run failed asks again, and hears of what was answered since, oldest first.
+#[test]
+fn main_10_exchanges_are_recalled_as_often_as_an_adapter_starts() {
+    let (mut journal, exchanges) =
+        (Journal::default(), Exchanges::recover([].into_iter(), SEGMENT, at(0)));
+    journal.note(&exchanges, &exchange(Keep::Newest, "a", 1), 100);
+    let exchanges = journal.recover(150);
+    assert_eq!(ids(&exchanges.recall(Keep::Newest, at(150))), [1]);
+    journal.note(&exchanges, &exchange(Keep::Newest, "b", 2), 200);
+    journal.note(&exchanges, &exchange(Keep::Newest, "a", 3), 200);
+    journal.note(&exchanges, &exchange(Keep::Newest, "a", 4), 200);
+    for _ in 0..2 {
+        let recalled = exchanges.recall(Keep::Newest, at(300));
+        assert_eq!(ids(&recalled), [1, 2, 3, 4]);
+        assert_eq!(recalled[3].remaining, Duration::from_secs(147));
+    }
+    assert_eq!(ids(&exchanges.recall(Keep::Newest, at(400))), [2, 3, 4]);
+}
+
+/// main.10: of two requests with one id, within one second, the later one is known after a restart.
+#[test]
+fn main_10_an_id_that_is_used_again_takes_the_place_of_the_first() {
+    // With slots that are free in every order: after a recovery, and after others gave way.
+    for before in 0..12 {
+        let (mut journal, exchanges) =
+            (Journal::default(), Exchanges::recover([].into_iter(), SEGMENT, at(0)));
+        for number in 0..before {
+            journal.note(&exchanges, &exchange(Keep::Newest, "a", 100 + number), 100);
+        }
+        let exchanges = journal.recover(100);
+        for answer in [0x44, 0x45, 0x46] {
+            let answer = Bytes::copy_from_slice(&[answer]);
+            let request = Exchange { answer, ..exchange(Keep::Newest, "a", 1) };
+            journal.note(&exchanges, &request, 100);
+        }
+        let again = journal.recover(100);
+        for exchanges in [exchanges, again] {
+            let recalled = exchanges.recall(Keep::Newest, at(100));
+            let same = recalled.iter().filter(|exchange| ids(&[(*exchange).clone()]) == [1]);
+            let answers: Vec<_> = same.map(|exchange| exchange.answer[0]).collect();
+            assert_eq!(answers, [0x46], "{before}");
+        }
+    }
+}
+
+/// Slots of entries that had expired before the start, or cannot be read, are used again, and what is put there
+/// stays.
+#[test]
+fn slots_that_the_start_emptied_are_used_again() {
+    let (mut journal, exchanges) =
+        (Journal::default(), Exchanges::recover([].into_iter(), SEGMENT, at(0)));
+    for (number, seconds) in (0..).zip([100, 300, 100, 300]) {
+        journal.note(&exchanges, &exchange(Keep::Newest, &number.to_string(), number), seconds);
+    }
+    journal.0.insert(key(Keep::Newest, 1), b"?".to_vec());
+    let exchanges = journal.recover(400);
+    assert_eq!(ids(&exchanges.recall(Keep::Newest, at(400))), [3]);
+    for number in 4..7 {
+        journal.note(&exchanges, &exchange(Keep::Newest, &number.to_string(), number), 400);
+    }
+    assert_eq!(journal.0.len(), 4, "no slot beyond those");
+    let mut deleted = false;
+    exchanges.forget_expired(at(400), |_| deleted = true);
+    assert!(!deleted, "what was noted since would be gone after the next start");
+    assert_eq!(ids(&journal.recover(400).recall(Keep::Newest, at(400))).len(), 4);
 }
 
 /// The cost: an entry for a reading of an IPv4 peer takes 28 bytes of the journal.
@@ -95,7 +162,7 @@ fn the_newest_are_kept() {
     }
     assert_eq!(journal.0.len(), 1 + NEWEST_PER_SENDER, "slots are used again");
     let again = journal.recover(3);
-    let mut recalled = ids(&again.recall(Keep::Newest));
+    let mut recalled = ids(&again.recall(Keep::Newest, at(3)));
     recalled.sort_unstable();
     assert_eq!(recalled, [992, 993, 994, 995, 996, 997, 998, 999, 999]);
 
@@ -158,7 +225,7 @@ fn entries_that_cannot_be_read_are_removed_and_never_panic() {
     for value in [&b""[..], b"\0\0\0\x01", b"\xff\xff\xff\xff\x09a", b"\xff\xff\xff\xff\x01a\x05b"]
     {
         let exchanges = Exchanges::recover([(&b"xn\x01"[..], value)].into_iter(), SEGMENT, at(0));
-        assert_eq!(exchanges.recall(Keep::Newest), []);
+        assert_eq!(exchanges.recall(Keep::Newest, at(0)), []);
         let mut deleted = false;
         exchanges.forget_expired(at(1), |_| deleted = true);
         assert!(deleted);

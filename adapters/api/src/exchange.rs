@@ -21,8 +21,8 @@ pub enum Keep {
 /// Names the exchange to which something handed in belongs, so that a repetition is recognised after a restart.
 ///
 /// It becomes durable together with what is handed in, all or nothing, and comes back through
-/// [`Intake::recall`](crate::Intake::recall) when the gateway starts again. Within one run the adapter itself
-/// recognises repetitions. Names and answer are the adapter's own, each of at most
+/// [`Intake::recall`](crate::Intake::recall) when the adapter or the gateway starts again. Within one run the
+/// adapter itself recognises repetitions. Names and answer are the adapter's own, each of at most
 /// [`EXCHANGE_PART_BYTES_MAX`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
@@ -30,7 +30,7 @@ pub struct Exchange {
     pub keep: Keep,
     /// Who would repeat it.
     pub sender: Bytes,
-    /// Which of the sender's exchanges it is.
+    /// Which of the sender's exchanges it is; with [`Keep::Newest`] it takes the place of an earlier one.
     pub id: Bytes,
     /// The answer that is given when it is durable.
     pub answer: Bytes,
@@ -38,7 +38,7 @@ pub struct Exchange {
     pub lifetime: Duration,
 }
 
-/// An exchange that was answered before the gateway started.
+/// An exchange that was answered before the adapter started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecalledExchange {
     /// Who would repeat it.

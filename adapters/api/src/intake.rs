@@ -74,7 +74,7 @@ pub trait IntakeSink: Send + Sync {
         captures: &Captures,
     ) -> Result<Option<LastMessage>, Refusal>;
 
-    /// Returns the exchanges that were answered before the gateway started, oldest first, each once: none, unless
+    /// Returns the exchanges that were answered, before the gateway started or since, oldest first: none, unless
     /// the sink keeps them.
     fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
         let _ = keep;
@@ -134,7 +134,16 @@ impl Intake {
         self.sink.last(principal, generation, point, captures)
     }
 
-    /// Returns, once, the exchanges that were answered before the gateway started, oldest first.
+    /// Waits until everything that was handed in has its outcome. Cancel-safe.
+    pub async fn settled(&self) {
+        let all = u32::try_from(OPEN_RECEIPTS_MAX).expect("a small number");
+        let _permits = self.open.acquire_many(all).await.expect("the semaphore is never closed");
+    }
+
+    /// Returns the exchanges that were answered, before the gateway started or since, oldest first.
+    ///
+    /// An exchange whose receipt is open is among them: a run that takes over from one that failed waits until all
+    /// is [`settled`](Self::settled) first.
     pub fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
         self.sink.recall(keep)
     }

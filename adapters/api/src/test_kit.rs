@@ -19,10 +19,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Access, Adapter, AdapterContext, Authenticator, CommandRequest, Counters, Health, HealthSource,
-    Intake, IntakeSink, Keep, LastMessage, LoginRefusal, Outcome, Point, PointId, PointSet,
-    Publication, ReadingBatch, RecalledExchange, Receipt, ReceiptSender, Refusal, TopicEvents,
-    TopicSpace, TopicSpaceBackend,
+    Access, Adapter, AdapterContext, Authenticator, CommandRequest, Counters, Exchange, Health,
+    HealthSource, Intake, IntakeSink, Keep, LastMessage, LoginRefusal, Outcome, Point, PointId,
+    PointSet, Publication, ReadingBatch, RecalledExchange, Receipt, ReceiptSender, Refusal,
+    TopicEvents, TopicSpace, TopicSpaceBackend,
 };
 
 /// How long a test waits for what must come at once.
@@ -262,7 +262,10 @@ impl IntakeSink for TestGateway {
         {
             return Receipt::ready(Outcome::Refused(refusal));
         }
-        self.take(Some(permit), |state| state.batches.push_back(batch))
+        self.take(Some(permit), |state| {
+            state.recalled.extend(batch.exchange.clone().map(recalled));
+            state.batches.push_back(batch);
+        })
     }
 
     fn refuse_busy(&self, _adapter: &AdapterName, _batch: &ReadingBatch) -> Refusal {
@@ -282,10 +285,16 @@ impl IntakeSink for TestGateway {
     }
 
     fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
-        let mut state = self.state();
-        let taken = state.recalled.extract_if(.., |(kept, _)| *kept == keep);
-        taken.map(|(_, exchange)| exchange).collect()
+        let state = self.state();
+        let kept = state.recalled.iter().filter(|(kept, _)| *kept == keep);
+        kept.map(|(_, exchange)| exchange.clone()).collect()
     }
+}
+
+/// What is recalled of an exchange at once.
+fn recalled(exchange: Exchange) -> (Keep, RecalledExchange) {
+    let Exchange { keep, sender, id, answer, lifetime } = exchange;
+    (keep, RecalledExchange { sender, id, answer, remaining: lifetime })
 }
 
 impl TopicSpaceBackend for TestGateway {

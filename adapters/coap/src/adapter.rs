@@ -127,6 +127,12 @@ impl Adapter for CoapAdapter {
 
     async fn run(&mut self, context: &mut AdapterContext) -> Result<(), AdapterError> {
         let mut servers = JoinSet::new();
+        // What a run before this one handed in: of each it is known then whether it counts as answered.
+        tokio::select! {
+            biased;
+            () = context.shutdown.cancelled() => return Ok(()),
+            () = context.intake.settled() => {}
+        }
         // Before the first datagram is read: it may be the repetition of a request that was answered before.
         let recalled = context.intake.recall(Keep::Newest);
         for (socket, address) in &self.sockets {

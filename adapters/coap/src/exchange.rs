@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use tidegate_adapter_api::{Exchange, Keep, RecalledExchange};
 use tidegate_coap::{Endpoint, ExchangeId, MessageClass, Peer};
 
@@ -14,7 +14,8 @@ use crate::resource::DONE;
 /// Names the exchanges of one listener.
 ///
 /// A sender is the listener, as a short hash, the peer's port and address, and on a listener for all addresses the
-/// one that was asked; its exchanges are told apart by message ID and request key.
+/// one that was asked; its exchanges are told apart by message ID. The request key stands with the answer: a device
+/// that restarted may use a message ID again, and then its later request is the one that counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     listener: u16,
@@ -46,12 +47,14 @@ impl Memory {
         }
         let sender = name.split().freeze();
         name.put_u16(id.message_id());
-        name.put_u32(id.request_key());
+        let mut answer = BytesMut::with_capacity(5);
+        answer.put_u8(MessageClass::Response(DONE).into());
+        answer.put_u32(id.request_key());
         Exchange {
             keep: Keep::Newest,
             sender,
             id: name.freeze(),
-            answer: Bytes::copy_from_slice(&[MessageClass::Response(DONE).into()]),
+            answer: answer.freeze(),
             lifetime: self.lifetime,
         }
     }
@@ -61,9 +64,9 @@ impl Memory {
         let now = Instant::now();
         let mut count = 0;
         for exchange in recalled {
-            let answer = exchange.answer.first().map(|code| MessageClass::from(*code));
-            let Some(MessageClass::Response(code)) = answer else { continue };
-            if let Some(id) = self.read(&exchange.sender, &exchange.id) {
+            let Some((code, key)) = exchange.answer.split_first() else { continue };
+            let MessageClass::Response(code) = MessageClass::from(*code) else { continue };
+            if let Some(id) = self.read(&exchange.sender, &exchange.id, key) {
                 endpoint.recall(now, id, exchange.remaining, code);
                 count += 1;
             }
@@ -71,8 +74,8 @@ impl Memory {
         count
     }
 
-    /// Reads a name; `None` if another listener made it, or no listener.
-    fn read(&self, sender: &[u8], id: &[u8]) -> Option<ExchangeId> {
+    /// Reads a name and a request key; `None` if another listener made them, or no listener.
+    fn read(&self, sender: &[u8], id: &[u8], key: &[u8]) -> Option<ExchangeId> {
         let (listener, rest) = sender.split_first_chunk::<2>()?;
         if u16::from_be_bytes(*listener) != self.listener {
             return None;
@@ -99,9 +102,9 @@ impl Memory {
         } else {
             Peer::of(IpAddr::from(<[u8; 16]>::try_from(local).ok()?), address)
         };
-        let (message_id, key) = id.split_first_chunk::<2>()?;
+        let message_id = u16::from_be_bytes(id.try_into().ok()?);
         let key = u32::from_be_bytes(key.try_into().ok()?);
-        Some(ExchangeId::new(peer, u16::from_be_bytes(*message_id), key))
+        Some(ExchangeId::new(peer, message_id, key))
     }
 }
 
@@ -133,13 +136,15 @@ mod tests {
             for peer in [address.into(), Peer::of(local.parse().unwrap(), address)] {
                 let id = ExchangeId::new(peer, 0xA7, 0xDEAD_BEEF);
                 let Exchange { sender, id: name, answer, .. } = own.exchange(id);
-                assert_eq!(own.read(&sender, &name), Some(id), "{peer:?}");
-                assert_eq!(listener("0.0.0.0:5684").read(&sender, &name), None, "{peer:?}");
-                assert_eq!(own.read(&sender[..sender.len() - 1], &name), None, "{peer:?}");
-                assert_eq!(own.read(&sender, &name[..5]), None, "{peer:?}");
-                assert_eq!(answer[..], [0x44], "2.04");
+                assert_eq!(answer[..], [0x44, 0xDE, 0xAD, 0xBE, 0xEF], "2.04");
+                let key = &answer[1..];
+                assert_eq!(own.read(&sender, &name, key), Some(id), "{peer:?}");
+                assert_eq!(listener("0.0.0.0:5684").read(&sender, &name, key), None, "{peer:?}");
+                assert_eq!(own.read(&sender[..sender.len() - 1], &name, key), None, "{peer:?}");
+                assert_eq!(own.read(&sender, &name[..1], key), None, "{peer:?}");
+                assert_eq!(own.read(&sender, &name, &key[1..]), None, "{peer:?}");
             }
         }
-        assert_eq!(own.read(b"", b""), None);
+        assert_eq!(own.read(b"", b"", b""), None);
     }
 }

@@ -184,6 +184,48 @@ async fn a_repetition_after_a_restart_is_answered_and_not_handed_in() {
     bench.stop().await;
 }
 
+/// main.10, D17: the same holds when only the adapter's own run breaks off and is begun anew; what was under way
+/// then is answered when it is durable.
+#[tokio::test]
+async fn main_10_a_repetition_after_a_failed_run_is_answered_and_not_handed_in() {
+    let mut adapter = adapter(Duration::from_secs(1));
+    let gateway = TestGateway::new();
+    let (mut context, handles) = gateway.context(adapter.name(), vec![point(0, "/t/{n}")], true);
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(adapter.local_addrs()[0]).await.unwrap();
+    let [answered, under_way] = [(7, &b"21.5"[..]), (8, b"21.6")]
+        .map(|(id, payload)| post(MessageType::Confirmable, id, payload).to_bytes().unwrap());
+    let mut answer = [0; 64];
+    let broken_off = async {
+        client.send(&answered).await.unwrap();
+        let length = timeout(PATIENCE, client.recv(&mut answer)).await.unwrap().unwrap();
+        gateway.next_batch().await;
+        gateway.hold();
+        client.send(&under_way).await.unwrap();
+        gateway.next_batch().await;
+        length
+    };
+    let length = tokio::select! {
+        ended = adapter.run(&mut context) => panic!("{ended:?}"),
+        length = broken_off => length,
+    };
+
+    #[expect(clippy::disallowed_methods, reason = "a test supervises itself")]
+    let run = tokio::spawn(async move { adapter.run(&mut context).await.unwrap() });
+    let bench = Bench { gateway, handles, run, client };
+    bench.client.send(&under_way).await.unwrap();
+    let early = timeout(Duration::from_millis(100), bench.client.recv(&mut [0; 64])).await;
+    assert!(early.is_err(), "no answer before the receipt");
+    bench.gateway.release(&Outcome::Durable);
+    let repeated = bench.receive().await;
+    assert_eq!(shown(&repeated), (MessageType::Acknowledgement, "2.04".into(), 8));
+    bench.client.send(&answered).await.unwrap();
+    assert_eq!(bench.receive().await.to_bytes().unwrap(), answer[..length]);
+    assert_eq!(bench.gateway.batches_waiting(), 0, "one record for one exchange");
+    assert_eq!(bench.handles.count("coap_duplicates_recalled", "restart"), 2);
+    bench.stop().await;
+}
+
 #[tokio::test]
 async fn non_confirmable_writes_may_be_dropped_and_say_so() {
     let bench = start(Duration::from_secs(1)).await;
