@@ -7,7 +7,7 @@ use std::{
 };
 
 use opcua::{client::Session, types::StatusCode};
-use tidegate_adapter_api::{Adapter, AdapterContext, AdapterError};
+use tidegate_adapter_api::{Adapter, AdapterContext, AdapterError, Intake};
 use tidegate_model::AdapterName;
 use tracing::{info, warn};
 
@@ -16,7 +16,7 @@ use crate::{
     delivery::Deliveries,
     error::LinkError,
     link::{Ended, Link, Resumed},
-    publish::Publisher,
+    publish::{Held, Publisher},
     settings::OpcUaSettings,
     shared::Shared,
     stretches::Why,
@@ -28,10 +28,8 @@ use crate::{
 const STOP_PATIENCE: Duration = Duration::from_millis(800);
 /// How long a run that failed waits for it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
-/// Pause before a broken connection is taken up again; it doubles while connections break soon.
-const RESUME_PAUSE: Duration = Duration::from_millis(200);
-/// Longest such pause; a connection that lived as long has shown that it works.
-const RESUME_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Pause before a broken connection is taken up again, at first and at most.
+const RESUME_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Monitors and writes nodes of one OPC UA server.
 pub struct OpcUaAdapter {
@@ -43,7 +41,26 @@ pub struct OpcUaAdapter {
 struct Kept {
     shared: Shared,
     deliveries: Deliveries,
+    held: Held,
     was_connected: bool,
+}
+
+/// How long to wait before a broken connection is taken up again: what broke it may come again with it.
+#[derive(Default)]
+struct ResumePause {
+    last: Option<Duration>,
+}
+
+impl ResumePause {
+    /// Returns the pause after a connection that lived so long: double the last one, unless it lived for the
+    /// longest pause, which shows that it works.
+    fn after(&mut self, lived: Duration) -> Duration {
+        let (first, most) = RESUME_PAUSE;
+        let doubled = self.last.map(|last| (2 * last).min(most));
+        let pause = doubled.filter(|_| lived < most).unwrap_or(first);
+        self.last = Some(pause);
+        pause
+    }
 }
 
 impl OpcUaAdapter {
@@ -59,7 +76,8 @@ impl OpcUaAdapter {
             let shared = Shared::new(&context.counters, &settings.limits);
             let (refused, pauses) =
                 (shared.counted.readings_refused.clone(), shared.counted.pauses.clone());
-            Kept { shared, deliveries: Deliveries::new(refused, pauses), was_connected: false }
+            let deliveries = Deliveries::new(refused, pauses);
+            Kept { shared, deliveries, held: Held::default(), was_connected: false }
         });
         let mut link = tokio::select! {
             biased;
@@ -68,7 +86,7 @@ impl OpcUaAdapter {
             never = command::refuse_all(&mut context.commands) => match never {},
         };
         let mut resumed = Resumed::NewSession;
-        let mut pause = RESUME_PAUSE;
+        let mut pause = ResumePause::default();
         loop {
             let connected_at = Instant::now();
             kept.note_connected(&settings.name, resumed);
@@ -83,19 +101,19 @@ impl OpcUaAdapter {
                 ended = link.drive() => ended,
                 failed = exchange(settings, &session, kept, context, resumed) => {
                     let Err(error) = failed;
+                    kept.hand_on_held(&context.intake);
                     // Closing the session deletes its subscriptions.
                     link.close(CLOSE_PATIENCE).await;
                     kept.shared.table().clear(Why::Network);
                     return Err(error);
                 }
             };
+            kept.hand_on_held(&context.intake);
             resumed = match ended {
                 Ended::Dead(status) => return Err(LinkError::Lost { status }),
                 Ended::Broken(status) => {
                     warn!(adapter = %settings.name, %status, "Connection lost");
-                    // What breaks the connection may come again with it.
-                    let is_short = connected_at.elapsed() < RESUME_PAUSE_MAX;
-                    pause = if is_short { (2 * pause).min(RESUME_PAUSE_MAX) } else { RESUME_PAUSE };
+                    let pause = pause.after(connected_at.elapsed());
                     let resume = async {
                         tokio::time::sleep(pause).await;
                         link.resume().await
@@ -124,6 +142,12 @@ impl Adapter for OpcUaAdapter {
 }
 
 impl Kept {
+    /// Hands on the values that wait for layouts, without them: the connection that asked for these is gone.
+    fn hand_on_held(&mut self, intake: &Intake) {
+        let Self { shared, deliveries, held, .. } = self;
+        held.hand_on(shared, intake, deliveries);
+    }
+
     fn note_connected(&mut self, name: &AdapterName, resumed: Resumed) {
         if self.was_connected {
             self.shared.counted.reconnects.increment();
@@ -143,11 +167,11 @@ async fn exchange(
     resumed: Resumed,
 ) -> Result<Infallible, LinkError> {
     let name = &settings.name;
-    let Kept { shared, deliveries, .. } = kept;
+    let Kept { shared, deliveries, held, .. } = kept;
     let AdapterContext { points, intake, commands, .. } = context;
     let limits =
         takeover::take_over(name, session, shared, resumed).await.map_err(|error| lost(error.0))?;
-    let mut publisher = Publisher::new(name, session, shared, intake, deliveries);
+    let mut publisher = Publisher::new(name, session, shared, intake, deliveries, held);
     publisher.catch_up().await.map_err(|error| lost(error.0))?;
     let upkeep = Upkeep { name, session, shared, limits, rebrowse: settings.rebrowse };
     let command_points = points.clone();
@@ -161,4 +185,32 @@ async fn exchange(
 
 fn lost(status: StatusCode) -> LinkError {
     LinkError::Lost { status }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_break_soon_are_taken_up_ever_later() {
+        let mut pause = ResumePause::default();
+        #[rustfmt::skip]
+        let cases = [
+            // lived, pause, in ms
+            (5,         200),
+            (5,         400),
+            (9_999,     800),
+            (0,         1_600),
+            (0,         3_200),
+            (0,         6_400),
+            (0,         10_000),
+            (9_999,     10_000),
+            (10_000,    200),
+            (0,         400),
+            (3_600_000, 200),
+        ];
+        for (lived, expected) in cases {
+            assert_eq!(pause.after(Duration::from_millis(lived)).as_millis(), expected, "{lived}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from asyncua import Server, ua
 from asyncua.common.callback import CallbackType
 from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
+from asyncua.server.internal_session import InternalSession
 
 from lines import format_time, parse_time, serve
 
@@ -195,6 +196,22 @@ class Hall:
         """Waits for the end of a feed."""
         await asyncio.wait_for(self.feeds[name], timeout)
 
+    def hold_types(self):
+        """Lets nobody read how structures are laid out, until they are released."""
+        self.types_released = asyncio.Event()
+        read = InternalSession.read
+
+        async def held(session, params):
+            if any(node.AttributeId == ua.AttributeIds.DataTypeDefinition for node in params.NodesToRead):
+                await self.types_released.wait()
+            return await read(session, params)
+
+        InternalSession.read = held
+
+    def release_types(self):
+        """Ends the wait of those who read how structures are laid out."""
+        self.types_released.set()
+
     def lose_message(self):
         """Loses a message of each subscription, which the next keep-alive, sent at once, tells by its number."""
         for subscription in self.server.iserver.subscription_service.subscriptions.values():
@@ -239,6 +256,8 @@ async def main():
             "set_state": hall.set_state,
             "writes": hall.take_writes,
             "calls": hall.take_calls,
+            "hold_types": hall.hold_types,
+            "release_types": hall.release_types,
             "lose_message": hall.lose_message,
             "feed": hall.feed,
             "feed_wait": hall.feed_wait,

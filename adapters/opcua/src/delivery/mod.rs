@@ -60,14 +60,24 @@ impl Deliveries {
         }
     }
 
-    /// Takes the readings of a message; one without any is settled at once.
+    /// Takes the readings of a message; one without any is settled at once, unless more of it is expected.
     pub(crate) fn push(&mut self, message: MessageKey, batch: ReadingBatch) {
+        self.expect_more(message);
+        self.push_rest(message, batch);
+    }
+
+    /// Notes that more readings of a message will come: it is not settled before.
+    pub(crate) fn expect_more(&mut self, message: MessageKey) {
+        *self.parts.entry(message).or_default() += 1;
+    }
+
+    /// Takes readings that were expected.
+    pub(crate) fn push_rest(&mut self, message: MessageKey, batch: ReadingBatch) {
         if batch.readings.is_empty() {
-            self.acknowledgements.push(message);
-            return;
+            self.settled(message);
+        } else {
+            self.waiting.push_back(Part { message, batch });
         }
-        self.parts.insert(message, 1);
-        self.waiting.push_back(Part { message, batch });
     }
 
     /// Notes that the server may forget a message.

@@ -128,6 +128,21 @@ async fn a_message_without_readings_is_acknowledged_at_once() {
     assert_eq!(setup.deliveries.take_acknowledgements(), [(7, 1)]);
 }
 
+#[tokio::test]
+async fn a_message_of_which_more_will_come_is_not_acknowledged_before() {
+    for rest in [&[2][..], &[]] {
+        let mut setup = set_up([DURABLE, DURABLE]);
+        setup.deliveries.expect_more((7, 1));
+        setup.deliveries.push((7, 1), batch(&[1]));
+        setup.advance(1).await;
+        assert!(setup.deliveries.take_acknowledgements().is_empty());
+        assert!(setup.deliveries.is_open((7, 1)));
+        setup.deliveries.push_rest((7, 1), batch(rest));
+        setup.advance(rest.len()).await;
+        assert_eq!(setup.deliveries.take_acknowledgements(), [(7, 1)]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_for_now_pauses_the_flow_and_keeps_the_order() {
     let busy = Script::Now(Outcome::Refused(Refusal::Busy { retry_after: Duration::from_secs(2) }));

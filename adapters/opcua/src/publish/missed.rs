@@ -62,7 +62,7 @@ impl Publisher<'_> {
         if gone > 0 {
             self.shared.counted.messages_lost.add(gone);
             warn!(adapter = %self.name, messages = gone, "Messages of the server were lost, subscribing anew");
-            self.shared.rebuild(self.session, subscription).await;
+            self.give_up(subscription).await;
         }
     }
 
@@ -79,7 +79,7 @@ impl Publisher<'_> {
                     Ok(_) => break,
                     Err(error) if is_about_message(error) => break,
                     Err(ServiceError(StatusCode::BadSubscriptionIdInvalid)) => {
-                        self.shared.rebuild(self.session, subscription).await;
+                        self.give_up(subscription).await;
                         break;
                     }
                     Err(error) => return Err(error),

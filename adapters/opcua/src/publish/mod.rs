@@ -4,6 +4,7 @@
 //! and stays silent after a reconnect; so requests are kept outstanding here.
 
 mod content;
+mod held;
 mod missed;
 
 use std::{
@@ -16,15 +17,19 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use opcua::{
     client::{Session, UARequest as _, services::Publish},
     types::{
-        NotificationMessage, PublishResponse, StatusCode, SubscriptionAcknowledgement, VariableId,
+        MonitoredItemNotification, NotificationMessage, PublishResponse, StatusCode,
+        SubscriptionAcknowledgement, VariableId,
     },
 };
-use tidegate_adapter_api::{Delivery, Intake, ReadingBatch};
-use tidegate_model::{AdapterName, Origin};
+use tidegate_adapter_api::Intake;
+use tidegate_model::{AdapterName, Timestamp};
 use tokio::time::{sleep, sleep_until};
 use tracing::warn;
 
-use self::content::Content;
+use self::{
+    content::Content,
+    held::{batch, is_unasked},
+};
 use crate::{
     command::now,
     delivery::{Deliveries, MessageKey},
@@ -33,11 +38,11 @@ use crate::{
     shared::Shared,
     stretches::Why,
     structures,
-    table::{Readings, SubscriptionId},
+    table::SubscriptionId,
     value::Reader,
 };
 
-pub(crate) use self::content::loaders;
+pub(crate) use self::{content::loaders, held::Held};
 
 /// Requests outstanding at most, however many subscriptions there are.
 const REQUESTS_MAX: usize = 16;
@@ -61,6 +66,9 @@ pub(crate) struct Publisher<'a> {
     shared: &'a Shared,
     intake: &'a Intake,
     deliveries: &'a mut Deliveries,
+    held: &'a mut Held,
+    /// Asks for the layouts that the oldest of what is held waits for.
+    learning: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
     outstanding: FuturesUnordered<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     /// What the server holds at most; learned from its refusals.
     requests_max: usize,
@@ -76,6 +84,7 @@ impl<'a> Publisher<'a> {
         shared: &'a Shared,
         intake: &'a Intake,
         deliveries: &'a mut Deliveries,
+        held: &'a mut Held,
     ) -> Self {
         Self {
             name,
@@ -83,6 +92,8 @@ impl<'a> Publisher<'a> {
             shared,
             intake,
             deliveries,
+            held,
+            learning: None,
             outstanding: FuturesUnordered::new(),
             requests_max: REQUESTS_MAX,
             failures: 0,
@@ -107,9 +118,20 @@ impl<'a> Publisher<'a> {
                     None => std::future::pending().await,
                 }
             };
+            self.start_learning();
+            let learned = async {
+                match &mut self.learning {
+                    Some(learning) => learning.await,
+                    None => std::future::pending().await,
+                }
+            };
             let answer = tokio::select! {
                 Some(answer) = self.outstanding.next() => answer,
                 () = self.deliveries.advance(self.intake) => continue,
+                () = learned => {
+                    self.hand_on_first();
+                    continue;
+                }
                 () = self.shared.subscribed.notified() => continue,
                 () = silence => {
                     self.give_up_silent().await;
@@ -162,6 +184,7 @@ impl<'a> Publisher<'a> {
             }
             StatusCode::BadNoSubscription => {
                 warn!(adapter = %self.name, "Server has no subscription any more, making them anew");
+                self.hand_on_held();
                 self.shared.table().clear(Why::Dropped);
                 self.shared.items_wanted.notify_one();
             }
@@ -233,45 +256,78 @@ impl<'a> Publisher<'a> {
         self.note_unreadable(unreadable, is_cut);
         let overflowed = values.iter().filter(|value| value.value.status().overflow()).count();
         self.shared.counted.values_overflowed.add(overflowed as u64);
-        let met = values.iter().filter_map(|notification| {
-            Some((notification.value.value.as_ref()?, Some(notification.client_handle)))
-        });
-        structures::learn(self.name, self.session, self.shared, met).await;
-        let namespaces = self.shared.namespaces();
-        let origin = Origin { adapter: self.intake.adapter().clone() };
-        {
-            let mut structures = self.shared.structures();
-            let mut table = self.shared.table();
-            if let Some(known) = table.subscription_mut(subscription) {
-                known.sequence.pass(number);
-                known.alive = now();
+        while self.held.is_full() {
+            self.start_learning();
+            if let Some(learning) = &mut self.learning {
+                learning.await;
             }
-            let reader = Reader { namespaces: &namespaces, structures: &structures };
-            let Readings { readings, undecoded, stretches } =
-                table.readings(values, reader, now(), &origin);
-            self.shared.counted.stretches.add(stretches);
-            self.shared.counted.values_undecoded.add(undecoded.count);
-            if undecoded.malformed {
-                structures.doubt();
-            }
-            if is_cut {
-                // Whose values were in the rest is not known.
-                table.open_stretches(subscription, Why::Dropped);
-            }
-            let generation = table.generation();
-            let batch = ReadingBatch {
-                readings,
-                generation,
-                principal: None,
-                delivery: Delivery::Confirmed,
-                exchange: None,
-            };
-            self.deliveries.push((subscription, number), batch);
+            self.hand_on_first();
+        }
+        let (arrival, message) = (now(), (subscription, number));
+        if let Some(known) = self.shared.table().subscription_mut(subscription) {
+            known.sequence.pass(number);
+            known.alive = arrival;
+        }
+        let values = self.keep_back(message, arrival, values);
+        self.deliveries.push(message, batch(self.shared, self.intake, arrival, values));
+        if is_cut {
+            // Whose values were in the rest is not known.
+            self.shared.table().open_stretches(subscription, Why::Dropped);
         }
         if let Some(status) = closed {
             warn!(adapter = %self.name, %status, "Server closed a subscription, making it anew");
-            self.shared.rebuild(self.session, subscription).await;
+            self.give_up(subscription).await;
         }
+    }
+
+    /// Keeps back what needs a layout that nobody has asked for; returns the other values.
+    fn keep_back(
+        &mut self,
+        message: MessageKey,
+        arrival: Timestamp,
+        values: Vec<MonitoredItemNotification>,
+    ) -> Vec<MonitoredItemNotification> {
+        let namespaces = self.shared.namespaces();
+        let structures = self.shared.structures();
+        let reader = Reader { namespaces: &namespaces, structures: &structures };
+        let count = values.len();
+        let others =
+            self.held.keep_back(message, arrival, values, |value| is_unasked(value, reader));
+        if others.len() < count {
+            self.deliveries.expect_more(message);
+        }
+        others
+    }
+
+    /// Begins to ask for layouts, if values wait for some and nothing is asked yet.
+    fn start_learning(&mut self) {
+        if self.learning.is_none()
+            && let Some(values) = self.held.awaited()
+        {
+            let (name, session, shared) = (self.name, self.session, self.shared);
+            self.learning = Some(Box::pin(async move {
+                let values = values.iter().map(|(value, item)| (value, Some(*item)));
+                structures::learn(name, session, shared, values).await;
+            }));
+        }
+    }
+
+    /// Hands on the oldest of what is held: all that can be known of its layouts is.
+    fn hand_on_first(&mut self) {
+        self.learning = None;
+        self.held.hand_on_first(self.shared, self.intake, self.deliveries);
+    }
+
+    /// Hands on all that is held, for items are about to go.
+    fn hand_on_held(&mut self) {
+        self.learning = None;
+        self.held.hand_on(self.shared, self.intake, self.deliveries);
+    }
+
+    /// Has a subscription made anew.
+    async fn give_up(&mut self, subscription: SubscriptionId) {
+        self.hand_on_held();
+        self.shared.rebuild(self.session, subscription).await;
     }
 
     /// Counts what a message held and nobody can read, and says so once for each connection.
@@ -293,7 +349,7 @@ impl<'a> Publisher<'a> {
         self.shared.table().listen_from(Instant::now());
         for subscription in silent.into_iter().filter(|_| answered) {
             warn!(adapter = %self.name, subscription, "Subscription is silent, making it anew");
-            self.shared.rebuild(self.session, subscription).await;
+            self.give_up(subscription).await;
         }
     }
 }

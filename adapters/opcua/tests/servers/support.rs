@@ -181,6 +181,11 @@ impl Gateway {
         }
     }
 
+    /// Returns how many readings of a point have come and were not taken.
+    pub(crate) fn waiting(&self, point: u32) -> usize {
+        self.waiting.iter().filter(|reading| reading.point == PointId(point)).count()
+    }
+
     /// Calls the method of a point, for the press with number 1.
     pub(crate) async fn call(&self, point: u32, arguments: &str) -> CommandOutcome {
         let (reply, outcome) = CommandReply::pair();
