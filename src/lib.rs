@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod exchanges;
+pub mod expiry;
 pub mod ingest;
 pub mod pipeline;
 pub mod points;

@@ -14,6 +14,7 @@ use crate::{
     broker::{BrokerHandle, ListenerCounters},
     clock::Clock,
     config::Durability,
+    expiry::ShownCertificate,
     ingest::Ingest,
     store::{Admission, StoreStatus},
     supervise::Conditions,
@@ -45,6 +46,8 @@ pub struct Status {
     pub adapters: Vec<(String, Counters)>,
     /// Which supervised parts are running.
     pub conditions: Conditions,
+    /// The certificates that the gateway shows.
+    pub certificates: Mutex<Vec<ShownCertificate>>,
     /// Why the last change of the mapping files was not applied, if it was not.
     pub mapping_error: Mutex<Option<String>>,
     /// Which load of the mappings is in force.
@@ -100,11 +103,25 @@ impl Status {
                 "error": *self.mapping_error.lock(),
                 "faults": self.ingest.faults(),
             },
+            "certificates": self.certificates_json(),
             "broker": self.broker_json(),
             "store": store_json(&(self.store)()),
             "adapters": adapters,
             "parts": self.conditions.to_json(),
         })
+    }
+
+    /// Says which certificates end soon.
+    pub fn warn_of_certificates(&self) {
+        let now = self.clock.wall();
+        for certificate in self.certificates.lock().iter() {
+            certificate.warn(now);
+        }
+    }
+
+    fn certificates_json(&self) -> Vec<Value> {
+        let now = self.clock.wall();
+        self.certificates.lock().iter().map(|certificate| certificate.to_json(now)).collect()
     }
 
     /// What was lost before the append, by reason: outside the equation of the ledger.

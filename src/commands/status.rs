@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::{ConfigArguments, EX_CONFIG, EX_UNAVAILABLE};
-use crate::{config, control};
+use crate::{config, control, expiry};
 
 /// Arguments of `tidegate status`.
 #[derive(Debug, clap::Args)]
@@ -93,6 +93,20 @@ fn describe(status: &Value) -> String {
     }
     for (reason, count) in status["not-admitted"].as_object().into_iter().flatten() {
         line(format_args!("not admitted, {reason}: {count}"));
+    }
+    for certificate in status["certificates"].as_array().into_iter().flatten() {
+        let left = certificate["days-left"].as_i64().unwrap_or(i64::MAX);
+        let ends = match left {
+            ..0 => "HAS ENDED on".to_owned(),
+            left if left < expiry::WARNED_DAYS => format!("ENDS in {left} days, on"),
+            _ => "ends on".to_owned(),
+        };
+        line(format_args!(
+            "certificate of {}, {}: {ends} {}",
+            word(&certificate["used-by"]),
+            word(&certificate["name"]),
+            word(&certificate["not-after"]),
+        ));
     }
     let broker = &status["broker"];
     line(format_args!(

@@ -1,6 +1,9 @@
 //! `[mqtt.tls]`, `[mqtt.websocket.tls]` and `[http.tls]`: what an encrypted listener shows and asks for.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 use tidegate_tls::{Clients, Identity, ServerSetup, ServerTls, TlsError, Trust};
@@ -11,6 +14,7 @@ use super::{
     listener::{Addresses, listen_address},
     secret,
 };
+use crate::expiry::WARNED_DAYS;
 
 /// An encrypted listener.
 #[derive(Clone, Debug)]
@@ -74,7 +78,10 @@ pub(super) fn identity(
     issues: &mut Issues,
 ) -> Option<Identity> {
     match Identity::from_pem(cert.as_bytes(), key.as_bytes()) {
-        Ok(identity) => Some(identity),
+        Ok(identity) => {
+            hint_at_end(&identity, cert_at, issues);
+            Some(identity)
+        }
         Err(error) => {
             let issue = match error {
                 TlsError::NoKey | TlsError::Key(_) => Issue::error(key_at, error.to_string())
@@ -90,6 +97,19 @@ pub(super) fn identity(
             None
         }
     }
+}
+
+/// Hints at a certificate that ends soon or has ended.
+fn hint_at_end(identity: &Identity, at: Span, issues: &mut Issues) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let soon = now + WARNED_DAYS.unsigned_abs() * 86_400;
+    let message = match identity.not_after() {
+        end if end <= now => "the certificate has ended: nobody believes it any more".to_owned(),
+        end if end <= soon => format!("the certificate ends in {} days", (end - now) / 86_400),
+        _ => return,
+    };
+    issues
+        .push(Issue::hint(at, message).with_hint("`tidegate cert renew`, or ask who gave it out"));
 }
 
 /// Reads `client-ca`, `require-client-cert` and `crl`.

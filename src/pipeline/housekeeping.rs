@@ -15,6 +15,8 @@ use crate::{
 
 /// How often expiries are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How often certificates that end soon are warned of.
+const DAY: Duration = Duration::from_secs(86_400);
 /// How often files are looked at.
 const RELOAD_TICK: Duration = Duration::from_millis(500);
 /// Sessions' records are carried forward when the journal is larger than this part of its limit.
@@ -47,6 +49,8 @@ impl Keeper {
         let mut looks = interval(RELOAD_TICK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.reloader.stamps();
+        let mut days = interval(DAY);
+        days.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_alive = true;
         let mut pressure = self.broker.store().pressure();
         loop {
@@ -54,6 +58,10 @@ impl Keeper {
                 biased;
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
+                _ = days.tick() => {
+                    self.status.warn_of_certificates();
+                    continue;
+                }
                 _ = looks.tick() => {
                     self.reloader.look(&mut seen);
                     continue;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Frames may hold a little more than the largest packet.
-const WEBSOCKET_BYTES_BEYOND: usize = 64 << 10;
+const WEBSOCKET_BYTES_BEYOND: usize = 16 << 10;
 
 /// Returns who may log in.
 pub(super) fn accounts(config: &Config) -> impl Iterator<Item = Account> {
@@ -163,11 +163,13 @@ fn endpoints(
     certificates: &Certificates,
 ) -> Vec<Endpoint> {
     let access = |anonymous| Access::new(Arc::clone(accounts) as _, anonymous);
-    let packet_bytes = settings.connection.protocol.limits.packet_bytes;
+    let limits = &settings.connection.protocol.limits;
+    let (connect_bytes, packet_bytes) = (limits.connect_bytes, limits.packet_bytes);
     let upgrade = |config: &WebSocketConfig| {
         Arc::new(WebSocketSettings {
             path: config.path.clone(),
             origins: config.origins.clone(),
+            first_message_bytes_max: connect_bytes + WEBSOCKET_BYTES_BEYOND,
             message_bytes_max: packet_bytes + WEBSOCKET_BYTES_BEYOND,
         })
     };

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     broker::{Accounts, BrokerHandle},
     config::{self, Config, Style},
+    expiry::ShownCertificate,
     ingest::Ingest,
     status::Status,
     store::Completion,
@@ -125,6 +126,8 @@ impl Reloader {
         self.ingest.publish_wills(expelled.wills);
         self.certificates.replace(config)?;
         self.links.replace(config)?;
+        *self.status.certificates.lock() = ShownCertificate::all_of(config);
+        self.status.warn_of_certificates();
         info!(
             generation,
             entries, "Changed files applied: mappings, accounts, access, certificates"

@@ -164,8 +164,13 @@ struct Driver<'a> {
 impl Driver<'_> {
     async fn run(&mut self, transport: &mut Transport, stop: &CancellationToken) -> io::Result<()> {
         let mut closing_since: Option<Instant> = None;
+        let mut is_trusted = false;
         loop {
             self.pump().await;
+            if !is_trusted && self.attachment.is_some() {
+                is_trusted = true;
+                transport.trust();
+            }
             transport.write(&mut self.output)?;
             if self.connection.is_closed() {
                 let since = *closing_since.get_or_insert_with(Instant::now);

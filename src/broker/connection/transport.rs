@@ -51,6 +51,8 @@ pub(super) enum Transport {
 
 pub(super) struct Frames {
     socket: WebSocket<Socket>,
+    /// The largest message once the client has logged in.
+    message_bytes_max: usize,
     /// A message was taken that was not sent to its end.
     is_unflushed: bool,
     /// The frames may hold more than was read: the socket says nothing about it.
@@ -90,6 +92,17 @@ impl Transport {
             Self::Frames(frames) => {
                 frames.socket.get_ref().ready(reads, writes || frames.is_unflushed).await
             }
+        }
+    }
+
+    /// Takes larger messages from now on: the client has logged in.
+    pub(super) fn trust(&mut self) {
+        if let Self::Frames(frames) = self {
+            let bytes_max = Some(frames.message_bytes_max);
+            frames.socket.set_config(|config| {
+                config.max_message_size = bytes_max;
+                config.max_frame_size = bytes_max;
+            });
         }
     }
 
@@ -154,15 +167,20 @@ async fn upgrade(socket: Socket, settings: &Arc<WebSocketSettings>) -> io::Resul
         .read_buffer_size(FRAME_READ_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(4 * FRAME_BYTES)
-        .max_message_size(Some(settings.message_bytes_max))
-        .max_frame_size(Some(settings.message_bytes_max));
+        .max_message_size(Some(settings.first_message_bytes_max))
+        .max_frame_size(Some(settings.first_message_bytes_max));
     let upgrade = Upgrade(Arc::clone(settings));
     let mut step = ServerHandshake::start(socket, upgrade, Some(limits)).handshake();
     loop {
         let waiting: MidHandshake<ServerHandshake<Socket, Upgrade>> = match step {
             Ok(socket) => {
                 // The client may have sent more than its request.
-                let frames = Frames { socket, is_unflushed: false, may_have_more: true };
+                let frames = Frames {
+                    socket,
+                    message_bytes_max: settings.message_bytes_max,
+                    is_unflushed: false,
+                    may_have_more: true,
+                };
                 return Ok(Transport::Frames(Box::new(frames)));
             }
             Err(HandshakeError::Interrupted(waiting)) => waiting,

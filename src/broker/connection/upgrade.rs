@@ -18,7 +18,9 @@ pub struct WebSocketSettings {
     /// Web pages that may connect, as `scheme://host[:port]` in small letters, besides those of the host they
     /// connect to.
     pub origins: Vec<String>,
-    /// The largest message of frames.
+    /// The largest message of frames from a client that has not logged in.
+    pub first_message_bytes_max: usize,
+    /// The largest message of frames from others.
     pub message_bytes_max: usize,
 }
 
@@ -88,6 +90,7 @@ mod tests {
         let settings = WebSocketSettings {
             path: "/mqtt".into(),
             origins: vec!["https://scada.example".into()],
+            first_message_bytes_max: 1,
             message_bytes_max: 1,
         };
         let status = |path: &str, protocol: Option<&str>, origin: Option<&str>| {
