@@ -483,3 +483,34 @@ fn identity_6_certificates_of_the_gateways_own_making() {
     cert(&["renew", "press-7"]);
     assert_eq!(publish("127.0.0.1").code, Some(0));
 }
+
+/// identity.2: text frames are refused with their own code, and a client that has not logged in cannot make the
+/// gateway keep much.
+#[test]
+fn identity_2_websocket_frames_are_bounded_before_the_login() {
+    use tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue};
+
+    let plant = Plant::start();
+    let connect = || {
+        let url = format!("ws://127.0.0.1:{}/mqtt", plant.ws);
+        let mut request = url.into_client_request().expect("the URL is sound");
+        let subprotocol = HeaderValue::from_static("mqtt");
+        request.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol);
+        let stream = TcpStream::connect(("127.0.0.1", plant.ws)).expect("the listener takes us");
+        stream.set_read_timeout(Some(wait::DEADLINE)).expect("a socket takes a timeout");
+        let (socket, response) =
+            tungstenite::client(request, stream).expect("the upgrade is granted");
+        assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "mqtt");
+        socket
+    };
+    let mut text = connect();
+    text.send(Message::text("hello")).expect("the socket is open");
+    let Ok(Message::Close(Some(frame))) = text.read() else { panic!("a text frame is refused") };
+    assert_eq!(u16::from(frame.code), 1003);
+
+    let mut large = connect();
+    // The gateway may close before all of it is sent.
+    let _ = large.send(Message::binary(vec![0x10; 900_000]));
+    let answer = large.read();
+    assert!(!matches!(answer, Ok(Message::Binary(_))), "{answer:?}");
+}
