@@ -1,6 +1,7 @@
 //! Telling what became of a command: locally, to the cloud, and to a response topic.
 
 use tidegate_model::{CommandId, CommandOutcome, Properties, Timestamp, json};
+use tidegate_store::Transaction;
 
 use super::{CommandOrder, CommandOrigin, Desk};
 
@@ -26,7 +27,7 @@ pub(super) fn tell(
         CommandOrigin::Local { response: None } => {}
         CommandOrigin::Cloud { uplink, reply_to, .. } => {
             if let Some(sender) = desk.uplinks.get(&**uplink) {
-                sender.send_to(order.target(), reply_to.as_ref(), body);
+                sender.send(order.target(), reply_to.as_ref(), body, Transaction::new());
             }
         }
     }

@@ -12,6 +12,10 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+/// `status` asked, and a ledger is red.
+const EX_RED: u8 = 1;
+/// `status` could not ask the gateway, or did not understand its answer.
+const EX_UNASKED: u8 = 2;
 /// Wrong use of the command line.
 pub const EX_USAGE: u8 = 64;
 /// An address is in use.
@@ -47,7 +51,7 @@ enum Command {
     #[command(after_help = "Example:\n  mosquitto_sub -t 'tidegate/#' -C 1 -N | tidegate decode")]
     Decode(decode::DecodeArguments),
     /// Show health, queues and ledger of a running gateway.
-    #[command(after_help = "Example:\n  tidegate status -c tidegate.toml --audit")]
+    #[command(after_help = status::AFTER_HELP)]
     Status(status::StatusArguments),
     /// Make accounts.
     #[command(after_help = "Example:\n  tidegate user add press-7")]

@@ -1,12 +1,24 @@
 //! `tidegate status`.
 
-use std::{io, process::ExitCode};
+use std::{io, path::Path, process::ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, ensure};
 use serde_json::Value;
 
-use super::{ConfigArguments, EX_CONFIG, EX_UNAVAILABLE};
+use super::{ConfigArguments, EX_CONFIG, EX_RED, EX_UNASKED};
 use crate::{config, control, expiry};
+
+/// What stands below the help.
+pub(super) const AFTER_HELP: &str = "\
+Exit codes:
+  0   the gateway answers, and every ledger balances
+  1   a ledger is red: it does not balance, records are lost, or the audit disagrees
+  2   the gateway cannot be asked: none is running, or it does not answer
+  64  wrong use
+  78  the configuration is wrong
+
+Example:
+  tidegate status -c tidegate.toml --audit";
 
 /// Arguments of `tidegate status`.
 #[derive(Debug, clap::Args)]
@@ -21,42 +33,64 @@ pub(super) struct StatusArguments {
     audit: bool,
 }
 
-/// Asks the running gateway how it is. The exit code is 1 if the ledger does not balance.
+/// Asks the running gateway how it is. The exit code is 1 if a ledger is red, and 2 if nobody answers.
 pub(super) fn status(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
+    exit_code(arguments).map(ExitCode::from)
+}
+
+fn exit_code(arguments: &StatusArguments) -> anyhow::Result<u8> {
     let path = &arguments.config.config;
     // A gateway that runs can be asked, whatever has become of its files since it started.
-    let Some(data_dir) = config::data_dir(path)? else {
+    let data_dir = match config::data_dir(path) {
+        Ok(data_dir) => data_dir,
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            return Ok(EX_CONFIG);
+        }
+    };
+    let Some(data_dir) = data_dir else {
         eprintln!(
             "tidegate: {} has errors; see `tidegate check -c {}`",
             path.display(),
             path.display()
         );
-        return Ok(ExitCode::from(EX_CONFIG));
+        return Ok(EX_CONFIG);
     };
     let question = if arguments.audit { "audit" } else { "status" };
-    let answer = match control::ask(&data_dir, question) {
-        Ok(answer) => answer,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) =>
-        {
-            eprintln!("tidegate: no gateway is running on {}", data_dir.display());
-            return Ok(ExitCode::from(EX_UNAVAILABLE));
+    let status = match ask(&data_dir, question) {
+        Ok(status) => status,
+        // No answer must not look like a red ledger.
+        Err(error) => {
+            eprintln!("tidegate: {error:#}");
+            return Ok(EX_UNASKED);
         }
-        Err(error) => return Err(error).context("cannot ask the gateway"),
     };
-    let status: Value = serde_json::from_str(&answer).context("the gateway gave no JSON")?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         print!("{}", describe(&status));
     }
-    let balanced = uplinks(&status).all(|(_, uplink)| {
+    Ok(if is_sound(&status) { 0 } else { EX_RED })
+}
+
+/// Puts a question to the gateway that runs on `data_dir`.
+fn ask(data_dir: &Path, question: &str) -> anyhow::Result<Value> {
+    let answer = control::ask(data_dir, question).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            anyhow!("no gateway is running on {}", data_dir.display())
+        }
+        _ => anyhow::Error::new(error).context("cannot ask the gateway"),
+    })?;
+    let status: Value = serde_json::from_str(&answer).context("the gateway gave no JSON")?;
+    ensure!(status["uplinks"].is_object(), "the gateway gave no status: {status}");
+    Ok(status)
+}
+
+/// Returns whether no ledger is red.
+fn is_sound(status: &Value) -> bool {
+    uplinks(status).all(|(_, uplink)| {
         uplink["balanced"] == Value::Bool(true) && uplink["audit"]["agrees"] != Value::Bool(false)
-    });
-    Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
 }
 
 fn uplinks(status: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -190,4 +224,62 @@ fn reason(value: &Value) -> String {
 
 fn sum(value: &Value) -> u64 {
     value.as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::{BufRead as _, BufReader, Write as _},
+        os::unix::net::UnixListener,
+    };
+
+    use super::*;
+
+    /// Returns the exit code of `tidegate status` when a gateway gives `answer`; none runs without one.
+    fn check(answer: Option<&str>, config: &str) -> u8 {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tidegate.toml");
+        fs::write(&file, config).unwrap();
+        let data_dir = folder.path().join("data");
+        fs::create_dir(&data_dir).unwrap();
+        let config = ConfigArguments { config: file };
+        let arguments = StatusArguments { config, json: false, audit: false };
+        let Some(answer) = answer else { return exit_code(&arguments).unwrap() };
+        let listener = UnixListener::bind(control::path(&data_dir)).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            });
+            exit_code(&arguments).unwrap()
+        })
+    }
+
+    /// main.16: the exit code of a red ledger says nothing else.
+    #[test]
+    fn the_exit_code_tells_a_red_ledger_from_a_gateway_that_does_not_answer() {
+        const SITE: &str = "[gateway]\nid = \"gw\"\ndata-dir = \"data\"\n";
+        let of = |uplink: &str| format!("{{\"uplinks\":{{\"cloud\":{uplink}}}}}\n");
+        let audited =
+            |agrees| of(&format!("{{\"balanced\":true,\"audit\":{{\"agrees\":{agrees}}}}}"));
+        #[rustfmt::skip]
+        let cases = [
+            // answer                                  configuration   code
+            (Some(of("{\"balanced\":true}")),          SITE,           0),
+            (Some(audited(true)),                      SITE,           0),
+            (Some(of("{\"balanced\":false}")),         SITE,           EX_RED),
+            (Some(of("{}")),                           SITE,           EX_RED),
+            (Some(audited(false)),                     SITE,           EX_RED),
+            (None,                                     SITE,           EX_UNASKED),
+            (Some(String::new()),                      SITE,           EX_UNASKED),
+            (Some("ledger\n".into()),                  SITE,           EX_UNASKED),
+            (Some("{\"error\":\"unknown\"}\n".into()), SITE,           EX_UNASKED),
+            (None,                                     "[gateway]\n",  EX_CONFIG),
+        ];
+        for (answer, config, code) in cases {
+            assert_eq!(check(answer.as_deref(), config), code, "{answer:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! [`UplinkTask`] owns the core of [`tidegate_uplink`], a reader of the journal and one connection;
 //! [`UplinkHandle`] is what everybody else holds.
 
+mod audit;
 mod backlog;
 mod command;
 mod handle;
@@ -10,16 +11,20 @@ mod link;
 mod link_mqtt;
 mod listener;
 mod outcome;
+mod run;
 mod settings;
+mod shared;
+mod state;
 mod task;
+mod writes;
 
 pub use self::{
+    audit::Audit,
     command::{CommandAck, IncomingCommand},
-    handle::{
-        Audit, ConnectionState, Snapshot, UplinkContext, UplinkHandle, forget, new, renew_epochs,
-    },
+    handle::{ConnectionState, Snapshot, UplinkContext, UplinkHandle, new},
     outcome::OutcomeSender,
     settings::{CommandRoute, LinkSettings, Login, MqttVersion, RouteError, UplinkSettings},
+    state::{Entries, forget, renew_epochs},
     task::{UplinkError, UplinkTask},
 };
 

@@ -2,14 +2,24 @@
 
 use bytes::Bytes;
 use tidegate_model::Topic;
+use tidegate_store::Transaction;
 use tidegate_uplink::{Outcome, ReplyTo};
 use tokio::sync::mpsc;
 use tracing::error;
 
+/// What the cloud is to hear of one command, and what is stored in the same write.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// One for each topic on which it is told: at most two.
+    pub(super) outcomes: Vec<Outcome>,
+    /// What counts only together with them.
+    pub(super) record: Transaction,
+}
+
 /// Takes outcomes of commands that an uplink brought. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct OutcomeSender {
-    queue: mpsc::Sender<Outcome>,
+    queue: mpsc::Sender<Told>,
     results: Option<Topic>,
 }
 
@@ -17,33 +27,36 @@ impl OutcomeSender {
     /// Outcomes that may wait to be journalled. Far fewer commands are under way at once.
     pub(super) const CAPACITY: usize = 1_024;
 
-    pub(super) fn new(queue: mpsc::Sender<Outcome>, results: Option<Topic>) -> Self {
+    pub(super) fn new(queue: mpsc::Sender<Told>, results: Option<Topic>) -> Self {
         Self { queue, results }
     }
 
-    /// Hands in what became of a command for `target`: JSON, published below the uplink's `results` at
-    /// least once, also across restarts. Never blocks.
-    pub fn send(&self, target: &Topic, body: Vec<u8>) {
-        self.send_to(target, None, body);
-    }
-
-    /// Does the same, and sends it to where the sender of the command wants it, too.
-    pub fn send_to(&self, target: &Topic, reply_to: Option<&ReplyTo>, body: Vec<u8>) {
+    /// Hands in what became of a command for `target`, as JSON: published below the uplink's `results`,
+    /// and on `reply_to` if its sender wants that, at least once, also across restarts. Never blocks.
+    ///
+    /// `record` becomes durable in one write with the outcome, or not at all: whoever notes there that
+    /// the command has ended can be sure that its outcome is not lost.
+    pub fn send(
+        &self,
+        target: &Topic,
+        reply_to: Option<&ReplyTo>,
+        body: Vec<u8>,
+        record: Transaction,
+    ) {
         let payload = Bytes::from(body);
-        if let Some(results) = &self.results {
-            let topic = format!("{results}/{target}").into();
-            self.push(Outcome { topic, payload: payload.clone(), correlation: None });
-        }
-        if let Some(reply_to) = reply_to {
-            let topic = reply_to.topic.clone();
-            self.push(Outcome { topic, payload, correlation: reply_to.correlation.clone() });
-        }
-    }
-
-    fn push(&self, outcome: Outcome) {
-        if let Err(refused) = self.queue.try_send(outcome) {
-            let outcome = refused.into_inner();
-            error!(topic = %outcome.topic, "Outcome of a command is lost, as too many wait");
+        let below_results = self.results.as_ref().map(|results| Outcome {
+            topic: format!("{results}/{target}").into(),
+            payload: payload.clone(),
+            correlation: None,
+        });
+        let replied = reply_to.map(|reply_to| Outcome {
+            topic: reply_to.topic.clone(),
+            payload,
+            correlation: reply_to.correlation.clone(),
+        });
+        let outcomes = below_results.into_iter().chain(replied).collect();
+        if self.queue.try_send(Told { outcomes, record }).is_err() {
+            error!(topic = %target, "Outcome of a command is lost, as too many wait");
         }
     }
 }

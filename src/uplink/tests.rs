@@ -3,6 +3,7 @@
 mod cloud;
 mod commands;
 mod refusals;
+mod reruns;
 mod rig;
 
 use std::{num::NonZeroU16, time::Duration};

@@ -84,9 +84,10 @@ impl Outbox {
         Ok(Self { keys, waiting: outcomes.into_iter().map(restored).collect(), next })
     }
 
-    /// Returns whether one more outcome may wait.
+    /// Returns whether the outcomes of one more command may wait: two, if it is told on a response topic,
+    /// too.
     pub fn has_room(&self) -> bool {
-        self.waiting.len() < Self::CAPACITY
+        self.waiting.len() + 2 <= Self::CAPACITY
     }
 
     /// Returns how many outcomes wait.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tidegate_model::CommandKind;
 use tidegate_mqtt::{ReasonCode, packet::ConnAck};
+use tidegate_store::Transaction;
 
 use super::{
     MqttVersion, VERSIONS,
@@ -128,7 +129,8 @@ async fn an_outcome_is_sent_until_it_is_acknowledged() {
     line.subscribed(ReasonCode::GrantedQos1).await;
     line.command("cmd/gw/a", "1", 1, false).await;
     let command = rig.commands.recv().await.unwrap();
-    rig.handle.outcomes().send(&command.target, br#"{"outcome":"confirmed"}"#.to_vec());
+    let body = br#"{"outcome":"confirmed"}"#.to_vec();
+    rig.handle.outcomes().send(&command.target, None, body, Transaction::new());
     command.ack.settle();
     let (first, acknowledged) = line.publication_and_ack().await;
     assert_eq!(acknowledged, 1);

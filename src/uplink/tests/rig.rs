@@ -1,7 +1,6 @@
 //! An uplink that runs over a journal in a temporary folder.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 use tempfile::TempDir;
 use tidegate_model::{Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter, UplinkName};
 use tidegate_rules::{MemoryLimits, Selector};
-use tidegate_store::{Position, Seq, TakerId, Transaction, record};
+use tidegate_store::{Position, Recovery, Seq, TakerId, Transaction, record};
 use tidegate_uplink::{BatchLimits, Compression, Format, Settings, TopicTemplate, WhenFull};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use super::{PATIENCE, cloud::Cloud};
 use crate::{
     clock::Clock,
     config::StoreConfig,
-    store::{self, Completion, DataDirectory, Store},
+    store::{self, Completion, DataDirectory, Store, StoreHandle},
     uplink::{
         self, CommandRoute, IncomingCommand, LinkSettings, MqttVersion, Snapshot, UplinkContext,
         UplinkError, UplinkHandle, UplinkSettings,
@@ -38,7 +37,7 @@ pub(super) struct Rig {
     stop: CancellationToken,
     task: JoinSet<Result<(), UplinkError>>,
     next: u64,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Returns settings for a cloud: a batch for each reading, nothing comes down.
@@ -88,17 +87,23 @@ impl Rig {
     }
 
     pub(super) fn start_with(settings: UplinkSettings) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_on(tempfile::tempdir().unwrap(), settings).0
+    }
+
+    /// Starts on what is in the folder, and returns what was recovered from there.
+    pub(super) fn start_on(folder: TempDir, settings: UplinkSettings) -> (Self, Recovery) {
         let directory = DataDirectory::open(&folder.path().join("data")).unwrap();
         let config = StoreConfig::default();
         let (journal, recovery) = store::open(&directory, &config).unwrap();
         let store = store::spawn("uplink test", directory, journal, &recovery, &config).unwrap();
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let received = recovery.positions.get(&TAKER).copied().unwrap_or(Position::START);
+        let state = recovery.state.iter().map(|(key, value)| (key.to_vec(), value.to_vec()));
         let context = UplinkContext {
             store: store.handle(),
             taker: TAKER,
-            received: Position::START,
-            entries: BTreeMap::new(),
+            received,
+            entries: state.collect(),
             clock: Clock::start(),
             time_is_trusted: Arc::new(AtomicBool::new(true)),
             commands: sender,
@@ -107,7 +112,33 @@ impl Rig {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(task.run(stop.clone()));
-        Self { handle, commands, store, stop, task: tasks, next: 1, _folder: folder }
+        let next = received.ordinal + 1;
+        (Self { handle, commands, store, stop, task: tasks, next, folder }, recovery)
+    }
+
+    /// Ends the run where it waits, as a panic would: nothing is closed or waited for.
+    pub(super) async fn cut_run(&mut self) {
+        self.task.abort_all();
+        let ended = self.task.join_next().await.expect("it ran");
+        assert!(ended.expect_err("it did not end by itself").is_cancelled());
+    }
+
+    /// Starts the next run, as the supervisor does.
+    pub(super) fn run_again(&mut self) {
+        self.task.spawn(self.handle.task().run(self.stop.clone()));
+    }
+
+    /// Ends everything where it stands. What was submitted to the journal by then is in the folder.
+    pub(super) async fn kill(mut self) -> TempDir {
+        if !self.task.is_empty() {
+            self.cut_run().await;
+        }
+        self.store.stop().unwrap();
+        self.folder
+    }
+
+    pub(super) fn store(&self) -> StoreHandle {
+        self.store.handle()
     }
 
     /// Appends records with these values, all on one topic.

@@ -6,12 +6,6 @@ use crate::{
     ledger::Outcomes,
 };
 
-/// A move that the journal was asked for.
-#[derive(Debug)]
-pub(super) struct Moving {
-    pub(super) moved: Moved,
-}
-
 impl Core {
     /// Asks the journal to move the cursor past the resolved batches at the front of the window, if
     /// there are any and no other move is under way.
@@ -40,9 +34,9 @@ impl Core {
         self.streams.save_numbers(&self.keys, &mut changes);
         let next_batch = self.window.front().map_or(self.first_undecided(), |batch| batch.number);
         changes.push(self.keys.put(Key::Books, self.books(next_batch)));
-        let cursor = self.cursor;
-        self.moving = Some(Moving { moved: Moved { cursor, ordinals, bytes, outcomes } });
-        self.write(Purpose::Move, changes);
+        self.moving = Some(bytes);
+        let moved = Moved { cursor: self.cursor, ordinals, bytes, outcomes };
+        self.write(Purpose::Move, changes, Some(moved));
     }
 
     /// Returns the number of the first batch after the window.

@@ -188,7 +188,7 @@ impl Core {
             dead: Vec::new(),
         };
         self.add_batch(batch, forming.content);
-        self.write(Purpose::Decide { batch: forming.number }, changes);
+        self.write(Purpose::Decide { batch: forming.number }, changes, None);
     }
 
     /// Starts to form a batch if there are gaps to tell and somebody who listens.

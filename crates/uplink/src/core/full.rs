@@ -58,7 +58,7 @@ impl Core {
         }
         let resolved: u64 =
             self.window.iter().filter(|batch| batch.open_parts == 0).map(|batch| batch.bytes).sum();
-        let moving = self.moving.as_ref().map_or(0, |moving| moving.moved.bytes);
+        let moving = self.moving.unwrap_or(0);
         let forming = if self.forming.is_dropping() { self.forming.bytes } else { 0 };
         let waiting = load.queued_bytes.saturating_sub(resolved + moving + forming);
         if waiting > self.settings.max_bytes {

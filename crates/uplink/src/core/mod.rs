@@ -40,7 +40,6 @@ pub use self::saved::{renew, retire, saved_books};
 
 use self::{
     batch::Batch,
-    cursor::Moving,
     dead_letters::DeadLetters,
     delivery::Link,
     forming::Forming,
@@ -78,6 +77,9 @@ pub struct Write {
     pub id: WriteId,
     /// The changes.
     pub changes: Vec<Change>,
+    /// The move of the cursor among them: to be booked once the write is durable, and even then if this
+    /// core is gone by that time.
+    pub moved: Option<Moved>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +161,8 @@ pub struct Core {
     cursor: Position,
     /// Of all records that the cursor has passed in this epoch.
     totals: Outcomes,
-    moving: Option<Moving>,
+    /// The size of the records that a write under way moves the cursor past.
+    moving: Option<u64>,
     /// Changes that go with the first write.
     opening: Vec<Change>,
     writes: VecDeque<Write>,
@@ -301,21 +304,19 @@ impl Core {
     }
 
     /// Takes notice that a write is durable.
-    pub fn handle_written(&mut self, id: WriteId, now: Now) -> Option<Moved> {
-        let at = self.awaited.iter().position(|(awaited, _)| *awaited == id)?;
-        let (_, purpose) = self.awaited.remove(at)?;
-        let moved = match purpose {
+    pub fn handle_written(&mut self, id: WriteId, now: Now) {
+        let at = self.awaited.iter().position(|(awaited, _)| *awaited == id);
+        let Some((_, purpose)) = at.and_then(|at| self.awaited.remove(at)) else { return };
+        match purpose {
             Purpose::Decide { batch } => {
                 if let Some(batch) = self.batch_mut(batch) {
                     batch.journalled = true;
                 }
-                None
             }
-            Purpose::Move => self.moving.take().map(|moving| moving.moved),
-        };
+            Purpose::Move => self.moving = None,
+        }
         self.plan_move();
         self.open_for_gaps(now);
-        moved
     }
 
     /// Returns how the core is doing.
@@ -345,13 +346,13 @@ impl Core {
         self.window.iter().filter(|batch| !batch.is_resolved()).count()
     }
 
-    fn write(&mut self, purpose: Purpose, mut changes: Vec<Change>) {
+    fn write(&mut self, purpose: Purpose, mut changes: Vec<Change>, moved: Option<Moved>) {
         if !self.opening.is_empty() {
             changes.splice(0..0, std::mem::take(&mut self.opening));
         }
         let id = WriteId(self.next_write);
         self.next_write += 1;
-        self.writes.push_back(Write { id, changes });
+        self.writes.push_back(Write { id, changes, moved });
         self.awaited.push_back((id, purpose));
     }
 

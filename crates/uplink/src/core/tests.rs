@@ -60,7 +60,8 @@ impl Bench {
                     Change::Delete { key } => drop(self.entries.remove(&key)),
                 }
             }
-            self.moved.extend(self.core.handle_written(write.id, self.now));
+            self.core.handle_written(write.id, self.now);
+            self.moved.extend(write.moved);
         }
     }
 
@@ -228,6 +229,28 @@ fn fault_u05_three_closed_connections_divide_a_batch_and_end_a_reading() {
     assert_eq!(outcomes.dropped.get(&DropReason::DeadLetter), Some(&1));
     assert_eq!(bench.core.status().dead_letters, 1);
     assert!(bench.core.status().last_refusal.unwrap().contains("three times running"));
+}
+
+/// U05: the third strike itself moves the cursor past a reading that is given up; nothing else need happen.
+#[test]
+fn fault_u05_the_third_strike_moves_the_cursor() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+    bench.put("a", "666");
+    for strike in 1..=3 {
+        assert_eq!(bench.moved, [], "before strike {strike}");
+        bench.connect(usize::MAX);
+        assert_eq!(bench.sent().len(), 1, "strike {strike}");
+        bench.core.handle_disconnected(Disconnect::ByPeer, bench.now);
+        bench.settle();
+    }
+    let [moved] = bench.moved.as_slice() else { panic!("{:?}", bench.moved) };
+    assert_eq!((moved.ordinals, moved.cursor.ordinal), (1, 1));
+    assert_eq!(moved.outcomes.dropped.get(&DropReason::DeadLetter), Some(&1));
+    // The move is in the journal, too: the next start does not send it again.
+    let pairs = bench.entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+    let settings = bench.core.settings().clone();
+    let restarted = Core::open(settings, pairs, bench.now).unwrap();
+    assert_eq!((restarted.cursor().ordinal, restarted.restoring.len()), (1, 0));
 }
 
 /// U02: a network that breaks is no reason to give anything up.

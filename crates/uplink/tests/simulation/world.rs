@@ -239,7 +239,8 @@ impl World {
         self.journal.commit().unwrap();
         self.durable.append(&mut self.pending);
         for write in std::mem::take(&mut self.written) {
-            if let Some(moved) = self.core.handle_written(write.id, self.now) {
+            self.core.handle_written(write.id, self.now);
+            if let Some(moved) = write.moved {
                 self.ledger.note_moved(moved.ordinals, &moved.outcomes);
                 self.queued_bytes -= moved.bytes;
                 self.journal.release(moved.cursor.seq.next()).unwrap();

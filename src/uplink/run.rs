@@ -1,0 +1,239 @@
+//! One run of an uplink: a loop that owns the core, a reader of the journal and the connection.
+
+mod cloud;
+mod commands;
+mod records;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tidegate_store::{Item, Reader, Transaction};
+use tidegate_uplink::{Backoff, Core, Outbox, OutcomeId, WriteId};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    command::AckId,
+    handle::ConnectionState,
+    link::{LinkError, LinkEvent},
+    link_mqtt::Connection,
+    outcome::Told,
+    shared::Shared,
+    task::UplinkError,
+};
+use crate::store::JournalFiles;
+
+/// The journal is looked at no more often than this, so that records come in blocks.
+const READ_INTERVAL_MAX: Duration = Duration::from_millis(20);
+
+/// What is to be done when a write is durable; a write may have several tickets.
+#[derive(Clone, Copy, Debug)]
+enum Ticket {
+    /// The core is told.
+    Core(WriteId),
+    /// An outcome may be sent.
+    Outcome(OutcomeId),
+    /// A command may be acknowledged.
+    Acknowledge(AckId),
+    /// Nothing; a stop waits for it.
+    Nothing,
+}
+
+/// One run of the task of an uplink.
+pub(super) struct Run<'a> {
+    shared: &'a Arc<Shared>,
+    core: Core,
+    outbox: Outbox,
+    reader: Reader<JournalFiles>,
+    items: VecDeque<Item>,
+    tickets: VecDeque<(u64, Ticket)>,
+    durable: watch::Receiver<tidegate_store::Seq>,
+    pressure: watch::Receiver<crate::store::Pressure>,
+    connection: Option<Connection>,
+    /// The number of the last connection.
+    connection_number: u64,
+    connected_at: Option<Instant>,
+    backoff: Backoff,
+    retry_at: Instant,
+    /// Whether there may be something to read, and from when on it is read.
+    may_read: bool,
+    read_at: Instant,
+    read_interval: Duration,
+    stop_deadline: Option<Instant>,
+    reported: Option<Instant>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(shared: &'a Arc<Shared>) -> Result<Self, UplinkError> {
+        let entries = shared.entries.lock();
+        let pairs = || entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        let core = Core::open(shared.settings.core.clone(), pairs(), shared.now())?;
+        let outbox = Outbox::open(&shared.settings.core.name, pairs())?;
+        let now = Instant::now();
+        let interval = shared.settings.core.batch.age / 10;
+        Ok(Self {
+            shared,
+            reader: shared.store.reader(shared.taker, core.position()),
+            core,
+            outbox,
+            items: VecDeque::new(),
+            tickets: VecDeque::new(),
+            durable: shared.store.durable_seq(),
+            pressure: shared.store.pressure(),
+            connection: None,
+            connection_number: 0,
+            connected_at: None,
+            backoff: Backoff::default(),
+            retry_at: now,
+            may_read: true,
+            read_at: now,
+            read_interval: interval.clamp(Duration::from_millis(1), READ_INTERVAL_MAX),
+            stop_deadline: None,
+            reported: None,
+        })
+    }
+
+    pub(super) async fn serve(
+        &mut self,
+        told: &mut mpsc::Receiver<Told>,
+        acks: &mut mpsc::Receiver<AckId>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), UplinkError> {
+        loop {
+            self.work()?;
+            let all_told = told.is_empty() || !self.outbox.has_room();
+            if self.shared.writes.have_failed() || (all_told && self.is_done()) {
+                return Ok(());
+            }
+            let wake = self.wake_at();
+            // Every pass does all the work that is due, so no branch starves another.
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled(), if self.stop_deadline.is_none() => {
+                    self.stop_deadline = Some(Instant::now() + self.shared.settings.grace);
+                    self.may_read = true;
+                    self.read_at = Instant::now();
+                }
+                event = next_event(&mut self.connection) => self.handle_event(event)?,
+                () = self.shared.writes.changed() => {}
+                changed = self.durable.changed(), if !self.may_read => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    self.may_read = true;
+                }
+                Some(told) = told.recv(), if self.outbox.has_room() => self.tell(told, None)?,
+                Some(ack) = acks.recv() => self.acknowledge(ack),
+                Ok(()) = self.pressure.changed() => {}
+                () = self.shared.is_over.notified() => {}
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+        }
+    }
+
+    /// Does everything that is due without waiting, but for the disk.
+    fn work(&mut self) -> Result<(), UplinkError> {
+        self.take_written();
+        self.check_load();
+        self.read()?;
+        let now = self.shared.now();
+        self.core.handle_timeout(now);
+        if self.stop_deadline.is_some() && !self.may_read && self.items.is_empty() {
+            self.core.flush();
+        }
+        self.submit_writes()?;
+        self.send();
+        self.connect();
+        let mut state = self.shared.state.lock();
+        state.core = self.core.status();
+        state.outcomes_waiting = self.outbox.len();
+        Ok(())
+    }
+
+    /// Ends the connection, if there is one, with a good-bye.
+    pub(super) async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
+        }
+    }
+
+    fn take_written(&mut self) {
+        let durable = self.shared.book_durable();
+        while let Some((_, ticket)) = self.tickets.pop_front_if(|(token, _)| *token <= durable) {
+            match ticket {
+                Ticket::Core(id) => self.core.handle_written(id, self.shared.now()),
+                Ticket::Outcome(id) => self.outbox.handle_written(id),
+                Ticket::Acknowledge(ack) => self.acknowledge(ack),
+                Ticket::Nothing => {}
+            }
+        }
+    }
+
+    fn submit_writes(&mut self) -> Result<(), UplinkError> {
+        while let Some(write) = self.core.poll_write() {
+            let token = self.shared.submit(Transaction::new(), write.changes, write.moved)?;
+            self.tickets.push_back((token, Ticket::Core(write.id)));
+        }
+        Ok(())
+    }
+
+    /// Returns whether a stop has nothing more to wait for.
+    fn is_done(&self) -> bool {
+        let Some(deadline) = self.stop_deadline else { return false };
+        let is_up = self.connection.as_ref().is_some_and(Connection::is_up);
+        let is_settled = !self.may_read
+            && self.items.is_empty()
+            && self.core.is_idle()
+            && self.outbox.is_empty()
+            && self.tickets.is_empty()
+            // What was appended a moment ago cannot be read before it is durable.
+            && !self.shared.has_queued();
+        // Without a connection only what is being written is waited for.
+        let has_written = !is_up && self.tickets.is_empty();
+        is_settled || has_written || Instant::now() >= deadline
+    }
+
+    /// Returns when something is due, at the latest.
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let mut wake = now + Duration::from_secs(3_600);
+        if self.connection.is_none() && self.stop_deadline.is_none() {
+            wake = wake.min(self.retry_at);
+        }
+        if let Some(deadline) = self.stop_deadline {
+            wake = wake.min(deadline);
+        }
+        if self.core.wants_items() {
+            if !self.items.is_empty() {
+                wake = now;
+            } else if self.may_read {
+                wake = wake.min(self.read_at);
+            }
+        }
+        if let Some(due) = self.core.poll_timeout() {
+            wake = wake.min(now + due.saturating_sub(self.shared.clock.uptime()));
+        }
+        wake
+    }
+
+    fn name(&self) -> &tidegate_model::UplinkName {
+        &self.shared.settings.core.name
+    }
+}
+
+impl Drop for Run<'_> {
+    /// However the run has ended, its connection is gone.
+    fn drop(&mut self) {
+        self.shared.set_connection(ConnectionState::Idle);
+    }
+}
+
+async fn next_event(connection: &mut Option<Connection>) -> Result<LinkEvent, LinkError> {
+    match connection {
+        Some(connection) => connection.next().await,
+        None => std::future::pending().await,
+    }
+}

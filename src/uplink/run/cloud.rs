@@ -1,0 +1,169 @@
+//! The connection to the cloud: what goes up, and what becomes of it.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use tidegate_store::Transaction;
+use tidegate_uplink::{Ack, Disconnect, Encoding, Failure, Outcome};
+use tracing::{info, warn};
+
+use super::{ConnectionState, Run, Ticket, UplinkError};
+use crate::uplink::{
+    link::{Answer, LinkError, LinkEvent, Up},
+    link_mqtt::{Connection, Token},
+};
+
+/// A connection that lasted this long has shown that the far side works.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// While connected, the same fault is reported no more often than this.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Run<'_> {
+    /// Hands over what may be sent, outcomes first.
+    pub(super) fn send(&mut self) {
+        while let Some(connection) = self.connection.as_mut().filter(|link| link.has_room()) {
+            let (token, up) = if let Some((id, outcome)) = self.outbox.poll_send() {
+                (Token::Outcome(id), outcome_up(outcome))
+            } else if let Some(next) = self.core.poll_send() {
+                let publication = next.publication;
+                let encoding = publication.encoding;
+                let up = Up {
+                    topic: publication.topic,
+                    payload: publication.payload,
+                    content_type: encoding.content_type(),
+                    content_encoding: encoding.content_encoding(),
+                    correlation: None,
+                };
+                (Token::Batch(next.id), up)
+            } else {
+                return;
+            };
+            self.shared.bytes_sent.fetch_add(up.payload.len() as u64, Ordering::Relaxed);
+            if let Err(error) = connection.send(token, up) {
+                return self.disconnect(error);
+            }
+        }
+    }
+
+    /// Begins to connect if it is time.
+    pub(super) fn connect(&mut self) {
+        if self.connection.is_some()
+            || self.stop_deadline.is_some()
+            || Instant::now() < self.retry_at
+        {
+            return;
+        }
+        self.connection_number = self.shared.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        self.connection = Some(Connection::open(&self.shared.settings.link));
+        self.shared.set_connection(ConnectionState::Connecting);
+    }
+
+    pub(super) fn handle_event(
+        &mut self,
+        event: Result<LinkEvent, LinkError>,
+    ) -> Result<(), UplinkError> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        match event {
+            Err(error) => self.disconnect(error),
+            Ok(LinkEvent::Connected { packet_bytes_max, receive_max }) => {
+                connection.set_up(receive_max, self.shared.settings.link.keep_alive);
+                self.core.handle_connected(packet_bytes_max, self.shared.now());
+                self.connected_at = Some(Instant::now());
+                let mut state = self.shared.state.lock();
+                state.connections += 1;
+                state.last_error = None;
+                drop(state);
+                self.shared.set_connection(ConnectionState::Connected);
+                info!(uplink = %self.name(), "Uplink connected");
+            }
+            Ok(LinkEvent::Sent { packet }) => connection.note_sent(packet),
+            Ok(LinkEvent::Answered { packet, answer }) => {
+                let token = connection.take_answered(packet);
+                self.handle_answer(token, answer)?;
+            }
+            Ok(LinkEvent::NotSubscribed { reason }) => {
+                warn!(uplink = %self.name(), error = %reason, "No commands will come down");
+                self.shared.state.lock().last_error = Some(reason);
+            }
+            Ok(LinkEvent::Incoming(incoming)) => self.handle_incoming(incoming)?,
+            Ok(LinkEvent::Alive) => {}
+        }
+        Ok(())
+    }
+
+    fn handle_answer(&mut self, token: Option<Token>, answer: Answer) -> Result<(), UplinkError> {
+        let ack = match answer {
+            Answer::Final(ack) => ack,
+            Answer::Later { reason } => {
+                self.disconnect(LinkError::transient(format!("not now: {reason}")));
+                return Ok(());
+            }
+        };
+        match token {
+            Some(Token::Batch(id)) => {
+                if ack == Ack::Accepted {
+                    self.backoff.reset();
+                } else {
+                    self.report(&format!("{ack:?}"), "The cloud refuses readings");
+                }
+                self.core.handle_ack(id, ack);
+            }
+            Some(Token::Outcome(id)) => {
+                if ack != Ack::Accepted {
+                    self.report(&format!("{ack:?}"), "The cloud refuses the outcome of a command");
+                }
+                if let Some(change) = self.outbox.handle_ack(id) {
+                    let token = self.shared.submit(Transaction::new(), vec![change], None)?;
+                    self.tickets.push_back((token, Ticket::Nothing));
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Drops the connection with all its state; the core sends again what was not answered.
+    pub(super) fn disconnect(&mut self, error: LinkError) {
+        self.connection = None;
+        self.outbox.handle_disconnected();
+        self.core.handle_disconnected(error.how, self.shared.now());
+        if self.connected_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER) {
+            self.backoff.reset();
+        }
+        let random = RandomState::new().hash_one(self.connection_number);
+        let pause = self.backoff.after(error.failure, random);
+        self.retry_at = Instant::now() + pause;
+        let until = self.shared.clock.wall().saturating_add(pause);
+        let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let by_peer = error.how == Disconnect::ByPeer;
+        if error.failure == Failure::Lasting {
+            warn!(uplink = %self.name(), error = %error.reason, retry_ms, "Uplink is refused by the cloud");
+        } else {
+            warn!(uplink = %self.name(), error = %error.reason, by_peer, retry_ms, "Uplink has no connection");
+        }
+        self.shared.state.lock().last_error = Some(error.reason);
+        self.shared.set_connection(ConnectionState::Waiting { until });
+    }
+
+    /// Reports a fault that may come with every message, once per interval.
+    fn report(&mut self, error: &str, text: &'static str) {
+        self.shared.state.lock().last_error = Some(error.to_owned());
+        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            self.reported = Some(Instant::now());
+            warn!(uplink = %self.name(), %error, "{text}");
+        }
+    }
+}
+
+fn outcome_up(outcome: Outcome) -> Up {
+    Up {
+        topic: outcome.topic,
+        payload: outcome.payload,
+        content_type: Encoding::Json.content_type(),
+        content_encoding: None,
+        correlation: outcome.correlation,
+    }
+}

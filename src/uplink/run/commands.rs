@@ -1,0 +1,103 @@
+//! Commands that come down, and their outcomes on the way up.
+
+use std::sync::atomic::Ordering;
+
+use tidegate_model::{Value, json};
+use tidegate_store::Transaction;
+use tidegate_uplink::{Outcome, decoder::Limits, downlink};
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::{Run, Ticket, Told, UplinkError};
+use crate::uplink::{
+    command::{AckId, CommandAck, IncomingCommand},
+    link::Incoming,
+};
+
+impl Run<'_> {
+    /// Hands a command on, to be acknowledged when it is safe.
+    pub(super) fn handle_incoming(&mut self, incoming: Incoming) -> Result<(), UplinkError> {
+        let Some(packet) = incoming.packet else { return Ok(()) };
+        let ack = AckId { connection: self.connection_number, packet };
+        let settings = &self.shared.settings;
+        let target = std::str::from_utf8(&incoming.topic).ok().and_then(|topic| {
+            settings.link.commands.as_ref().and_then(|commands| commands.target(topic))
+        });
+        let Some((target, kind)) = target else {
+            debug!(uplink = %self.name(), "The cloud sent something that is no command");
+            self.acknowledge(ack);
+            return Ok(());
+        };
+        self.shared.commands_total.fetch_add(1, Ordering::Relaxed);
+        let said = downlink::Said {
+            content_type: incoming.content_type.as_deref(),
+            content_encoding: incoming.content_encoding.as_deref(),
+        };
+        let value = downlink::decode(&incoming.payload, said, &Limits::DOWNLINK);
+        let command = IncomingCommand {
+            uplink: settings.core.name.clone(),
+            target,
+            kind,
+            payload: incoming.payload,
+            value,
+            retained: incoming.retained,
+            reply_to: incoming.reply_to,
+            ack: CommandAck::new(ack, self.shared.acks_sender.clone()),
+        };
+        match self.shared.commands.try_send(command) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(command)) => self.answer_busy(&command, ack),
+            // Nobody carries out commands any more; the cloud keeps it for the next connection.
+            Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+
+    /// Answers a command that finds too many others waiting. It is acknowledged once that is durable.
+    fn answer_busy(&mut self, command: &IncomingCommand, ack: AckId) -> Result<(), UplinkError> {
+        let Some(results) = &self.shared.settings.link.results else { return Ok(()) };
+        if !self.outbox.has_room() {
+            return Ok(());
+        }
+        let mut body = Vec::from("{");
+        if let Ok(Value::Document(document)) = &command.value
+            && let Some(Value::String(id)) = document.get("id")
+        {
+            body.extend_from_slice(b"\"id\":");
+            json::write_string(id, &mut body);
+            body.push(b',');
+        }
+        body.extend_from_slice(
+            b"\"outcome\":\"busy\",\"reason\":\"too many commands are waiting\",\"time\":\"",
+        );
+        self.shared.clock.wall().write_rfc3339(&mut body);
+        body.extend_from_slice(b"\"}");
+        let topic = format!("{results}/{}", command.target).into();
+        let outcome = Outcome { topic, payload: body.into(), correlation: None };
+        self.tell(Told { outcomes: vec![outcome], record: Transaction::new() }, Some(ack))
+    }
+
+    /// Journals outcomes of a command; then it is acknowledged, if that was left to them.
+    pub(super) fn tell(
+        &mut self,
+        told: Told,
+        then_acknowledge: Option<AckId>,
+    ) -> Result<(), UplinkError> {
+        let (ids, changes): (Vec<_>, _) =
+            told.outcomes.into_iter().map(|outcome| self.outbox.push(outcome)).unzip();
+        let token = self.shared.submit(told.record, changes, None)?;
+        let outcomes = ids.into_iter().map(Ticket::Outcome);
+        let rest = then_acknowledge.map_or(Ticket::Nothing, Ticket::Acknowledge);
+        self.tickets.extend(outcomes.chain([rest]).map(|ticket| (token, ticket)));
+        Ok(())
+    }
+
+    pub(super) fn acknowledge(&mut self, ack: AckId) {
+        let Some(connection) = &self.connection else { return };
+        if ack.connection != self.connection_number || !connection.is_up() {
+            return;
+        }
+        if let Err(error) = connection.acknowledge(ack.packet) {
+            self.disconnect(error);
+        }
+    }
+}
