@@ -1,5 +1,7 @@
 //! Which commands were executed in the last 24 hours, across restarts.
 
+mod record;
+
 use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
@@ -7,10 +9,12 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_model::{
-    CommandId, CommandKind, CommandOutcome, OutcomeKind, Principal, Status, Timestamp, Topic,
-    Value, json,
+    CommandId, CommandKind, CommandOutcome, Principal, Timestamp, Topic, Value, json,
 };
 use tidegate_store::Transaction;
+
+use self::record::{KEY, key};
+pub(super) use self::record::{barrier, finished, pending};
 
 /// How long an id is remembered.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -21,9 +25,7 @@ const IDS_PER_PRINCIPAL_MAX: usize = 20_000;
 /// Most bytes of what a call returned that are kept for repetitions.
 const VALUE_BYTES_MAX: usize = 4 << 10;
 /// Most bytes of a reason that are kept for repetitions.
-const REASON_BYTES_MAX: usize = 1_024;
-/// Keys of command ids in the journal's state begin with this.
-const KEY: &[u8] = b"ci";
+pub(super) const REASON_BYTES_MAX: usize = 1_024;
 
 /// The ids of executed commands and their outcomes. An id counts for the principal who gave it only.
 #[derive(Debug, Default)]
@@ -33,16 +35,26 @@ pub struct History {
 
 #[derive(Debug, Default)]
 struct Inner {
-    seen: HashMap<Principal, HashMap<CommandId, Option<CommandOutcome>>>,
+    seen: HashMap<Principal, HashMap<CommandId, Slot>>,
     by_age: VecDeque<(Timestamp, Principal, CommandId)>,
     /// Keys that the journal is to forget.
     forgotten: Vec<Vec<u8>>,
-    cut_off: Vec<CutOff>,
+    cut_off: Vec<Noted>,
 }
 
-/// A command that was received, and whose outcome was not known when the gateway ended.
+/// What an id was used for.
+#[derive(Debug)]
+struct Slot {
+    at: Timestamp,
+    kind: CommandKind,
+    target: Topic,
+    /// How it ended, if it has.
+    outcome: Option<CommandOutcome>,
+}
+
+/// A command with an id, as it came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CutOff {
+pub(super) struct Noted {
     pub(super) principal: Principal,
     pub(super) id: CommandId,
     pub(super) at: Timestamp,
@@ -59,6 +71,8 @@ pub(super) enum Begin {
     Known(CommandOutcome),
     /// It is being carried out; its outcome will be told.
     UnderWay,
+    /// The id was used for another command: one of this kind, for this topic.
+    Taken(CommandKind, Topic),
     /// Too many ids are remembered.
     Full,
 }
@@ -70,26 +84,22 @@ impl History {
         let mut inner = Inner::default();
         let mut entries = Vec::new();
         for (key, value) in state.filter(|(key, _)| key.starts_with(KEY)) {
-            match (read_key(key), read(value)) {
-                (Some((principal, id)), Some((at, kept))) => {
-                    entries.push((at, principal, id, kept));
-                }
-                _ => inner.forgotten.push(key.to_vec()),
+            match record::read(key, value) {
+                Some(entry) => entries.push(entry),
+                None => inner.forgotten.push(key.to_vec()),
             }
         }
-        entries.sort_by_key(|(at, ..)| *at);
-        for (at, principal, id, kept) in entries {
-            let outcome = match kept {
-                Kept::Finished(outcome) => outcome,
-                Kept::Pending(kind, target) => {
-                    let (principal, id) = (principal.clone(), id.clone());
-                    inner.cut_off.push(CutOff { principal, id, at, kind, target });
-                    unknown_outcome()
-                }
-            };
+        entries.sort_by_key(|(noted, _)| noted.at);
+        for (noted, outcome) in entries {
+            let outcome = outcome.unwrap_or_else(|| {
+                inner.cut_off.push(noted.clone());
+                unknown_outcome()
+            });
+            let Noted { principal, id, at, kind, target } = noted;
             // A clock that was ahead must not keep it for longer than anything is kept.
             inner.by_age.push_back((at.min(now), principal.clone(), id.clone()));
-            inner.seen.entry(principal).or_default().insert(id, Some(outcome));
+            let slot = Slot { at, kind, target, outcome: Some(outcome) };
+            inner.seen.entry(principal).or_default().insert(id, slot);
         }
         Self { inner: Mutex::new(inner) }
     }
@@ -97,26 +107,36 @@ impl History {
     /// Gives up the commands that were under way when a run ended: nobody knows their outcomes.
     pub(super) fn abandon_under_way(&self) {
         let mut inner = self.inner.lock();
-        let slots = inner.seen.values_mut().flat_map(HashMap::values_mut);
-        for slot in slots.filter(|slot| slot.is_none()) {
-            *slot = Some(unknown_outcome());
+        let Inner { seen, cut_off, .. } = &mut *inner;
+        for (principal, own) in seen {
+            for (id, slot) in own.iter_mut().filter(|(_, slot)| slot.outcome.is_none()) {
+                slot.outcome = Some(unknown_outcome());
+                let (principal, id, target) = (principal.clone(), id.clone(), slot.target.clone());
+                cut_off.push(Noted { principal, id, at: slot.at, kind: slot.kind, target });
+            }
         }
+        cut_off.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
     }
 
-    /// Returns, once, the commands that the end of the last run has cut off.
-    pub(super) fn take_cut_off(&self) -> Vec<CutOff> {
+    /// Returns, once, the commands that the end of a run has cut off, oldest first.
+    pub(super) fn take_cut_off(&self) -> Vec<Noted> {
         std::mem::take(&mut self.inner.lock().cut_off)
     }
 
     /// Looks an id up and notes it if it is new. Its age is counted from `now`, which no step of the clock moves.
-    pub(super) fn begin(&self, principal: &Principal, id: &CommandId, now: Timestamp) -> Begin {
+    pub(super) fn begin(&self, noted: &Noted, now: Timestamp) -> Begin {
         let mut inner = self.inner.lock();
         inner.forget_old(now);
+        let Noted { principal, id, kind, target, .. } = noted;
         let own = inner.seen.get(principal);
-        match own.and_then(|own| own.get(id)) {
-            Some(Some(outcome)) => return Begin::Known(outcome.clone()),
-            Some(None) => return Begin::UnderWay,
-            None => {}
+        if let Some(slot) = own.and_then(|own| own.get(id)) {
+            return match &slot.outcome {
+                _ if (slot.kind, &slot.target) != (*kind, target) => {
+                    Begin::Taken(slot.kind, slot.target.clone())
+                }
+                Some(outcome) => Begin::Known(outcome.clone()),
+                None => Begin::UnderWay,
+            };
         }
         let of_principal = own.map_or(0, HashMap::len);
         if inner.by_age.len() >= IDS_MAX || of_principal >= IDS_PER_PRINCIPAL_MAX {
@@ -125,17 +145,19 @@ impl History {
         // The entry is written anew and must not be removed afterwards.
         let key = key(principal, id);
         inner.forgotten.retain(|forgotten| *forgotten != key);
-        inner.seen.entry(principal.clone()).or_default().insert(id.clone(), None);
+        let slot = Slot { at: noted.at, kind: *kind, target: target.clone(), outcome: None };
+        inner.seen.entry(principal.clone()).or_default().insert(id.clone(), slot);
         inner.by_age.push_back((now, principal.clone(), id.clone()));
         Begin::New
     }
 
     /// Notes how a command ended.
-    pub(super) fn finish(&self, principal: &Principal, id: &CommandId, outcome: CommandOutcome) {
+    pub(super) fn finish(&self, noted: &Noted, outcome: CommandOutcome) {
         let mut inner = self.inner.lock();
+        let own = inner.seen.get_mut(&noted.principal);
         // A command that was under way for a day has been forgotten.
-        if let Some(slot) = inner.seen.get_mut(principal).and_then(|own| own.get_mut(id)) {
-            *slot = Some(trimmed(outcome));
+        if let Some(slot) = own.and_then(|own| own.get_mut(&noted.id)) {
+            slot.outcome = Some(trimmed(outcome));
         }
     }
 
@@ -155,69 +177,11 @@ impl History {
     }
 }
 
-/// Returns a change without effect: once it is durable, so is every id that was noted before.
-pub(super) fn barrier() -> Transaction {
-    let mut transaction = Transaction::new();
-    // No principal has a name of this length.
-    transaction.delete(&[KEY, &[u8::MAX; 2]].concat()).expect("a few bytes");
-    transaction
-}
-
-/// Returns what makes the id of a command durable, before the command is carried out.
-pub(super) fn pending(
-    principal: &Principal,
-    id: &CommandId,
-    at: Timestamp,
-    kind: CommandKind,
-    target: &Topic,
-) -> Transaction {
-    let mut value = at.as_unix_micros().to_be_bytes().to_vec();
-    value.push(match kind {
-        CommandKind::Write => PENDING_WRITE,
-        CommandKind::Call => PENDING_CALL,
-    });
-    value.extend_from_slice(target.as_str().as_bytes());
-    entry(principal, id, &value)
-}
-
-/// Returns what makes the outcome of a command durable.
-pub(super) fn finished(
-    principal: &Principal,
-    id: &CommandId,
-    at: Timestamp,
-    outcome: &CommandOutcome,
-) -> Transaction {
-    let mut value = at.as_unix_micros().to_be_bytes().to_vec();
-    value.push(match outcome.kind {
-        OutcomeKind::Accepted => 1,
-        OutcomeKind::Confirmed => 2,
-        OutcomeKind::Refused => 3,
-        OutcomeKind::Expired => 4,
-        OutcomeKind::Busy => 5,
-    });
-    value.extend_from_slice(&outcome.status.map_or(0, Status::code).to_be_bytes());
-    let reason = outcome.reason.as_deref().unwrap_or("");
-    let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
-    let length = u16::try_from(reason.len()).expect("shorter than its limit");
-    value.extend_from_slice(&length.to_be_bytes());
-    value.extend_from_slice(reason.as_bytes());
-    if let Some(returned) = &outcome.value {
-        let mut text = Vec::new();
-        json::write_value(returned, &mut text);
-        if text.len() <= VALUE_BYTES_MAX {
-            value.extend_from_slice(&text);
-        }
-    }
-    entry(principal, id, &value)
-}
-
 /// Returns what of an outcome is kept in memory for repetitions: as much as in the journal.
 fn trimmed(mut outcome: CommandOutcome) -> CommandOutcome {
     outcome.value = outcome.value.filter(|value| size(value) <= VALUE_BYTES_MAX);
-    if let Some(reason) = &mut outcome.reason
-        && reason.len() > REASON_BYTES_MAX
-    {
-        *reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].into();
+    if let Some(reason) = &mut outcome.reason {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
     }
     outcome
 }
@@ -231,7 +195,7 @@ pub(super) fn size(value: &Value) -> usize {
 
 /// Returns the outcome of a command that the end of the gateway has cut off.
 pub(super) fn unknown_outcome() -> CommandOutcome {
-    CommandOutcome::refused("received before a restart of the gateway; its outcome is unknown")
+    CommandOutcome::refused("cut off by a restart of the gateway; it may have been carried out")
 }
 
 impl Inner {
@@ -249,67 +213,6 @@ impl Inner {
             self.forgotten.push(key(&principal, &id));
         }
     }
-}
-
-const PENDING_WRITE: u8 = 0;
-const PENDING_CALL: u8 = 6;
-
-fn entry(principal: &Principal, id: &CommandId, value: &[u8]) -> Transaction {
-    let mut transaction = Transaction::new();
-    transaction
-        .put(&key(principal, id), value)
-        .expect("names, topics and reasons are shorter than what the journal takes");
-    transaction
-}
-
-fn key(principal: &Principal, id: &CommandId) -> Vec<u8> {
-    let name = principal.as_str().as_bytes();
-    let length = u16::try_from(name.len()).expect("a principal has at most 256 bytes");
-    [KEY, &length.to_be_bytes(), name, id.as_str().as_bytes()].concat()
-}
-
-fn read_key(key: &[u8]) -> Option<(Principal, CommandId)> {
-    let (length, rest) = key.strip_prefix(KEY)?.split_first_chunk::<2>()?;
-    let (name, id) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-    let text = |bytes| std::str::from_utf8(bytes).ok();
-    Some((Principal::new(text(name)?).ok()?, CommandId::new(text(id)?).ok()?))
-}
-
-/// What the journal says of a command.
-enum Kept {
-    Pending(CommandKind, Topic),
-    Finished(CommandOutcome),
-}
-
-fn read(value: &[u8]) -> Option<(Timestamp, Kept)> {
-    let (at, rest) = value.split_first_chunk::<8>()?;
-    let at = Timestamp::from_unix_micros(i64::from_be_bytes(*at));
-    let (&kind, rest) = rest.split_first()?;
-    let pending = |kind| {
-        let target = Topic::new(std::str::from_utf8(rest).ok()?).ok()?;
-        Some((at, Kept::Pending(kind, target)))
-    };
-    let kind = match kind {
-        PENDING_WRITE => return pending(CommandKind::Write),
-        PENDING_CALL => return pending(CommandKind::Call),
-        1 => OutcomeKind::Accepted,
-        2 => OutcomeKind::Confirmed,
-        3 => OutcomeKind::Refused,
-        4 => OutcomeKind::Expired,
-        5 => OutcomeKind::Busy,
-        _ => return None,
-    };
-    let (status, rest) = rest.split_first_chunk::<4>()?;
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    let (reason, returned) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-    let status = u32::from_be_bytes(*status);
-    let outcome = CommandOutcome {
-        kind,
-        reason: (!reason.is_empty()).then(|| String::from_utf8_lossy(reason).into_owned()),
-        status: (status != 0).then(|| Status::from_code(status)),
-        value: if returned.is_empty() { None } else { json::parse_value(returned).ok() },
-    };
-    Some((at, Kept::Finished(outcome)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tidegate_model::{
 
 use tidegate_uplink::ReplyTo;
 
-use super::history::CutOff;
+use super::history::Noted;
 use crate::uplink::{CommandAck, IncomingCommand};
 
 /// How long a command lives that does not say so itself.
@@ -85,7 +85,7 @@ impl CommandOrder {
     }
 
     /// Returns what is left of a command whose outcome nobody knows: enough to tell that.
-    pub(super) fn cut_off(command: &CutOff) -> Self {
+    pub(super) fn cut_off(command: &Noted) -> Self {
         let origin = match command.principal.as_str().strip_prefix("uplink:") {
             Some(uplink) => {
                 CommandOrigin::Cloud { uplink: uplink.into(), ack: None, reply_to: None }
@@ -111,6 +111,12 @@ impl CommandOrder {
         &self.payload
     }
 
+    /// Returns what the history is told of it, if it was given `id`.
+    pub(super) fn noted(&self, id: CommandId) -> Noted {
+        let (principal, target) = (self.principal.clone(), self.target.clone());
+        Noted { principal, id, at: self.arrival, kind: self.kind, target }
+    }
+
     /// Returns the topic of the point.
     pub fn target(&self) -> &Topic {
         &self.target
@@ -118,10 +124,7 @@ impl CommandOrder {
 
     /// Returns the last level of the command topic.
     pub fn suffix(&self) -> &'static str {
-        match self.kind {
-            CommandKind::Write => "set",
-            CommandKind::Call => "call",
-        }
+        suffix(self.kind)
     }
 
     /// Tells the cloud that the command need not be sent again.
@@ -205,6 +208,14 @@ impl CommandOrder {
                 .map_err(|error| invalid(format!("the payload is not JSON: {error}")));
         }
         tidegate_model::value_from_text(text, None).map_err(|error| invalid(error.to_string()))
+    }
+}
+
+/// Returns the last level of the topics of such commands.
+pub(super) fn suffix(kind: CommandKind) -> &'static str {
+    match kind {
+        CommandKind::Write => "set",
+        CommandKind::Call => "call",
     }
 }
 

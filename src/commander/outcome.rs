@@ -3,14 +3,17 @@
 use tidegate_model::{CommandId, CommandOutcome, Properties, Timestamp, json};
 use tidegate_store::Transaction;
 
-use super::{CommandOrder, CommandOrigin, Desk};
+use super::{CommandOrder, CommandOrigin, desk::Desk};
+use crate::store::Completion;
 
-/// Publishes an outcome wherever it is awaited.
+/// Publishes an outcome wherever it is awaited, and stores `record` with it: for a cloud in the same write
+/// as the outcome, so that neither is lost without the other.
 pub(super) fn tell(
     desk: &Desk,
     order: &CommandOrder,
     id: Option<&CommandId>,
     outcome: &CommandOutcome,
+    record: Transaction,
 ) {
     let now = desk.broker.clock().wall();
     let body = outcome_json(id, outcome, now);
@@ -20,16 +23,20 @@ pub(super) fn tell(
         desk.publish(topic, body.clone(), Some(json()), order.principal(), now);
     }
     match order.origin() {
-        CommandOrigin::Local { response: Some((topic, correlation)) } => {
-            let properties = Properties { correlation_data: correlation.clone(), ..json() };
-            desk.publish(topic.clone(), body, Some(properties), order.principal(), now);
-        }
-        CommandOrigin::Local { response: None } => {}
-        CommandOrigin::Cloud { uplink, reply_to, .. } => {
-            if let Some(sender) = desk.uplinks.get(&**uplink) {
-                sender.send(order.target(), reply_to.as_ref(), body, Transaction::new());
+        CommandOrigin::Local { response } => {
+            if let Some((topic, correlation)) = response {
+                let properties = Properties { correlation_data: correlation.clone(), ..json() };
+                desk.publish(topic.clone(), body, Some(properties), order.principal(), now);
             }
         }
+        CommandOrigin::Cloud { uplink, reply_to, .. } => {
+            if let Some(sender) = desk.uplinks.get(&**uplink) {
+                return sender.send(order.target(), reply_to.as_ref(), body, record);
+            }
+        }
+    }
+    if !record.is_empty() {
+        desk.broker.store().submit(record, Completion::None);
     }
 }
 

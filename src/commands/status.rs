@@ -276,7 +276,7 @@ mod tests {
             (Some(String::new()),                      SITE,           EX_UNASKED),
             (Some("ledger\n".into()),                  SITE,           EX_UNASKED),
             (Some("{\"error\":\"unknown\"}\n".into()), SITE,           EX_UNASKED),
-            (None,                                     "[gateway]\n",  EX_CONFIG),
+            (None,                                     "[gateway",     EX_CONFIG),
         ];
         for (answer, config, code) in cases {
             assert_eq!(check(answer.as_deref(), config), code, "{answer:?}");

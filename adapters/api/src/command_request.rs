@@ -21,7 +21,8 @@ pub struct CommandRequest {
     pub reply: CommandReply,
 }
 
-/// Takes the outcome of one command. Dropped unused, it says that the adapter stopped.
+/// Takes the outcome of one command. Dropped unused, it says that the adapter stopped, and that the command may
+/// have been carried out: nobody knows how far it got.
 #[derive(Debug)]
 pub struct CommandReply(Option<oneshot::Sender<CommandOutcome>>);
 
@@ -44,8 +45,9 @@ impl CommandReply {
 impl Drop for CommandReply {
     fn drop(&mut self) {
         if let Some(sender) = self.0.take() {
-            let _ =
-                sender.send(CommandOutcome::refused("the adapter stopped before an answer came"));
+            let _ = sender.send(CommandOutcome::refused(
+                "the adapter stopped before an answer came; the command may have been carried out",
+            ));
         }
     }
 }

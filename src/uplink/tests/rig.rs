@@ -205,10 +205,16 @@ impl Rig {
     }
 
     /// Waits for the uplink to end, and stops the store.
-    pub(super) async fn stop(mut self) {
+    pub(super) async fn stop(self) {
+        self.end().await;
+    }
+
+    /// Does the same, and returns the folder.
+    pub(super) async fn end(mut self) -> TempDir {
         self.stop.cancel();
         let ended = tokio::time::timeout(PATIENCE, self.task.join_next()).await;
         ended.expect("it ends").expect("it ran").expect("no panic").expect("no error");
         self.store.stop().unwrap();
+        self.folder
     }
 }

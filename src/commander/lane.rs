@@ -1,0 +1,39 @@
+//! The way to one adapter, and how many commands may be on it.
+
+use std::sync::Arc;
+
+use tidegate_adapter_api::CommandRequest;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// Commands that wait for one adapter or are carried out by it; see the table of queues in `ARCHITECTURE.md`.
+pub(super) const PER_ADAPTER: usize = 64;
+
+/// The way to one adapter.
+#[derive(Debug)]
+pub(super) struct Lane {
+    commands: mpsc::Sender<CommandRequest>,
+    room: Arc<Semaphore>,
+}
+
+impl Lane {
+    pub(super) fn new(commands: mpsc::Sender<CommandRequest>) -> Self {
+        Self { commands, room: Arc::new(Semaphore::new(PER_ADAPTER)) }
+    }
+
+    /// Takes a place on the way, to be held until the command has ended; `None` if there is none.
+    pub(super) fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_owned().ok()
+    }
+
+    /// Hands a command over. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// If the adapter has ended, or has not yet taken as many commands that have expired since.
+    pub(super) fn send(
+        &self,
+        request: CommandRequest,
+    ) -> Result<(), mpsc::error::TrySendError<CommandRequest>> {
+        self.commands.try_send(request)
+    }
+}
