@@ -52,7 +52,8 @@ impl ShownCertificate {
 
     /// Returns how many whole days are left; fewer than none once it has ended.
     fn days_left(&self, now: Timestamp) -> i64 {
-        self.not_after.saturating_sub(now.as_unix_micros().div_euclid(1_000_000)) / DAY_SECONDS
+        let left = self.not_after.saturating_sub(now.as_unix_micros().div_euclid(1_000_000));
+        left.div_euclid(DAY_SECONDS)
     }
 
     /// Returns it as status shows it.
@@ -70,7 +71,7 @@ impl ShownCertificate {
     pub fn warn(&self, now: Timestamp) {
         let Self { used_by, name, .. } = self;
         match self.days_left(now) {
-            left if left < 0 || self.not_after <= now.as_unix_micros() / 1_000_000 => {
+            ..0 => {
                 error!(%used_by, %name, "A certificate has ended: nobody believes it any more");
             }
             left if left < WARNED_DAYS => {
@@ -83,6 +84,8 @@ impl ShownCertificate {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -96,6 +99,8 @@ mod tests {
         assert_eq!(certificate.days_left(at(0)), 40);
         assert_eq!(certificate.days_left(at(39)), 1);
         assert_eq!(certificate.days_left(at(42)), -2);
+        let half_a_day = Duration::from_secs(43_200);
+        assert_eq!(certificate.days_left(at(40).saturating_add(half_a_day)), -1, "it has ended");
         assert_eq!(certificate.to_json(at(10))["not-after"], "1970-02-10T00:00:00.000Z");
     }
 }

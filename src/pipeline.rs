@@ -164,6 +164,7 @@ impl Gateway {
         };
         let edges = start_edges(prepared, &around, mqtt, bind_control(&config)?, &status);
         let reloader = reload::Reloader {
+            seen: Mutex::new(reload::Seen::of(&source)),
             source,
             broker: broker.clone(),
             ingest: ingest.clone(),

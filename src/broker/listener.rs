@@ -249,8 +249,10 @@ impl Drop for Place {
     }
 }
 
-/// A handshake's place in the counts, given back when it is dropped: before the [`Place`] of its connection.
-struct Opening {
+/// The place of a client that comes over TLS or WebSocket and has not logged in; given back when it is dropped,
+/// before the [`Place`] of its connection.
+#[derive(Debug)]
+pub(super) struct Opening {
     address: IpAddr,
     per_address: Arc<Mutex<HashMap<IpAddr, Used>>>,
     counters: Arc<ListenerCounters>,

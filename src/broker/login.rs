@@ -1,4 +1,4 @@
-//! Accounts: names with passwords, checked off the network threads and a few at a time, and certificates.
+//! Accounts: names with passwords, checked off the network threads and a few at a time, certificates, API tokens.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use argon2::{
@@ -16,14 +17,18 @@ use argon2::{
 };
 use parking_lot::RwLock;
 use tidegate_adapter_api::{Authenticator, LoginRefusal};
-use tidegate_model::{PeerName, PeerNames, Principal};
+use tidegate_model::{PeerName, PeerNames, Principal, Timestamp};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use zeroize::Zeroizing;
+
+use super::token::{TOKEN_PREFIX, Token, TokenHash};
 
 /// Most checks at once: each takes 19 MiB of memory for some tens of milliseconds.
 const CHECKS_MAX: usize = 2;
 /// Most logins that wait for a check.
 const WAITING_MAX: usize = 256;
+/// How often a login is checked again because the accounts were replaced meanwhile.
+const CHECKS_AGAIN_MAX: usize = 3;
 /// Longest password, in bytes.
 const PASSWORD_BYTES_MAX: usize = 1_024;
 
@@ -36,6 +41,8 @@ pub struct Account {
     pub password_hash: Option<String>,
     /// The name in its certificate, if it has one.
     pub certificate: Option<PeerName>,
+    /// Its API tokens.
+    pub tokens: Vec<Token>,
 }
 
 /// All accounts; replaced as a whole while they are used.
@@ -52,6 +59,7 @@ struct Book {
     principals: HashSet<Principal>,
     hashes: BTreeMap<String, (Principal, Arc<str>)>,
     certificates: HashMap<PeerName, Principal>,
+    tokens: HashMap<TokenHash, (Principal, Option<Timestamp>)>,
     /// Checked for unknown names, so that they take as long as wrong passwords.
     decoy: Arc<str>,
 }
@@ -81,11 +89,34 @@ impl Accounts {
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(LoginRefusal::BadCredentials);
         }
-        let book = self.book();
+        let _place = self.waiting.try_acquire().map_err(|_| LoginRefusal::Busy)?;
+        for _ in 0..CHECKS_AGAIN_MAX {
+            let book = self.book();
+            let result = self.check_in(&book, name, password).await;
+            // The accounts may have been replaced while the password was checked, or waited to be.
+            if Arc::ptr_eq(&book, &self.book()) {
+                return result;
+            }
+        }
+        Err(LoginRefusal::Busy)
+    }
+
+    async fn check_in(
+        &self,
+        book: &Book,
+        name: &str,
+        password: &[u8],
+    ) -> Result<Principal, LoginRefusal> {
+        if password.starts_with(TOKEN_PREFIX.as_bytes())
+            && let Some(principal) = book.bearer(password)
+        {
+            // Where a protocol knows names and passwords only, a token is the password of its principal.
+            let is_own = name == principal.as_str();
+            return if is_own { Ok(principal) } else { Err(LoginRefusal::BadCredentials) };
+        }
         let account = book.hashes.get(name);
         let hash = Arc::clone(account.map_or(&book.decoy, |(_, hash)| hash));
         let password = Zeroizing::new(password.to_vec());
-        let _place = self.waiting.try_acquire().map_err(|_| LoginRefusal::Busy)?;
         let permit =
             Arc::clone(&self.checks).acquire_owned().await.expect("the semaphore is never closed");
         let matches = spawn_blocking(move || {
@@ -108,19 +139,34 @@ impl Book {
             principals: HashSet::new(),
             hashes: BTreeMap::new(),
             certificates: HashMap::new(),
+            tokens: HashMap::new(),
             decoy: DECOY.into(),
         };
-        for Account { principal, password_hash, certificate } in accounts {
+        for Account { principal, password_hash, certificate, tokens } in accounts {
             book.principals.insert(principal.clone());
             if let Some(hash) = password_hash {
                 let name = principal.as_str().to_owned();
                 book.hashes.insert(name, (principal.clone(), hash.into()));
+            }
+            for token in tokens {
+                book.tokens.insert(token.hash(), (principal.clone(), token.expires()));
             }
             if let Some(certificate) = certificate {
                 book.certificates.insert(certificate, principal);
             }
         }
         book
+    }
+
+    fn bearer(&self, token: &[u8]) -> Option<Principal> {
+        if token.len() > PASSWORD_BYTES_MAX {
+            return None;
+        }
+        let (principal, expires) = self.tokens.get(&TokenHash::of(token))?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        let is_good = expires.is_none_or(|expires| now < expires.as_unix_micros());
+        is_good.then(|| principal.clone())
     }
 }
 
@@ -141,6 +187,10 @@ impl Authenticator for Accounts {
         names.iter().find_map(|name| book.certificates.get(name).cloned())
     }
 
+    fn bearer(&self, token: &[u8]) -> Option<Principal> {
+        self.book().bearer(token)
+    }
+
     fn knows(&self, principal: &Principal) -> bool {
         self.book().principals.contains(principal)
     }
@@ -148,6 +198,11 @@ impl Authenticator for Accounts {
     fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
+}
+
+/// Returns whether a text is the argon2id hash of a password in PHC form.
+pub fn is_password_hash(text: &str) -> bool {
+    text.starts_with("$argon2id$") && PasswordHash::new(text).is_ok_and(|hash| hash.hash.is_some())
 }
 
 /// Returns the argon2id hash of a password in PHC form, with a salt of the system's random source.
@@ -173,6 +228,7 @@ mod tests {
             principal: Principal::new(name).unwrap(),
             password_hash: password.map(|password| hash_password(password).unwrap()),
             certificate: certificate.map(|name| PeerName::new(name).unwrap()),
+            tokens: Vec::new(),
         }
     }
 
@@ -220,6 +276,23 @@ mod tests {
         assert_eq!(who(Some(("press-7", &b"secret"[..])), dns).await, refused);
         assert_eq!(who(Some(("press-7", &b"secret"[..])), &["CN=y"]).await, Ok("press-7".into()));
         assert_eq!(who(None, &["CN=y"]).await, Err(LoginRefusal::CredentialsRequired));
+    }
+
+    /// identity.3: a token is its principal's until its end, as a bearer or as the password.
+    #[tokio::test]
+    async fn a_token_lets_in_until_its_end() {
+        let (good, kept) = Token::generate(None).unwrap();
+        let (late, ended) = Token::generate(Some(Timestamp::from_unix_micros(1))).unwrap();
+        let scada = Account { tokens: vec![kept, ended], ..account("scada", None, None) };
+        let principal = scada.principal.clone();
+        let accounts = Accounts::new([scada, account("press-7", Some(b"secret"), None)]);
+        assert_eq!(accounts.bearer(good.as_bytes()), Some(principal.clone()));
+        assert_eq!(accounts.bearer(late.as_bytes()), None);
+        assert_eq!(accounts.bearer(b"tg_x"), None);
+        assert_eq!(accounts.login("scada", good.as_bytes()).await, Ok(principal));
+        let refused = Err(LoginRefusal::BadCredentials);
+        assert_eq!(accounts.login("press-7", good.as_bytes()).await, refused);
+        assert_eq!(accounts.login("scada", late.as_bytes()).await, refused);
     }
 
     #[test]

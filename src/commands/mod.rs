@@ -1,11 +1,13 @@
 //! The command line: one file per command.
 
+mod acl;
 mod cert;
 mod check;
 mod decode;
 mod run;
 mod secret_file;
 mod status;
+mod token;
 mod user;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -56,6 +58,14 @@ enum Command {
     /// Make accounts.
     #[command(after_help = "Example:\n  tidegate user add press-7")]
     User(user::UserArguments),
+    /// Make, list and take back API tokens.
+    #[command(after_help = "Example:\n  tidegate token add scada --expires 365d")]
+    Token(token::TokenArguments),
+    /// Try the access rules.
+    #[command(
+        after_help = "Example:\n  tidegate acl test press-7 publish hall1/press-7/temperature"
+    )]
+    Acl(acl::AclArguments),
     /// Make certificates: a plant's own authority, the gateway's, devices'.
     #[command(after_help = "Example:\n  tidegate cert init")]
     Cert(cert::CertArguments),
@@ -95,6 +105,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Decode(arguments) => decode::decode(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::User(arguments) => user::user(&arguments),
+        Command::Token(arguments) => token::token(&arguments),
+        Command::Acl(arguments) => acl::acl(&arguments),
         Command::Cert(arguments) => cert::cert(&arguments),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();

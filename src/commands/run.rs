@@ -19,6 +19,7 @@ const GRACE: Duration = Duration::from_secs(8);
 /// Runs the gateway until a stop signal.
 pub(super) fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     let path = &arguments.config;
+    let source = ConfigSource::file(path.clone());
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -44,8 +45,7 @@ pub(super) fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
         // Before anybody hears that we are ready: who does may ask us to stop at once.
         let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let gateway = match Gateway::start(config, mapping, ConfigSource::File(path.clone())).await
-        {
+        let gateway = match Gateway::start(config, mapping, source).await {
             Ok(gateway) => gateway,
             Err(error) => {
                 let code = exit_code(&error);

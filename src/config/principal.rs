@@ -6,8 +6,9 @@ use tidegate_settings::{Issues, Node, TableReader, read};
 use super::context::Context;
 use super::secret::{self, Secret};
 use super::unique::Unique;
+use crate::broker::{Token, is_password_hash, parse_tokens};
 
-/// Somebody who may log in, by password, certificate or either.
+/// Somebody who may log in, by password, certificate or token.
 #[derive(Clone, Debug)]
 pub struct PrincipalConfig {
     /// The name, also the user name.
@@ -16,6 +17,8 @@ pub struct PrincipalConfig {
     pub password_hash: Option<Secret>,
     /// A name in the client certificate, such as `CN=press-7` or `DNS:press-7.plant.example`.
     pub certificate: Option<PeerName>,
+    /// What is kept of its API tokens.
+    pub tokens: Vec<Token>,
 }
 
 const NAME_HINT: &str = "use 1 to 256 bytes without `/`, `+`, `#`, `*` and control characters: names stand in \
@@ -40,15 +43,19 @@ impl PrincipalConfig {
         if let Some(certificate) = &certificate {
             certificates.note(certificate.as_str(), table.value_span("certificate"), issues);
         }
-        if !password_given && !table.has("certificate") {
+        let tokens_given = table.has("tokens");
+        let read = |node: &Node, issues: &mut Issues| read_tokens(node, context, issues);
+        let tokens = table.optional("tokens", read, issues);
+        if !password_given && !tokens_given && !table.has("certificate") {
             issues.error(
                 table.span(),
                 "nobody can log in as this principal",
-                "add `password = { file = \"…\" }` with an argon2id hash, or `certificate`",
+                "add `password = { file = \"…\" }` with an argon2id hash, `certificate`, or `tokens`",
             );
         }
         table.finish(issues);
-        Some(Self { name: name?, password_hash, certificate })
+        let tokens = tokens.unwrap_or_default();
+        Some(Self { name: name?, password_hash, certificate, tokens })
     }
 }
 
@@ -68,7 +75,7 @@ fn read_name(node: &Node, issues: &mut Issues) -> Option<Principal> {
 
 fn read_hash(node: &Node, context: &Context<'_>, issues: &mut Issues) -> Option<Secret> {
     let secret = secret::read(node, context, issues)?;
-    if !secret.expose().starts_with("$argon2id$") {
+    if !is_password_hash(secret.expose()) {
         issues.error(
             node.span,
             "the password is not an argon2id hash",
@@ -77,6 +84,18 @@ fn read_hash(node: &Node, context: &Context<'_>, issues: &mut Issues) -> Option<
         return None;
     }
     Some(secret)
+}
+
+fn read_tokens(node: &Node, context: &Context<'_>, issues: &mut Issues) -> Option<Vec<Token>> {
+    let secret = secret::read(node, context, issues)?;
+    match parse_tokens(secret.expose()) {
+        Ok(tokens) => Some(tokens),
+        Err((line, error)) => {
+            let message = format!("line {line} of the tokens is wrong");
+            issues.error(node.span, message, error.to_string());
+            None
+        }
+    }
 }
 
 fn read_peer_name(node: &Node, issues: &mut Issues) -> Option<PeerName> {

@@ -59,7 +59,7 @@ impl Cloud {
     /// If the broker cannot be started.
     pub(super) async fn start(folder: &Path) -> anyhow::Result<Self> {
         let (config, mapping) = embedded::cloud(folder)?;
-        let broker = Gateway::start(config, mapping, ConfigSource::Embedded)
+        let broker = Gateway::start(config, mapping, ConfigSource::embedded())
             .await
             .context("cannot start the cloud's broker")?;
         let address = broker.addresses.mqtt.first().context("the cloud's broker has no address")?;

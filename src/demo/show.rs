@@ -64,7 +64,7 @@ async fn show(folder: &Path, duration: Option<Duration>) -> anyhow::Result<ExitC
     let foundation = Foundation::lay(&folder.join("plant")).await?;
     let (config, mapping) =
         embedded::gateway(&folder.join("gateway"), &foundation.opcua_endpoint(), cloud.address())?;
-    let gateway = Gateway::start(config, mapping, ConfigSource::Embedded)
+    let gateway = Gateway::start(config, mapping, ConfigSource::embedded())
         .await
         .context("cannot start the gateway")?;
     let ready = Instant::now();

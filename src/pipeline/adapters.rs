@@ -268,6 +268,7 @@ mod http {
                     .map(|(config, tls)| Encrypted { listen: config.listen.clone(), tls }),
                 connections_max: net.max_connections,
                 connections_per_address_max: net.max_connections_per_address,
+                handshakes_max: net.max_handshakes,
                 header_deadline: limits.header_deadline,
                 body_deadline: limits.body_deadline,
                 idle_deadline: limits.idle_deadline,

@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often certificates that end soon are warned of.
 const DAY: Duration = Duration::from_secs(86_400);
 /// How often files are looked at.
-const RELOAD_TICK: Duration = Duration::from_millis(500);
+const RELOAD_TICK: Duration = Duration::from_millis(250);
 /// Sessions' records are carried forward when the journal is larger than this part of its limit.
 const CARRY_PART: u64 = 4;
 /// About so much is carried forward at once, under the lock of the core.
@@ -48,7 +48,6 @@ impl Keeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = interval(RELOAD_TICK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = self.reloader.stamps();
         let mut days = interval(DAY);
         days.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_alive = true;
@@ -63,7 +62,7 @@ impl Keeper {
                     continue;
                 }
                 _ = looks.tick() => {
-                    self.reloader.look(&mut seen);
+                    self.reloader.look();
                     continue;
                 }
                 // The sender lives as long as the store. It tells at most ten times a second.

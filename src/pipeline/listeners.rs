@@ -4,7 +4,7 @@ use std::{iter::repeat_n, sync::Arc};
 
 use tidegate_adapter_api::Access;
 use tidegate_settings::ByteSize;
-use tidegate_tls::{ServerSetup, ServerTls};
+use tidegate_tls::{ServerPrepared, ServerSetup, ServerTls, TlsError};
 
 use super::StartError;
 use crate::{
@@ -25,6 +25,7 @@ pub(super) fn accounts(config: &Config) -> impl Iterator<Item = Account> {
         principal: principal.name.clone(),
         password_hash: principal.password_hash.as_ref().map(|hash| hash.expose().trim().to_owned()),
         certificate: principal.certificate.clone(),
+        tokens: principal.tokens.clone(),
     })
 }
 
@@ -73,15 +74,17 @@ impl Certificates {
         Ok(Self { mqtt: make(mqtt)?, websocket: make(websocket)?, http: make(http)? })
     }
 
-    /// Uses those of another configuration from the next handshakes on; connections keep theirs.
-    pub(super) fn replace(&self, config: &Config) -> Result<(), tidegate_tls::TlsError> {
+    /// Prepares those of another configuration, to be set from the next handshakes on; connections keep theirs.
+    pub(super) fn prepare(
+        &self,
+        config: &Config,
+    ) -> Result<Vec<(&Arc<ServerTls>, ServerPrepared)>, TlsError> {
         let Setups { mqtt, websocket, http } = Setups::of(config);
-        for (tls, setup) in [(&self.mqtt, mqtt), (&self.websocket, websocket), (&self.http, http)] {
-            if let (Some(tls), Some(setup)) = (tls, setup) {
-                tls.replace(setup)?;
-            }
-        }
-        Ok(())
+        let all = [(&self.mqtt, mqtt), (&self.websocket, websocket), (&self.http, http)];
+        all.into_iter()
+            .filter_map(|(tls, setup)| tls.as_ref().zip(setup))
+            .map(|(tls, setup)| Ok((tls, ServerPrepared::new(setup)?)))
+            .collect()
     }
 }
 

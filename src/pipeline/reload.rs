@@ -2,9 +2,14 @@
 //!
 //! All files are read as at the start. With one error in them nothing changes: what was valid goes on.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tidegate_adapter_api::{Authenticator as _, PointSet};
 use tidegate_broker::access::AccessRules;
 use tidegate_mapping::MappingSet;
@@ -30,21 +35,58 @@ pub(super) type PointsOf = Box<dyn Fn(&MappingSet) -> PointSet + Send + Sync>;
 /// The adapters' point sets, and how each is made.
 pub(super) type PointSenders = Vec<(PointsOf, watch::Sender<PointSet>)>;
 
-/// When each file was last changed; no time for one that is not there.
-pub(super) type Stamps = BTreeMap<PathBuf, Option<SystemTime>>;
+/// What tells a change of each file; nothing for one that is not there.
+type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+
+/// A file was replaced if the device or the number differ, and written to if the rest does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
 
 /// Where the configuration came from, to be looked at again.
 #[derive(Clone, Debug)]
-pub enum Source {
-    /// A file.
-    File(PathBuf),
+pub struct Source {
+    path: Option<PathBuf>,
+    /// The files as they were before they were read.
+    read: Stamps,
+}
+
+impl Source {
+    /// A file. To be made before it is read, so that no change is missed.
+    pub fn file(path: PathBuf) -> Self {
+        let read = stamps(&path);
+        Self { path: Some(path), read }
+    }
+
     /// It is embedded and never changes.
-    Embedded,
+    pub fn embedded() -> Self {
+        Self { path: None, read: Stamps::new() }
+    }
+}
+
+fn stamps(path: &Path) -> Stamps {
+    let stamp = |path: &Path| {
+        let status = std::fs::metadata(path).ok()?;
+        Some(Stamp {
+            device: status.dev(),
+            inode: status.ino(),
+            bytes: status.len(),
+            modified: (status.mtime(), status.mtime_nsec()),
+            changed: (status.ctime(), status.ctime_nsec()),
+        })
+    };
+    config::watched_paths(path).into_iter().map(|path| (path.clone(), stamp(&path))).collect()
 }
 
 /// Looks for changed files, and applies them.
 pub(super) struct Reloader {
     pub(super) source: Source,
+    pub(super) seen: Mutex<Seen>,
     pub(super) broker: BrokerHandle,
     pub(super) ingest: Ingest,
     pub(super) mapping: Arc<RwLock<Arc<MappingSet>>>,
@@ -55,30 +97,38 @@ pub(super) struct Reloader {
     pub(super) status: Arc<Status>,
 }
 
-impl Reloader {
-    /// Returns when each file was last changed.
-    pub(super) fn stamps(&self) -> Stamps {
-        let Source::File(path) = &self.source else { return BTreeMap::new() };
-        config::watched_paths(path)
-            .into_iter()
-            .map(|path| {
-                let changed = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
-                (path, changed.ok())
-            })
-            .collect()
-    }
+/// What a [`Reloader`] has seen.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// The files that were read last.
+    read: Stamps,
+    /// The files at the last look.
+    last: Stamps,
+}
 
-    /// Applies what has changed since `seen`.
-    pub(super) fn look(&self, seen: &mut Stamps) {
-        let stamps = self.stamps();
-        if stamps != *seen {
-            self.reload();
-            *seen = stamps;
+impl Seen {
+    /// The files of a source as they were read.
+    pub(super) fn of(source: &Source) -> Self {
+        Self { read: source.read.clone(), last: source.read.clone() }
+    }
+}
+
+impl Reloader {
+    /// Applies what has changed, once two looks have found the same: a file that is being written is left alone.
+    pub(super) fn look(&self) {
+        let Some(path) = &self.source.path else { return };
+        let found = stamps(path);
+        let mut seen = self.seen.lock();
+        let is_settled = found == seen.last;
+        if is_settled && found != seen.read {
+            self.reload(path);
+            seen.read = found;
+        } else {
+            seen.last = found;
         }
     }
 
-    fn reload(&self) {
-        let Source::File(path) = &self.source else { return };
+    fn reload(&self, path: &Path) {
         let generation = self.mapping.read().generation() + 1;
         let error = match config::load_generation(path, generation) {
             Ok(config::Loaded { config: Some(config), mapping: Some(mapping), .. }) => {
@@ -105,6 +155,9 @@ impl Reloader {
 
     /// Applies what can be applied while the gateway runs; all else in the configuration waits for a restart.
     fn apply(&self, config: &Config, mapping: MappingSet) -> Result<(), tidegate_tls::TlsError> {
+        // What can fail comes first, so that all of it is applied or nothing.
+        let certificates = self.certificates.prepare(config)?;
+        let links = self.links.prepare(config)?;
         let (generation, entries) = (mapping.generation(), mapping.entries().len());
         let mapping = Arc::new(mapping);
         self.ingest.set_mapping(Arc::clone(&mapping));
@@ -121,11 +174,14 @@ impl Reloader {
         let keeps =
             |principal: &Principal| principal.is_anonymous() || self.accounts.knows(principal);
         let expelled = core.expel(keeps, self.broker.clock().steady());
-        self.broker.submit(&core, expelled.transaction, Completion::None);
+        self.broker.submit(&core, expelled, Completion::None);
         drop(core);
-        self.ingest.publish_wills(expelled.wills);
-        self.certificates.replace(config)?;
-        self.links.replace(config)?;
+        for (tls, prepared) in certificates {
+            tls.set(prepared);
+        }
+        for (tls, prepared) in links {
+            tls.set(prepared);
+        }
         *self.status.certificates.lock() = ShownCertificate::all_of(config);
         self.status.warn_of_certificates();
         info!(

@@ -10,7 +10,7 @@ use tidegate_broker::UplinkRoute;
 use tidegate_model::UplinkName;
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_store::{Position, Recovery, Transaction};
-use tidegate_tls::{ClientSetup, ClientTls, TlsError, Trust};
+use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -40,14 +40,16 @@ pub(super) struct Uplinks {
 pub(super) struct LinkCertificates(BTreeMap<String, Arc<ClientTls>>);
 
 impl LinkCertificates {
-    /// Uses those of another configuration from the next connections on.
-    pub(super) fn replace(&self, config: &Config) -> Result<(), TlsError> {
-        for uplink in &config.uplinks {
-            if let (Some(link), Some(tls)) = (self.0.get(uplink.name.as_str()), &uplink.tls) {
-                link.replace(client_setup(tls)?)?;
-            }
-        }
-        Ok(())
+    /// Prepares those of another configuration, to be set from the next connections on.
+    pub(super) fn prepare(
+        &self,
+        config: &Config,
+    ) -> Result<Vec<(&Arc<ClientTls>, ClientPrepared)>, TlsError> {
+        let links = config
+            .uplinks
+            .iter()
+            .filter_map(|uplink| self.0.get(uplink.name.as_str()).zip(uplink.tls.as_ref()));
+        links.map(|(link, tls)| Ok((link, ClientPrepared::new(client_setup(tls)?)?))).collect()
     }
 }
 
@@ -55,7 +57,7 @@ impl LinkCertificates {
 fn client_setup(tls: &UplinkTls) -> Result<ClientSetup, TlsError> {
     let trust = match &tls.trust {
         Some(trust) => trust.clone(),
-        None => Trust::from_der(rustls_native_certs::load_native_certs().certs)?,
+        None => Trust::of_system(rustls_native_certs::load_native_certs().certs)?,
     };
     Ok(ClientSetup { trust, identity: tls.identity.clone(), protocols: Vec::new() })
 }

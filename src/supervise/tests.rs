@@ -43,7 +43,7 @@ async fn gateway(folder: &Path) -> Gateway {
     std::fs::write(&file, text).unwrap();
     let loaded = config::load(&file).unwrap();
     let (config, mapping) = (loaded.config.expect("no errors"), loaded.mapping.expect("none"));
-    Gateway::start(config, mapping, ConfigSource::File(file)).await.unwrap()
+    Gateway::start(config, mapping, ConfigSource::file(file)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

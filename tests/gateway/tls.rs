@@ -1,12 +1,16 @@
 //! TLS, WebSocket and certificates with foreign clients: mosquitto's tools, paho, curl, openssl.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
+use tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue};
 
 use crate::support::{
     authority::{self, Authority, Pair},
@@ -291,8 +295,10 @@ fn identity_23_certificates_are_replaced_while_they_are_used() {
     // A device's certificate is revoked: it comes in no more; those that are there stay.
     authority::write(&folder, "revoked.pem", &plant.authority.revoke(7));
     wait::until("the revoked certificate to be refused", || {
-        let answer = paho.try_ask("connect", connect("late"));
-        answer.map_or(true, |answer| answer["refused"] == true).then_some(())
+        let pair = ["--cert", &plant.file("press-7.pem"), "--key", &plant.file("press-7.key")];
+        let said = plant.mosquitto_pub("hall1/press-7/x", &pair);
+        let failures = &plant.gateway.status(&[])["broker"]["handshake-failures"];
+        (said.code != Some(0) && failures.as_u64() > Some(0)).then_some(())
     });
     for client in &clients {
         let message =
@@ -333,7 +339,74 @@ fn identity_4_rights_and_accounts_change_while_running() {
         let state = paho.ask("state", json!({}));
         (!state["closed"].is_null()).then(|| state["closed"].clone())
     });
-    assert_eq!((&closed["by_server"], &closed["reason"]), (&json!(true), &json!(0x98)), "{closed}");
+    assert_eq!((&closed["by_server"], &closed["reason"]), (&json!(true), &json!(0x87)), "{closed}");
+}
+
+/// identity.3, identity.6: API tokens over HTTP and MQTT, taken back while the gateway runs.
+#[test]
+fn identity_3_api_tokens() {
+    let mut plant = Plant::start();
+    let secrets = plant.file("secrets");
+    let token = |words: &[&str]| {
+        let said = programs::tidegate(&[&["token"], words, &["--secrets", &secrets]].concat());
+        assert_eq!(said.code, Some(0), "{words:?}: {}", said.stderr);
+        said.stdout.trim().to_owned()
+    };
+    let [first, second] = [token(&["add", "scada", "--expires", "1d"]), token(&["add", "scada"])];
+    let config = std::fs::read_to_string(plant.file("tidegate.toml")).expect("it was written");
+    let principal =
+        "[[principal]]\nname = \"scada\"\ntokens = { file = \"secrets/scada.tokens\" }\n";
+    let access = "[[access]]\nprincipal = \"scada\"\npublish = [\"hall1/#\"]\nsubscribe = []\ncommand = []\n";
+    plant.gateway.write("tidegate.toml", &format!("{config}{principal}{access}"));
+    plant.gateway.terminate();
+    plant.gateway.start_again();
+
+    let post = |token: &str| {
+        let bearer = format!("Authorization: Bearer {token}");
+        plant.curl("/ingest/press-7", &["-d", "1", "-H", &bearer])
+    };
+    assert_eq!((post(&first).as_str(), post(&second).as_str()), ("201", "201"));
+    assert_eq!(post("tg_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), "401");
+    let mqtt = |user: &str, password: &str| {
+        plant.mosquitto_pub("hall1/press-7/x", &["-u", user, "-P", password]).code
+    };
+    assert_eq!(mqtt("scada", &first), Some(0));
+    assert_ne!(mqtt("operator", &first), Some(0), "another's token");
+
+    let listed = token(&["list", "scada"]);
+    let id = listed.split(' ').next().expect("a line").to_owned();
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    assert!(!listed.contains(&first[3..]), "a token is shown once");
+    token(&["remove", "scada", &id]);
+    wait::until("the token to be worth nothing", || (post(&first) == "401").then_some(()));
+    assert_eq!(post(&second), "201");
+}
+
+/// identity.4: the rules can be asked without a gateway, and say what it does.
+#[test]
+fn identity_4_rules_are_tried_by_acl_test() {
+    let plant = Plant::start();
+    let file = plant.file("tidegate.toml");
+    #[rustfmt::skip]
+    let cases = [
+        ("press-7",   "publish",   "hall1/press-7/x",     0),
+        ("press-7",   "publish",   "hall1/press-8/x",     1),
+        ("press-7",   "publish",   "hall1/press-7/x/set", 1),
+        ("press-7",   "subscribe", "hall1/press-7/+",     0),
+        ("press-7",   "subscribe", "hall1/#",             1),
+        ("press-7",   "command",   "hall1/press-7/x",     1),
+        ("operator",  "command",   "hall1/press-7/x",     0),
+        ("operator",  "publish",   "$SYS/x",              1),
+        ("anonymous", "publish",   "open/x",              0),
+        ("anonymous", "publish",   "hall1/x",             1),
+    ];
+    for (principal, right, topic, code) in cases {
+        let said = programs::tidegate(&["acl", "test", "-c", &file, principal, right, topic]);
+        assert_eq!(said.code, Some(code), "{principal} {right} {topic}: {}", said.stdout);
+    }
+    let words = ["acl", "test", "-c", &file, "--json", "press-7", "publish", "hall1/press-7/x"];
+    let answer: Value = serde_json::from_str(&programs::tidegate(&words).stdout).expect("JSON");
+    assert_eq!((&answer["allowed"], &answer["entries"]), (&json!(true), &json!([1])));
 }
 
 /// fault-catalogue M05 in small: silent sockets and stalled handshakes cost the others nothing.
@@ -482,14 +555,11 @@ fn identity_6_certificates_of_the_gateways_own_making() {
     assert_eq!(publish("127.0.0.1").code, Some(0));
 }
 
-/// identity.2: text frames are refused with their own code, and a client that has not logged in cannot make the
-/// gateway keep much.
-#[test]
-fn identity_2_websocket_frames_are_bounded_before_the_login() {
-    use tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue};
+/// A WebSocket that a test drives frame by frame.
+struct RawWebSocket(tungstenite::WebSocket<TcpStream>);
 
-    let plant = Plant::start();
-    let connect = || {
+impl RawWebSocket {
+    fn connect(plant: &Plant) -> Self {
         let url = format!("ws://127.0.0.1:{}/mqtt", plant.ws);
         let mut request = url.into_client_request().expect("the URL is sound");
         let subprotocol = HeaderValue::from_static("mqtt");
@@ -499,16 +569,169 @@ fn identity_2_websocket_frames_are_bounded_before_the_login() {
         let (socket, response) =
             tungstenite::client(request, stream).expect("the upgrade is granted");
         assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "mqtt");
-        socket
+        Self(socket)
+    }
+
+    /// Sends one frame; the far side may close before all of it is sent.
+    fn send(&mut self, bytes: Vec<u8>) {
+        let _ = self.0.send(Message::binary(bytes));
+    }
+
+    fn read(&mut self) -> Result<Message, tungstenite::Error> {
+        self.0.read()
+    }
+}
+
+/// A CONNECT of MQTT 3.1.1 with a clean session, with a will on `open/will` if `has_will`.
+fn connect_packet(client_id: &str, has_will: bool) -> Vec<u8> {
+    let text = |text: &str| {
+        let length = u16::try_from(text.len()).expect("short").to_be_bytes();
+        [&length[..], text.as_bytes()].concat()
     };
-    let mut text = connect();
-    text.send(Message::text("hello")).expect("the socket is open");
+    let flags = if has_will { 0x06 } else { 0x02 };
+    let mut body = [&text("MQTT")[..], &[4, flags, 0, 60], &text(client_id)].concat();
+    if has_will {
+        body.extend([text("open/will"), text("gone")].concat());
+    }
+    [&[0x10, u8::try_from(body.len()).expect("short")][..], &body].concat()
+}
+
+const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+const DISCONNECT: [u8; 2] = [0xe0, 0];
+
+/// identity.2: text frames are refused with their own code, and a client that has not logged in cannot make the
+/// gateway keep much.
+#[test]
+fn identity_2_websocket_frames_are_bounded_before_the_login() {
+    let plant = Plant::start();
+    let mut text = RawWebSocket::connect(&plant);
+    text.0.send(Message::text("hello")).expect("the socket is open");
     let Ok(Message::Close(Some(frame))) = text.read() else { panic!("a text frame is refused") };
     assert_eq!(u16::from(frame.code), 1003);
 
-    let mut large = connect();
-    // The gateway may close before all of it is sent.
-    let _ = large.send(Message::binary(vec![0x10; 900_000]));
+    // The same CONNECT, in a frame of its own and in front of 900,000 bytes in one.
+    let mut sound = RawWebSocket::connect(&plant);
+    sound.send(connect_packet("sound", false));
+    let answer = sound.read().expect("an answer");
+    assert_eq!(answer.into_data()[..], CONNACK);
+    let mut large = RawWebSocket::connect(&plant);
+    large.send([connect_packet("large", false), vec![0xc0; 900_000]].concat());
     let answer = large.read();
     assert!(!matches!(answer, Ok(Message::Binary(_))), "{answer:?}");
+    // Behind the login, the limit is that of packets: 100,000 bytes in one frame are taken.
+    let mut after = RawWebSocket::connect(&plant);
+    after.send(connect_packet("after", false));
+    after.send([0xc0, 0].repeat(50_000));
+    assert_eq!(after.read().expect("an answer").into_data()[..], CONNACK);
+    assert!(matches!(after.read(), Ok(Message::Binary(pongs)) if pongs[..2] == [0xd0, 0]));
+}
+
+/// identity.2: what a client sends right before it closes counts; a good-bye is one.
+#[test]
+fn identity_2_the_last_packets_of_a_websocket_count() {
+    let plant = Plant::start();
+    let mut paho = Peer::start("mqtt_client.py", &[]);
+    let subscriber = json!({"host": "127.0.0.1", "port": plant.ws, "websocket": "/mqtt"});
+    assert_eq!(paho.ask("connect", subscriber)["reason"], 0);
+    paho.ask("subscribe", json!({"filters": [["open/#", 0]]}));
+    for number in 0..20 {
+        let mut leaving = RawWebSocket::connect(&plant);
+        // Each has a name of its own: taking a session over publishes its will.
+        leaving.send(connect_packet(&format!("leaving-{number}"), true));
+        assert_eq!(leaving.read().expect("an answer").into_data()[..], CONNACK);
+        // All of it in one write, as a client does that leaves: PUBLISH, DISCONNECT, the close frame.
+        leaving.0.write(Message::binary(b"\x30\x08\x00\x06open/x".to_vec())).expect("buffered");
+        leaving.0.write(Message::binary(DISCONNECT.to_vec())).expect("buffered");
+        let _ = leaving.0.close(None);
+        let _ = leaving.0.flush();
+    }
+    let messages = paho.ask("messages", json!({"count": 20}));
+    let topics: Vec<&str> = messages
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|message| message["topic"].as_str().expect("a text"))
+        .collect();
+    assert_eq!(topics, ["open/x"; 20], "and no will");
+}
+
+/// identity.1, identity.2: a client that does not read, and one that floods, cost the others nothing.
+#[test]
+fn identity_2_slow_readers_and_floods_cost_themselves_only() {
+    let plant = Plant::start();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                // Never logs in, and is closed for it; comes again.
+                while !stop.load(Ordering::Relaxed) {
+                    let mut flood = RawWebSocket::connect(&plant);
+                    let pings = [0x89, 0x80, 0, 0, 0, 0].repeat(10_000);
+                    let stream = flood.0.get_mut();
+                    stream.set_nonblocking(true).expect("a socket can be polled");
+                    let mut sent = [0; 4_096];
+                    while !stop.load(Ordering::Relaxed) {
+                        let _ = stream.read(&mut sent);
+                        match stream.write(&pings) {
+                            Ok(_) => {}
+                            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                                thread::yield_now();
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                }
+            });
+        }
+        // Readers over TLS that subscribe, and stop reading; what they are sent fills all buffers.
+        let mut paho = Peer::start("mqtt_client.py", &[]);
+        let tls = json!({
+            "ca": plant.file("ca.pem"), "cert": plant.file("press-7.pem"), "key": plant.file("press-7.key"),
+        });
+        let client = |name: &str| {
+            json!({
+                "client": name, "client_id": name, "host": "127.0.0.1", "port": plant.wss, "version": 5,
+                "tls": tls, "websocket": "/mqtt",
+            })
+        };
+        let mut readers = Peer::start("mqtt_client.py", &[]);
+        for reader in ["r1", "r2"] {
+            assert_eq!(readers.ask("connect", client(reader))["reason"], 0);
+            let subscription = json!({"client": reader, "filters": [["hall1/press-7/#", 0]]});
+            readers.ask("subscribe", subscription);
+        }
+        readers.pause();
+        let sender = json!({
+            "client": "sender", "host": "127.0.0.1", "port": plant.mqtts, "version": 5, "tls": tls,
+        });
+        assert_eq!(paho.ask("connect", sender)["reason"], 0);
+        let large = "x".repeat(200_000);
+        for number in 0..30 {
+            let topic = format!("hall1/press-7/{number}");
+            let message = json!({"client": "sender", "topic": topic, "payload": large, "qos": 1});
+            assert_eq!(paho.ask("publish", message), 0, "{number}");
+        }
+        readers.resume();
+        for reader in ["r1", "r2"] {
+            let got = readers.ask("messages", json!({"client": reader, "count": 1}));
+            assert!(!got.as_array().expect("a list").is_empty());
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    // All is quiet: nobody keeps a processor.
+    let before = cpu_ticks(plant.gateway.id());
+    thread::sleep(Duration::from_secs(1));
+    let used = cpu_ticks(plant.gateway.id()) - before;
+    assert!(used < 50, "{used} of 100 ticks of a processor in a second of nothing");
+}
+
+/// Returns the processor time of a process, in ticks of 10 ms (proc(5), `utime` and `stime`).
+fn cpu_ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("the name stands in parentheses");
+    let field = |number: usize| {
+        let word = fields.split_ascii_whitespace().nth(number).expect("a field");
+        word.parse::<u64>().expect("a number")
+    };
+    field(11) + field(12)
 }

@@ -33,6 +33,11 @@ pub trait Authenticator: Send + Sync {
         None
     }
 
+    /// Returns whose API token this is, if it is anybody's. Cheap, in the same time for every refusal.
+    fn bearer(&self, _token: &[u8]) -> Option<Principal> {
+        None
+    }
+
     /// Returns whether somebody may still log in as this principal. Cheap.
     fn knows(&self, _principal: &Principal) -> bool {
         true
@@ -56,6 +61,25 @@ impl Access {
     /// Makes the access of one listener.
     pub fn new(authenticator: Arc<dyn Authenticator>, anonymous: bool) -> Self {
         Self { authenticator, anonymous }
+    }
+
+    /// Returns who the client with this API token is; beside a certificate, it must not be somebody else's.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginRefusal::BadCredentials`] if it is nobody.
+    pub fn bearer(
+        &self,
+        token: &[u8],
+        certificate: Option<&PeerNames>,
+    ) -> Result<Principal, LoginRefusal> {
+        let certified = certificate.and_then(|names| self.authenticator.certified(names));
+        let principal = self.authenticator.bearer(token);
+        let principal = principal.ok_or(LoginRefusal::BadCredentials)?;
+        match certified {
+            Some(other) if other != principal => Err(LoginRefusal::BadCredentials),
+            _ => Ok(principal),
+        }
     }
 
     /// Returns whether somebody may still log in as this principal.

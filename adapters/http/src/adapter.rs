@@ -43,6 +43,8 @@ pub struct HttpSettings {
     pub connections_max: usize,
     /// Most connections from one address (`limits.net.max-connections-per-address`).
     pub connections_per_address_max: usize,
+    /// Most connections whose handshake is under way, half of them from one address (`limits.net.max-handshakes`).
+    pub handshakes_max: usize,
     /// From the first byte of a head, or the start of a connection, to the end of the head
     /// (`limits.http.header-deadline`).
     pub header_deadline: Duration,
@@ -66,6 +68,7 @@ impl HttpSettings {
             encrypted: None,
             connections_max: 10_000,
             connections_per_address_max: 1_000,
+            handshakes_max: 1_000,
             header_deadline: Duration::from_secs(10),
             body_deadline: Duration::from_secs(30),
             idle_deadline: Duration::from_secs(60),
@@ -135,6 +138,7 @@ impl HttpAdapter {
                 write: settings.write_deadline,
             },
             header_bytes_max: settings.header_bytes_max,
+            handshakes: Capacity::new(settings.handshakes_max, settings.handshakes_max.div_ceil(2)),
             shutdown: context.shutdown.clone(),
         })
     }

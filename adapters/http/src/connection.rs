@@ -1,6 +1,6 @@
 //! One connection: its requests, one after the other, until it ends.
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
 
 use axum::{
     Router,
@@ -22,6 +22,7 @@ use tower::Service;
 
 use crate::{
     ingest,
+    listener::Capacity,
     login::Client,
     problem::Refused,
     site::Site,
@@ -35,17 +36,29 @@ pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) deadlines: Deadlines,
     pub(crate) header_bytes_max: usize,
+    /// The handshakes of TLS that are under way.
+    pub(crate) handshakes: Arc<Capacity>,
     pub(crate) shutdown: CancellationToken,
 }
 
 /// Carries out the handshake, within the deadline of a head, and serves the connection.
-pub(crate) async fn serve_encrypted(shared: Arc<Shared>, stream: TcpStream, tls: &ServerTls) {
+pub(crate) async fn serve_encrypted(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    address: IpAddr,
+    tls: &ServerTls,
+) {
+    let Some(place) = shared.handshakes.enter(address) else {
+        shared.site.counters.over_handshakes.increment();
+        return;
+    };
     let handshake = TlsAcceptor::from(tls.config()).accept(stream);
     let opened = tokio::select! {
         biased;
         () = shared.shutdown.cancelled() => return,
         opened = timeout(shared.deadlines.header, handshake) => opened,
     };
+    drop(place);
     let Ok(Ok(stream)) = opened else {
         shared.site.counters.handshake_failed.increment();
         return;

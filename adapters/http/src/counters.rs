@@ -18,6 +18,8 @@ pub(crate) struct HttpCounters {
     pub(crate) over_address: Counter,
     /// Connections that were not taken because the system could not.
     pub(crate) accept_failed: Counter,
+    /// Connections closed at once: too many handshakes were under way.
+    pub(crate) over_handshakes: Counter,
     /// Connections that ended in the handshake of TLS.
     pub(crate) handshake_failed: Counter,
     /// Connections closed because a deadline had passed.
@@ -36,6 +38,7 @@ impl HttpCounters {
             over_total: connections("over-total"),
             over_address: connections("over-address"),
             accept_failed: connections("accept-failed"),
+            over_handshakes: connections("over-handshakes"),
             handshake_failed: connections("handshake-failed"),
             timed_out: connections("timed-out"),
             broken: connections("broken"),

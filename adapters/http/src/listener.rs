@@ -51,7 +51,7 @@ enum Excess {
 
 /// The place of one connection; given back when dropped.
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Place {
     capacity: Arc<Capacity>,
     address: IpAddr,
 }
@@ -59,6 +59,11 @@ struct Place {
 impl Capacity {
     pub(crate) fn new(total_max: usize, per_address_max: usize) -> Arc<Self> {
         Arc::new(Self { total_max, per_address_max, open: Mutex::default() })
+    }
+
+    /// Takes a place, if there is one.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        self.take(address).ok()
     }
 
     fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Excess> {
@@ -112,7 +117,7 @@ pub(crate) async fn accept(
                             let (shared, tls) = (shared.clone(), tls.clone());
                             connections.spawn(async move {
                                 match tls {
-                                    Some(tls) => serve_encrypted(shared, stream, &tls).await,
+                                    Some(tls) => serve_encrypted(shared, stream, peer.ip(), &tls).await,
                                     None => serve(shared, stream, Client::default()).await,
                                 }
                                 drop(place);

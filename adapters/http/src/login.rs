@@ -1,4 +1,5 @@
-//! Who a client is: Basic credentials (RFC 7617), checked once in a while for each connection.
+//! Who a client is: Basic credentials (RFC 7617), checked once in a while for each connection, API tokens (RFC 6750),
+//! or the certificate of its handshake.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -39,6 +40,11 @@ impl Client {
         Self { certificate, is_encrypted: true, ..Self::default() }
     }
 
+    /// Returns whether the connection is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+
     /// Returns who sends a request with these headers; `stranger` is who sends one in the clear without credentials.
     pub(crate) async fn principal(
         &self,
@@ -54,6 +60,9 @@ impl Client {
             }
             return stranger.clone();
         };
+        if let Some(token) = after_scheme(header.as_bytes(), b"Bearer ") {
+            return access.bearer(token, self.certificate.as_ref());
+        }
         let hash = self.hasher.hash_one(header.as_bytes());
         let version = access.version();
         if let Some(principal) = self.believed(hash, version) {
@@ -92,11 +101,13 @@ impl Credentials {
 }
 
 fn credentials(header: &[u8]) -> Option<Credentials> {
-    let (scheme, rest) = header.split_at_checked("Basic ".len())?;
-    if !scheme.eq_ignore_ascii_case(b"Basic ") {
-        return None;
-    }
-    from_base64(rest.trim_ascii()).map(Credentials)
+    from_base64(after_scheme(header, b"Basic ")?).map(Credentials)
+}
+
+/// Returns what stands behind the scheme of an `Authorization` field, if it is this one (RFC 9110, section 11.4).
+fn after_scheme<'h>(header: &'h [u8], scheme: &[u8]) -> Option<&'h [u8]> {
+    let (found, rest) = header.split_at_checked(scheme.len())?;
+    found.eq_ignore_ascii_case(scheme).then(|| rest.trim_ascii())
 }
 
 /// Reads base64 (RFC 4648, section 4), its padding left out or not.

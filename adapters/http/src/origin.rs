@@ -1,8 +1,7 @@
 //! What a web page in somebody's browser may not do: speak for the person in front of it.
 
-use std::net::IpAddr;
-
 use axum::http::{HeaderMap, header};
+use tidegate_adapter_api::is_address_or_localhost;
 
 use crate::problem::Problem;
 
@@ -10,8 +9,8 @@ use crate::problem::Problem;
 ///
 /// A browser names the page's site in `Origin`; it must be this one. Without credentials nothing else tells a
 /// page from a device, and a name under somebody else's control can point at a local address (DNS rebinding):
-/// then `Host` must be an address or `localhost`.
-pub(crate) fn check(headers: &HeaderMap) -> Result<(), Problem> {
+/// then `Host` must be an address or `localhost`. Over TLS the name is the certificate's, and nobody else's.
+pub(crate) fn check(headers: &HeaderMap, is_encrypted: bool) -> Result<(), Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     if let Some(origin) = headers.get(header::ORIGIN) {
         let authority =
@@ -20,23 +19,13 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), Problem> {
             return Err(Problem::forbidden("a page of another site sent this"));
         }
     }
-    let has_credentials = headers.contains_key(header::AUTHORIZATION);
+    let is_sure = is_encrypted || headers.contains_key(header::AUTHORIZATION);
     match host {
-        Some(host) if !has_credentials && !is_local_name(host) => Err(Problem::forbidden(
+        Some(host) if !is_sure && !is_address_or_localhost(host) => Err(Problem::forbidden(
             "without credentials, name the gateway by its address or as localhost",
         )),
         _ => Ok(()),
     }
-}
-
-/// Whether a Host is an address or `localhost`, with or without a port.
-fn is_local_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -71,7 +60,9 @@ mod tests {
                     headers.insert(name, value.parse().unwrap());
                 }
             }
-            assert_eq!(check(&headers).is_ok(), allowed, "{host} {origin} {authorization}");
+            assert_eq!(check(&headers, false).is_ok(), allowed, "{host} {origin} {authorization}");
+            let is_foreign = origin.ends_with("evil.example") || origin == "null";
+            assert_eq!(check(&headers, true).is_ok(), !is_foreign, "{host} {origin} with TLS");
         }
     }
 }

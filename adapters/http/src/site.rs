@@ -52,7 +52,7 @@ impl Site {
         client: &Client,
         headers: &HeaderMap,
     ) -> Result<Principal, Problem> {
-        origin::check(headers)?;
+        origin::check(headers, client.is_encrypted())?;
         Ok(client.principal(&self.access, &self.stranger, headers).await?)
     }
 }

@@ -298,9 +298,13 @@ impl Broker {
         Tick { wills, transaction: (!transaction.is_empty()).then_some(transaction) }
     }
 
-    /// Takes the connections off the sessions of principals that `keeps` does not know any more, as if they had been
-    /// cut: wills are published. A session that outlives its connection waits for its expiry.
-    pub fn expel(&mut self, keeps: impl Fn(&Principal) -> bool, now: Timestamp) -> Tick {
+    /// Takes the connections off the sessions of principals that `keeps` does not know any more. Nothing more from
+    /// them is published, wills included. A session that outlives its connection waits for its expiry.
+    pub fn expel(
+        &mut self,
+        keeps: impl Fn(&Principal) -> bool,
+        now: Timestamp,
+    ) -> Option<Transaction> {
         let strangers: Vec<SessionKey> = self
             .sessions
             .iter()
@@ -308,14 +312,19 @@ impl Broker {
             .map(|(index, _)| SessionKey(index))
             .collect();
         let mut transaction = Transaction::new();
-        let mut wills = Vec::new();
         for key in strangers {
-            wills.extend(self.unlink(key, now, &mut transaction));
+            if let Some((number, _)) = self.sessions[key.0].will.take() {
+                persist::delete_will(&mut transaction, number);
+            }
+            self.unlink(key, now, &mut transaction);
             if self.sessions[key.0].expiry == Expiry::AtDisconnect {
                 self.forget(key, &mut transaction);
             }
         }
-        Tick { wills, transaction: (!transaction.is_empty()).then_some(transaction) }
+        for pending in self.wills.extract_if(.., |pending| !keeps(&pending.principal)) {
+            persist::delete_will(&mut transaction, pending.number);
+        }
+        (!transaction.is_empty()).then_some(transaction)
     }
 
     /// Replaces the access rules; sessions feel it with their next message.

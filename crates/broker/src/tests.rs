@@ -623,21 +623,30 @@ fn large_last_values_make_room_for_each_other() {
     assert!(house.core.last(&Topic::new("t/99").unwrap()).is_some());
 }
 
-/// identity.4: connections of principals that are gone are cut, and their wills are due.
+/// identity.4, M15: connections of principals that are gone are cut, and nothing more comes from them.
 #[test]
-fn principals_that_are_gone_are_expelled() {
+fn fault_m15_principals_that_are_gone_are_expelled() {
     let mut house = House::new();
+    let now = house.now;
+    let will =
+        |delay| Will { message: message("t", "gone", Qos::AtLeastOnce), delay, expiry: None };
     let stays = house.connect("stays", Expiry::AtDisconnect, true, None).attachment;
-    let goes = house.connect("goes", Expiry::AtDisconnect, true, None).attachment;
-    let waits = house.connect("waits", Expiry::After(HOUR), true, None).attachment;
     let principal = house.core.principal(stays).unwrap().clone();
-    let tick = house.core.expel(|known| *known == principal, Timestamp::from_unix_micros(0));
-    assert!(tick.wills.is_empty());
-    assert!(house.core.principal(stays).is_ok(), "the same principal");
-    house.core.expel(|_| false, Timestamp::from_unix_micros(0));
-    for attachment in [stays, goes, waits] {
+    let waits = house.connect("waits", Expiry::After(HOUR), true, Some(will(HOUR))).attachment;
+    house.core.expel(|known| *known == principal, now);
+    assert!(house.core.principal(stays).is_ok() && house.core.principal(waits).is_ok());
+
+    let goes = house.connect("goes", Expiry::AtDisconnect, true, Some(will(Duration::ZERO)));
+    let cut = house.connect("cut", Expiry::After(HOUR), true, Some(will(HOUR))).attachment;
+    house.core.disconnect(cut, Disconnect::Abnormal, now).unwrap();
+    let transaction = house.core.expel(|_| false, now);
+    house.store(transaction);
+    for attachment in [stays, waits, goes.attachment] {
         assert!(house.core.principal(attachment).is_err());
     }
-    assert_eq!(house.core.summary().sessions, 1, "what outlives its connection");
-    assert!(house.connect("waits", Expiry::After(HOUR), false, None).session_present);
+    assert_eq!(house.core.summary().sessions, 2, "those that outlive their connections");
+    let later = now.saturating_add(HOUR).saturating_add(HOUR);
+    assert!(house.core.tick(later).wills.is_empty());
+    let mut house = house.cut_power();
+    assert!(house.core.tick(later).wills.is_empty(), "nor after a restart");
 }

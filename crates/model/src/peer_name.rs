@@ -1,6 +1,6 @@
 //! Names in the certificate of a client, by which a principal is found.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use thiserror::Error;
 
@@ -19,6 +19,17 @@ pub struct PeerName(String);
 )]
 pub struct InvalidPeerName;
 
+/// Long names of attributes, and the short ones under which they are known.
+const SHORT: [(&str, &str); 7] = [
+    ("COMMONNAME", "CN"),
+    ("COUNTRYNAME", "C"),
+    ("EMAILADDRESS", "EMAIL"),
+    ("LOCALITYNAME", "L"),
+    ("ORGANIZATIONNAME", "O"),
+    ("ORGANIZATIONALUNITNAME", "OU"),
+    ("STATEORPROVINCENAME", "ST"),
+];
+
 impl PeerName {
     /// Reads a name as the configuration has it.
     ///
@@ -34,10 +45,16 @@ impl PeerName {
         }
         let kind = kind.to_ascii_uppercase();
         if text.as_bytes()[at] == b'=' {
-            return Ok(Self(format!("{kind}={value}")));
+            let short = SHORT.iter().find(|(long, _)| *long == kind).map(|(_, short)| *short);
+            return Ok(Self(format!("{}={value}", short.unwrap_or(&kind))));
         }
         match kind.as_str() {
-            "DNS" | "URI" | "EMAIL" | "IP" => Ok(Self(format!("{kind}:{value}"))),
+            // Addresses have several spellings.
+            "IP" => match value.parse::<IpAddr>() {
+                Ok(address) => Ok(Self(format!("IP:{address}"))),
+                Err(_) => Err(InvalidPeerName),
+            },
+            "DNS" | "URI" | "EMAIL" => Ok(Self(format!("{kind}:{value}"))),
             _ => Err(InvalidPeerName),
         }
     }

@@ -26,6 +26,21 @@ pub struct ClientTls {
     config: RwLock<Arc<ClientConfig>>,
 }
 
+/// A setup that will do, for [`ClientTls::set`].
+#[derive(Debug)]
+pub struct ClientPrepared(Arc<ClientConfig>);
+
+impl ClientPrepared {
+    /// Checks a setup.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientTls::new`].
+    pub fn new(setup: ClientSetup) -> Result<Self, TlsError> {
+        Ok(Self(client_config(setup)?))
+    }
+}
+
 impl ClientTls {
     /// Takes what is needed.
     ///
@@ -37,14 +52,8 @@ impl ClientTls {
     }
 
     /// Uses something else from the next handshake on.
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](Self::new); the old setup stays in use.
-    pub fn replace(&self, setup: ClientSetup) -> Result<(), TlsError> {
-        let config = client_config(setup)?;
-        *self.config.write() = config;
-        Ok(())
+    pub fn set(&self, prepared: ClientPrepared) {
+        *self.config.write() = prepared.0;
     }
 
     /// Returns the configuration for one handshake.

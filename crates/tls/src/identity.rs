@@ -32,7 +32,8 @@ impl Identity {
         let chain = certificates(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
             PemError::NoItemsFound => TlsError::NoKey,
-            other => TlsError::Pem(other.to_string()),
+            // What it says holds the text, which is secret.
+            _ => TlsError::Key("it is no whole PEM text; line breaks may have been lost".into()),
         })?;
         let leaf = chain.first().ok_or(TlsError::NoCertificate)?;
         let parsed = Certificate::from_der(leaf)
@@ -73,6 +74,6 @@ impl fmt::Debug for Identity {
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::Pem(error.to_string()))?;
+        .map_err(|_| TlsError::Pem)?;
     if certificates.is_empty() { Err(TlsError::NoCertificate) } else { Ok(certificates) }
 }

@@ -12,11 +12,11 @@ mod server;
 mod tests;
 mod trust;
 
-pub use self::client::{ClientSetup, ClientTls, client_config};
+pub use self::client::{ClientPrepared, ClientSetup, ClientTls, client_config};
 pub use self::identity::Identity;
 pub use self::issue::{Authority, Issued, Purpose, Validity};
 pub use self::peer::names_in;
-pub use self::server::{Clients, ServerSetup, ServerTls};
+pub use self::server::{Clients, ServerPrepared, ServerSetup, ServerTls};
 pub use self::trust::Trust;
 
 use std::sync::Arc;
@@ -36,9 +36,9 @@ pub enum TlsError {
         "there is no private key in it; PEM without a password is expected, `-----BEGIN PRIVATE KEY-----`"
     )]
     NoKey,
-    /// The text is not PEM.
-    #[error("it is not PEM: {0}")]
-    Pem(String),
+    /// The text is not PEM. Why is not told: it would show what may be secret.
+    #[error("it is no whole PEM text; line breaks may have been lost")]
+    Pem,
     /// A certificate is malformed.
     #[error("the certificate cannot be read: {0}")]
     Certificate(String),

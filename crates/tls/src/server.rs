@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 
 use crate::{Identity, TlsError, Trust, provider};
@@ -38,6 +38,21 @@ pub struct ServerTls {
     config: RwLock<Arc<ServerConfig>>,
 }
 
+/// A setup that will do, for [`ServerTls::set`].
+#[derive(Debug)]
+pub struct ServerPrepared(Arc<ServerConfig>);
+
+impl ServerPrepared {
+    /// Checks a setup.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::new`].
+    pub fn new(setup: ServerSetup) -> Result<Self, TlsError> {
+        Ok(Self(server_config(setup)?))
+    }
+}
+
 impl ServerTls {
     /// Takes what is needed.
     ///
@@ -49,14 +64,8 @@ impl ServerTls {
     }
 
     /// Uses something else from the next handshake on.
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](Self::new); the old setup stays in use.
-    pub fn replace(&self, setup: ServerSetup) -> Result<(), TlsError> {
-        let config = server_config(setup)?;
-        *self.config.write() = config;
-        Ok(())
+    pub fn set(&self, prepared: ServerPrepared) {
+        *self.config.write() = prepared.0;
     }
 
     /// Returns the configuration for one handshake.
@@ -76,6 +85,10 @@ fn server_config(setup: ServerSetup) -> Result<Arc<ServerConfig>, TlsError> {
     };
     let shown = Arc::new(SingleCertAndKey::from(setup.identity.key));
     let mut config = builder.with_cert_resolver(shown);
+    if !matches!(setup.clients, Clients::Anyone) {
+        // A session that is taken up again is not verified again: a certificate could outlive its end.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
     config.alpn_protocols = setup.protocols;
     Ok(Arc::new(config))
 }

@@ -26,7 +26,7 @@ impl Trust {
         Self::from_der(certificates(authorities)?)
     }
 
-    /// Takes certificates of authorities, such as those of the operating system; at least one.
+    /// Takes certificates of authorities; at least one.
     ///
     /// # Errors
     ///
@@ -44,6 +44,22 @@ impl Trust {
         Ok(Self { roots: Arc::new(roots), revoked: Vec::new() })
     }
 
+    /// Takes those certificates of the operating system that can be used; at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::NoCertificate`].
+    pub fn of_system(
+        authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authorities);
+        if roots.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        Ok(Self { roots: Arc::new(roots), revoked: Vec::new() })
+    }
+
     /// Adds lists of revoked certificates in PEM. With lists, a certificate on none of them is good.
     ///
     /// # Errors
@@ -51,7 +67,8 @@ impl Trust {
     /// [`TlsError::RevocationList`].
     pub fn with_revoked(mut self, lists: &[u8]) -> Result<Self, TlsError> {
         for list in CertificateRevocationListDer::pem_slice_iter(lists) {
-            self.revoked.push(list.map_err(|error| TlsError::RevocationList(error.to_string()))?);
+            let list = list.map_err(|_| TlsError::RevocationList(TlsError::Pem.to_string()))?;
+            self.revoked.push(list);
         }
         if self.revoked.is_empty() {
             return Err(TlsError::RevocationList("there is none in it".into()));

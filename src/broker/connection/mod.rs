@@ -22,6 +22,7 @@ use tidegate_model::{PeerNames, Principal};
 use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Sent, Settings};
 use tokio::{
     net::TcpStream,
+    task::coop::consume_budget,
     time::{sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,7 @@ use tracing::debug;
 pub(crate) use self::transport::Wrapping;
 pub use self::upgrade::WebSocketSettings;
 use self::{replies::Replies, signal::Signal, transport::Transport};
-use super::listener::ListenerCounters;
+use super::listener::{ListenerCounters, Opening};
 use crate::{ingest::Ingest, store::Completion};
 
 /// Bytes that may wait for one client before nothing more is put in.
@@ -62,12 +63,12 @@ pub(super) struct Surroundings<'a> {
 
 /// Carries out the handshakes below MQTT, and serves one client until one side ends the connection.
 ///
-/// `opening` is dropped when the handshakes are over.
-pub(super) async fn accept<O>(
+/// `opening` is given back when the client has logged in.
+pub(super) async fn accept(
     stream: TcpStream,
     peer: SocketAddr,
     wrapping: &Wrapping,
-    opening: O,
+    opening: Option<Opening>,
     around: Surroundings<'_>,
     stop: CancellationToken,
 ) {
@@ -82,14 +83,16 @@ pub(super) async fn accept<O>(
         () = stop.cancelled() => return,
         opened = timeout_at(deadline.into(), Transport::accept(stream, wrapping)) => opened,
     };
-    drop(opening);
     let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let named = opened.and_then(|transport| {
         let names = transport.socket().peer_names().map_err(io::Error::other)?;
         Ok((transport, names))
     });
     match named {
-        Ok((transport, names)) => serve(transport, names, peer, accepted, around, stop).await,
+        Ok((transport, names)) => {
+            let client = Arrival { transport, names, opening, peer, accepted };
+            serve(client, around, stop).await;
+        }
         Err(error) => {
             around.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
             debug!(%peer, %error, "The handshake failed");
@@ -97,18 +100,22 @@ pub(super) async fn accept<O>(
     }
 }
 
-async fn serve(
-    mut transport: Transport,
-    certificate: Option<PeerNames>,
+/// A client whose handshakes are over.
+struct Arrival {
+    transport: Transport,
+    names: Option<PeerNames>,
+    opening: Option<Opening>,
     peer: SocketAddr,
     accepted: Instant,
-    around: Surroundings<'_>,
-    stop: CancellationToken,
-) {
+}
+
+async fn serve(client: Arrival, around: Surroundings<'_>, stop: CancellationToken) {
+    let Arrival { mut transport, names: certificate, opening, peer, accepted } = client;
     let Surroundings { settings, ingest, access, counters } = around;
     let mut driver = Driver {
         connection: Connection::new(accepted, Arc::clone(&settings.protocol)),
         certificate,
+        opening,
         principal: None,
         input: BytesMut::new(),
         output: Output::with_limit(OUTPUT_BYTES_MAX),
@@ -136,6 +143,8 @@ struct Driver<'a> {
     connection: Connection,
     /// The names in the certificate that the client has shown in its handshake.
     certificate: Option<PeerNames>,
+    /// The place among those who have not logged in.
+    opening: Option<Opening>,
     /// As whom the client has logged in.
     principal: Option<Principal>,
     /// What was read and is not yet a packet; empty and without memory while the client is idle.
@@ -166,9 +175,12 @@ impl Driver<'_> {
         let mut closing_since: Option<Instant> = None;
         let mut is_trusted = false;
         loop {
+            // A client that always has something must not keep a processor from the others.
+            consume_budget().await;
             self.pump().await;
             if !is_trusted && self.attachment.is_some() {
                 is_trusted = true;
+                self.opening = None;
                 transport.trust();
             }
             transport.write(&mut self.output)?;
@@ -186,14 +198,14 @@ impl Driver<'_> {
                 () = stop.cancelled(), if !self.connection.is_closed() => {
                     self.connection.close(ReasonCode::ServerShuttingDown, &mut self.output);
                 }
+                () = deadline(self.next_deadline(closing_since)) => {
+                    self.connection.handle_timeout(Instant::now(), &mut self.output);
+                }
                 () = signal.notified() => {}
                 ready = transport.ready(reads, !self.output.is_empty()) => {
                     if ready?.is_readable() && reads && !transport.read(&mut self.input)? {
                         return Ok(());
                     }
-                }
-                () = deadline(self.next_deadline(closing_since)) => {
-                    self.connection.handle_timeout(Instant::now(), &mut self.output);
                 }
             }
         }
@@ -241,7 +253,7 @@ impl Driver<'_> {
         self.attachment = None;
         let is_known = self.principal.as_ref().is_none_or(|principal| self.access.knows(principal));
         let reason =
-            if is_known { ReasonCode::SessionTakenOver } else { ReasonCode::AdministrativeAction };
+            if is_known { ReasonCode::SessionTakenOver } else { ReasonCode::NotAuthorized };
         self.connection.close(reason, &mut self.output);
     }
 

@@ -117,6 +117,10 @@ impl Driver<'_> {
             wake: self.replies.signal(),
         };
         let mut core = broker.core();
+        // Its account may have been removed since it was checked; who is removed later is expelled.
+        if !self.access.knows(&request.principal) {
+            return Err(ReasonCode::NotAuthorized);
+        }
         let outcome =
             core.connect(request, broker.clock().steady()).map_err(|refusal| match refusal {
                 ConnectRefusal::QuotaExceeded => ReasonCode::QuotaExceeded,
@@ -258,8 +262,7 @@ impl Driver<'_> {
         if let Some(publish) = self.stalled.take()
             && let Err(Superseded) = self.publish(publish)
         {
-            self.attachment = None;
-            self.connection.close(ReasonCode::SessionTakenOver, &mut self.output);
+            self.lose_session();
         }
     }
 

@@ -16,6 +16,9 @@ use tokio::{
 /// Plain bytes that may wait to be encrypted, and encrypted ones that may wait for the socket.
 const TLS_BUFFER_BYTES: usize = 64 << 10;
 
+/// Encrypted or framed bytes taken from the network in one turn of a connection: a client that sends what comes to
+/// nothing, such as pings, must not keep a processor from the others.
+const TURN_BYTES: usize = 64 << 10;
 /// Bytes read at once.
 const READ_BYTES: usize = 32 << 10;
 /// The same with TLS, whose records hold no more.
@@ -26,6 +29,8 @@ const TLS_READ_BYTES: usize = 16 << 10;
 pub(super) struct Socket {
     stream: TcpStream,
     tls: Option<Box<Tls>>,
+    /// What [`Read`] may still take in this turn.
+    budget: usize,
 }
 
 #[derive(Debug)]
@@ -61,7 +66,7 @@ impl Write for Raw<'_> {
 impl Socket {
     /// Takes a socket without encryption.
     pub(super) fn plain(stream: TcpStream) -> Self {
-        Self { stream, tls: None }
+        Self { stream, tls: None, budget: TURN_BYTES }
     }
 
     /// Carries out the handshake.
@@ -91,7 +96,7 @@ impl Socket {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(Self { stream, tls: Some(tls) })
+        Ok(Self { stream, tls: Some(tls), budget: TURN_BYTES })
     }
 
     /// Returns the names in the certificate that the client has shown.
@@ -116,6 +121,21 @@ impl Socket {
             (false, true) => self.stream.ready(Interest::WRITABLE).await,
             (false, false) => std::future::pending().await,
         }
+    }
+
+    /// Returns whether it speaks TLS.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Begins another turn.
+    pub(super) fn begin_turn(&mut self) {
+        self.budget = TURN_BYTES;
+    }
+
+    /// Returns whether reading stopped because the turn was over, and not for want of bytes.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.budget == 0
     }
 
     /// Reads what there is behind what `input` holds; `false` at the end of the stream.
@@ -194,9 +214,20 @@ impl Tls {
     }
 }
 
-/// Fails with [`io::ErrorKind::WouldBlock`] instead of waiting.
+/// Fails with [`io::ErrorKind::WouldBlock`] instead of waiting, and when the turn is over.
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.budget == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let read = self.read_within_turn(buffer)?;
+        self.budget = self.budget.saturating_sub(read);
+        Ok(read)
+    }
+}
+
+impl Socket {
+    fn read_within_turn(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.stream.try_read(buffer) };
         loop {
             match tls.session.reader().read(buffer) {

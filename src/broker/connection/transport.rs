@@ -24,6 +24,8 @@ use super::{
 const READ_BYTES: usize = 32 << 10;
 /// Bytes put into one frame.
 const FRAME_BYTES: usize = 32 << 10;
+/// What may wait to be written to a client that has not logged in.
+const FIRST_WRITE_BYTES: usize = 4 << 10;
 /// What a WebSocket keeps for reading, for as long as it lives.
 const FRAME_READ_BYTES: usize = 4 << 10;
 
@@ -57,6 +59,9 @@ pub(super) struct Frames {
     is_unflushed: bool,
     /// The frames may hold more than was read: the socket says nothing about it.
     may_have_more: bool,
+    is_trusted: bool,
+    /// How the stream ended, behind bytes that were read and are to be heard first.
+    end: Option<io::Result<bool>>,
 }
 
 impl Transport {
@@ -83,6 +88,13 @@ impl Transport {
         }
     }
 
+    fn socket_mut(&mut self) -> &mut Socket {
+        match self {
+            Self::Bytes(socket) => socket,
+            Self::Frames(frames) => frames.socket.get_mut(),
+        }
+    }
+
     /// Waits until there may be something to read (if `reads`), or room to write (if `writes`, or where bytes wait
     /// that were taken already). Cancel-safe.
     pub(super) async fn ready(&self, reads: bool, writes: bool) -> io::Result<Ready> {
@@ -98,8 +110,10 @@ impl Transport {
     /// Takes larger messages from now on: the client has logged in.
     pub(super) fn trust(&mut self) {
         if let Self::Frames(frames) = self {
+            frames.is_trusted = true;
             let bytes_max = Some(frames.message_bytes_max);
             frames.socket.set_config(|config| {
+                config.max_write_buffer_size = 4 * FRAME_BYTES;
                 config.max_message_size = bytes_max;
                 config.max_frame_size = bytes_max;
             });
@@ -116,6 +130,7 @@ impl Transport {
 
     /// Reads what there is; `false` at the end of the stream.
     pub(super) fn read(&mut self, input: &mut BytesMut) -> io::Result<bool> {
+        self.socket_mut().begin_turn();
         let result = match self {
             Self::Bytes(socket) => socket.read_into(input),
             Self::Frames(frames) => frames.read(input),
@@ -166,13 +181,14 @@ async fn upgrade(socket: Socket, settings: &Arc<WebSocketSettings>) -> io::Resul
     let limits = WebSocketConfig::default()
         .read_buffer_size(FRAME_READ_BYTES)
         .write_buffer_size(0)
-        .max_write_buffer_size(4 * FRAME_BYTES)
+        .max_write_buffer_size(FIRST_WRITE_BYTES)
         .max_message_size(Some(settings.first_message_bytes_max))
         .max_frame_size(Some(settings.first_message_bytes_max));
-    let upgrade = Upgrade(Arc::clone(settings));
+    let is_encrypted = socket.is_encrypted();
+    let upgrade = Upgrade { settings: Arc::clone(settings), is_encrypted };
     let mut step = ServerHandshake::start(socket, upgrade, Some(limits)).handshake();
     loop {
-        let waiting: MidHandshake<ServerHandshake<Socket, Upgrade>> = match step {
+        let mut waiting: MidHandshake<ServerHandshake<Socket, Upgrade>> = match step {
             Ok(socket) => {
                 // The client may have sent more than its request.
                 let frames = Frames {
@@ -180,13 +196,16 @@ async fn upgrade(socket: Socket, settings: &Arc<WebSocketSettings>) -> io::Resul
                     message_bytes_max: settings.message_bytes_max,
                     is_unflushed: false,
                     may_have_more: true,
+                    is_trusted: false,
+                    end: None,
                 };
                 return Ok(Transport::Frames(Box::new(frames)));
             }
             Err(HandshakeError::Interrupted(waiting)) => waiting,
             Err(HandshakeError::Failure(error)) => return Err(io_error(error)),
         };
-        let socket = waiting.get_ref().get_ref();
+        let socket = waiting.get_mut().get_mut();
+        socket.begin_turn();
         socket.ready(true, socket.holds_bytes()).await?;
         step = waiting.handshake();
     }
@@ -194,42 +213,55 @@ async fn upgrade(socket: Socket, settings: &Arc<WebSocketSettings>) -> io::Resul
 
 impl Frames {
     fn read(&mut self, input: &mut BytesMut) -> io::Result<bool> {
+        if let Some(end) = self.end.take() {
+            return end;
+        }
         let start = input.len();
         self.may_have_more = true;
-        while input.len() - start < READ_BYTES {
+        let ended = loop {
+            let read = input.len() - start;
+            // What comes behind the login is taken with the limits of those who have logged in.
+            if read >= READ_BYTES || read > 0 && !self.is_trusted {
+                return Ok(true);
+            }
             match self.socket.read() {
                 Ok(Message::Binary(bytes)) => input.extend_from_slice(&bytes),
                 // Both are answered by the library; a pong may still have to be sent.
                 Ok(Message::Ping(_) | Message::Pong(_)) => self.is_unflushed = true,
                 Ok(Message::Close(_)) => {
                     let _ = self.socket.flush();
-                    return Ok(false);
+                    break Ok(false);
                 }
                 Ok(Message::Text(_) | Message::Frame(_)) => {
                     // MQTT 5.0, section 6.0: other frames than binary ones end the connection.
                     let reason = "MQTT comes in binary frames".into();
                     let close = CloseFrame { code: CloseCode::Unsupported, reason };
                     let _ = self.socket.close(Some(close));
-                    return Ok(false);
+                    break Ok(false);
                 }
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.may_have_more = false;
+                    self.may_have_more = self.socket.get_ref().is_cut_short();
                     return Ok(true);
                 }
-                Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => return Ok(false),
-                Err(error) => return Err(io_error(error)),
+                Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => break Ok(false),
+                Err(error) => break Err(io_error(error)),
             }
+        };
+        if input.len() > start {
+            // A client may send its last packets and close at once: they count.
+            self.end = Some(ended);
+            return Ok(true);
         }
-        Ok(true)
+        ended
     }
 
     fn write(&mut self, output: &mut Output) -> io::Result<()> {
         loop {
-            if self.is_unflushed {
+            if self.is_unflushed || self.socket.get_ref().holds_bytes() {
                 self.socket.flush().map_err(io_error)?;
                 self.is_unflushed = false;
             }
-            if output.is_empty() {
+            if output.is_empty() || self.socket.get_ref().holds_bytes() {
                 return Ok(());
             }
             let bytes = take_frame(output);

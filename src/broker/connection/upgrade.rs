@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegate_adapter_api::is_address_or_localhost;
 use tungstenite::{
     handshake::server::{Callback, ErrorResponse, Request, Response},
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -26,7 +27,11 @@ pub struct WebSocketSettings {
 
 /// Answers the request.
 #[derive(Debug)]
-pub(super) struct Upgrade(pub(super) Arc<WebSocketSettings>);
+pub(super) struct Upgrade {
+    pub(super) settings: Arc<WebSocketSettings>,
+    /// Whether the connection is encrypted: then the host's name is the certificate's.
+    pub(super) is_encrypted: bool,
+}
 
 impl Callback for Upgrade {
     fn on_request(
@@ -34,7 +39,8 @@ impl Callback for Upgrade {
         request: &Request,
         mut response: Response,
     ) -> Result<Response, ErrorResponse> {
-        check(&self.0, request.uri().path(), request.headers()).map_err(|(status, reason)| {
+        let (path, headers) = (request.uri().path(), request.headers());
+        check(&self.settings, path, headers, self.is_encrypted).map_err(|(status, reason)| {
             let mut refusal = ErrorResponse::new(Some(reason.to_owned()));
             *refusal.status_mut() = status;
             refusal
@@ -49,6 +55,7 @@ fn check(
     settings: &WebSocketSettings,
     path: &str,
     headers: &HeaderMap,
+    is_encrypted: bool,
 ) -> Result<(), (StatusCode, &'static str)> {
     if path != settings.path {
         return Err((StatusCode::NOT_FOUND, "there is no MQTT here"));
@@ -61,7 +68,7 @@ fn check(
         return Err((StatusCode::BAD_REQUEST, "the subprotocol `mqtt` must be offered"));
     }
     match headers.get(header::ORIGIN) {
-        Some(origin) if !is_welcome(settings, origin, headers.get(header::HOST)) => {
+        Some(origin) if !is_welcome(settings, origin, headers.get(header::HOST), is_encrypted) => {
             Err((StatusCode::FORBIDDEN, "this web page may not connect; see `origins`"))
         }
         _ => Ok(()),
@@ -69,16 +76,21 @@ fn check(
 }
 
 /// Returns whether a page may connect: any page in a browser on the same machine or network could try.
+///
+/// A page of the same host may, unless the host's name could be somebody else's that points here (DNS rebinding).
 fn is_welcome(
     settings: &WebSocketSettings,
     origin: &HeaderValue,
     host: Option<&HeaderValue>,
+    is_encrypted: bool,
 ) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
     let origin = origin.to_ascii_lowercase();
     let page_host = origin.split_once("://").map(|(_, host)| host);
     let asked_host = host.and_then(|host| host.to_str().ok()).map(str::to_ascii_lowercase);
-    settings.origins.contains(&origin) || page_host.is_some() && page_host == asked_host.as_deref()
+    let is_sure = |host: &str| is_encrypted || is_address_or_localhost(host);
+    settings.origins.contains(&origin)
+        || page_host.is_some_and(|page| asked_host.as_deref() == Some(page) && is_sure(page))
 }
 
 #[cfg(test)]
@@ -93,9 +105,13 @@ mod tests {
             first_message_bytes_max: 1,
             message_bytes_max: 1,
         };
-        let status = |path: &str, protocol: Option<&str>, origin: Option<&str>| {
+        let status = |path: &str, protocol: Option<&str>, origin: Option<&str>, is_encrypted| {
             let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, HeaderValue::from_static("gw.example:8083"));
+            let host = match origin {
+                Some("http://192.0.2.1:8083") => "192.0.2.1:8083",
+                _ => "gw.example:8083",
+            };
+            headers.insert(header::HOST, HeaderValue::from_static(host));
             for (name, value) in
                 [(header::SEC_WEBSOCKET_PROTOCOL, protocol), (header::ORIGIN, origin)]
             {
@@ -103,14 +119,16 @@ mod tests {
                     headers.insert(name, HeaderValue::from_str(value).unwrap());
                 }
             }
-            check(&settings, path, &headers).map_or_else(|(status, _)| status.as_u16(), |()| 101)
+            let checked = check(&settings, path, &headers, is_encrypted);
+            checked.map_or_else(|(status, _)| status.as_u16(), |()| 101)
         };
         #[rustfmt::skip]
         let cases = [
             ("/mqtt", Some("mqtt"),          None,                             101),
             ("/mqtt", Some("mqttv3.1, MQTT"), None,                            101),
             ("/mqtt", Some("mqtt"),          Some("https://SCADA.example"),    101),
-            ("/mqtt", Some("mqtt"),          Some("http://gw.example:8083"),   101),
+            ("/mqtt", Some("mqtt"),          Some("http://192.0.2.1:8083"),    101),
+            ("/mqtt", Some("mqtt"),          Some("http://gw.example:8083"),   403),
             ("/mqtt", Some("mqtt"),          Some("http://gw.example"),        403),
             ("/mqtt", Some("mqtt"),          Some("https://evil.example"),     403),
             ("/mqtt", Some("mqtt"),          Some("null"),                     403),
@@ -119,7 +137,10 @@ mod tests {
             ("/mqtt", None,                  None,                             400),
         ];
         for (path, protocol, origin, expected) in cases {
-            assert_eq!(status(path, protocol, origin), expected, "{path} {protocol:?} {origin:?}");
+            let found = status(path, protocol, origin, false);
+            assert_eq!(found, expected, "{path} {protocol:?} {origin:?}");
         }
+        let own = Some("https://gw.example:8083");
+        assert_eq!(status("/mqtt", Some("mqtt"), own, true), 101, "the certificate says so");
     }
 }

@@ -89,6 +89,15 @@ impl LinkUrl {
             }
         };
         let url = parse_authority(rest, is_encrypted);
+        if let Ok(LinkUrl { is_encrypted: true, host: LinkHost::Address(IpAddr::V6(_)), .. }) = url
+        {
+            issues.error(
+                node.span,
+                "`mqtts://` does not take an IPv6 address in this version",
+                "write the name that stands in the broker's certificate",
+            );
+            return None;
+        }
         if let Err(message) = &url {
             issues.error(node.span, *message, URL_HINT);
         }

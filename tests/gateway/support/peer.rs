@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::process::{Output, Owned, Stdout};
@@ -94,6 +95,16 @@ impl Peer {
                 None => Ok(answer["ok"].take()),
             };
         }
+    }
+
+    /// Stops the peer where it stands: it reads nothing more.
+    pub(crate) fn pause(&mut self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets a paused peer go on.
+    pub(crate) fn resume(&mut self) {
+        self.process.signal(Signal::CONT);
     }
 
     /// Ends the peer at once, as if its machine had lost power.
