@@ -200,7 +200,10 @@ change-only = true
 fn every_key_arrives() {
     let config = load(&[
         ("tidegate.toml", EVERYTHING),
-        ("secrets/press-7.hash", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA\n"),
+        (
+            "secrets/press-7.hash",
+            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA\n",
+        ),
         ("credentials/cloud", "hunter3\n"),
     ]);
     assert_eq!(config.gateway.data_dir.to_str(), Some("/var/lib/tidegate"));

@@ -661,6 +661,8 @@ fn identity_2_slow_readers_and_floods_cost_themselves_only() {
     let plant = Plant::start();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        // Also if the test fails within: the scope waits for its threads.
+        let stopper = StopOnDrop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
                 // Never logs in, and is closed for it; comes again.
@@ -675,7 +677,8 @@ fn identity_2_slow_readers_and_floods_cost_themselves_only() {
                         match stream.write(&pings) {
                             Ok(_) => {}
                             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                                thread::yield_now();
+                                // The socket is full: the gateway is behind, and must stay fair.
+                                thread::park_timeout(Duration::from_millis(1));
                             }
                             Err(_) => break,
                         }
@@ -711,18 +714,26 @@ fn identity_2_slow_readers_and_floods_cost_themselves_only() {
             let message = json!({"client": "sender", "topic": topic, "payload": large, "qos": 1});
             assert_eq!(paho.ask("publish", message), 0, "{number}");
         }
+        drop(stopper);
         readers.resume();
         for reader in ["r1", "r2"] {
             let got = readers.ask("messages", json!({"client": reader, "count": 1}));
             assert!(!got.as_array().expect("a list").is_empty());
         }
-        stop.store(true, Ordering::Relaxed);
     });
     // All is quiet: nobody keeps a processor.
     let before = cpu_ticks(plant.gateway.id());
     thread::sleep(Duration::from_secs(1));
     let used = cpu_ticks(plant.gateway.id()) - before;
     assert!(used < 50, "{used} of 100 ticks of a processor in a second of nothing");
+}
+
+struct StopOnDrop<'s>(&'s AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Returns the processor time of a process, in ticks of 10 ms (proc(5), `utime` and `stime`).

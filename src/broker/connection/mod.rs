@@ -22,7 +22,7 @@ use tidegate_model::{PeerNames, Principal};
 use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Sent, Settings};
 use tokio::{
     net::TcpStream,
-    task::coop::consume_budget,
+    task::{coop::consume_budget, yield_now},
     time::{sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -203,8 +203,14 @@ impl Driver<'_> {
                 }
                 () = signal.notified() => {}
                 ready = transport.ready(reads, !self.output.is_empty()) => {
-                    if ready?.is_readable() && reads && !transport.read(&mut self.input)? {
-                        return Ok(());
+                    if ready?.is_readable() && reads {
+                        if !transport.read(&mut self.input)? {
+                            return Ok(());
+                        }
+                        if self.input.is_empty() {
+                            // Bytes that came to nothing: whoever sends them waits for everybody else.
+                            yield_now().await;
+                        }
                     }
                 }
             }

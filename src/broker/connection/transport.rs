@@ -20,6 +20,8 @@ use super::{
     upgrade::{Upgrade, WebSocketSettings},
 };
 
+/// Pings and pongs read at once: each ping costs an answer.
+const CONTROL_FRAMES: usize = 32;
 /// Bytes of frames read at once.
 const READ_BYTES: usize = 32 << 10;
 /// Bytes put into one frame.
@@ -218,16 +220,21 @@ impl Frames {
         }
         let start = input.len();
         self.may_have_more = true;
+        let mut control_frames = 0;
         let ended = loop {
             let read = input.len() - start;
             // What comes behind the login is taken with the limits of those who have logged in.
-            if read >= READ_BYTES || read > 0 && !self.is_trusted {
+            let is_enough = read >= READ_BYTES || read > 0 && !self.is_trusted;
+            if is_enough || control_frames >= CONTROL_FRAMES {
                 return Ok(true);
             }
             match self.socket.read() {
                 Ok(Message::Binary(bytes)) => input.extend_from_slice(&bytes),
                 // Both are answered by the library; a pong may still have to be sent.
-                Ok(Message::Ping(_) | Message::Pong(_)) => self.is_unflushed = true,
+                Ok(Message::Ping(_) | Message::Pong(_)) => {
+                    self.is_unflushed = true;
+                    control_frames += 1;
+                }
                 Ok(Message::Close(_)) => {
                     let _ = self.socket.flush();
                     break Ok(false);
