@@ -109,6 +109,10 @@ pub(super) fn cert(arguments: &CertArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn init(place: &Place, name: &str, more_hosts: &[String]) -> anyhow::Result<()> {
+    for name in [CA, SERVER] {
+        let file = place.file(name, "pem");
+        ensure!(!file.exists(), "{} is there already; nothing was made", file.display());
+    }
     let validity = Validity { now: now()?, days: AUTHORITY_DAYS };
     let (authority, own) = Authority::create(name, validity).context("the authority")?;
     let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];

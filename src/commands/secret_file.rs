@@ -1,7 +1,7 @@
 //! Files for the owner alone, and their folder.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
@@ -32,7 +32,17 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make {}", path.display()))?;
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
-        .with_context(|| format!("cannot write {}", path.display()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    sync_folder_of(path)
+}
+
+/// Puts the names in a file's folder on disk.
+fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("cannot write {}", folder.display()))
 }
 
 /// Puts files in the place of others, as close together as can be: each appears whole.
@@ -49,6 +59,9 @@ pub(super) fn replace(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
     for (path, _) in files {
         fs::rename(aside(path), path)
             .with_context(|| format!("cannot replace {}", path.display()))?;
+    }
+    for (path, _) in files {
+        sync_folder_of(path)?;
     }
     Ok(())
 }

@@ -96,9 +96,10 @@ impl Plant {
     /// Lets the cloud come back and waits until nothing is queued.
     fn drain(&mut self) {
         self.broker.start_again();
-        wait::until("the queue is drained", || {
+        let drained = wait::within(wait::DEADLINE, || {
             (self.uplink(&[]).1["queued"] == json!(0)).then_some(())
         });
+        assert!(drained.is_some(), "the queue is not drained: {}", self.uplink(&[]).1);
     }
 
     /// Waits until the cloud has `expected`, in this order.
