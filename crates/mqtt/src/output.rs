@@ -108,7 +108,7 @@ impl Output {
 
     /// Appends bytes that others share.
     #[inline]
-    pub(crate) fn put_shared(&mut self, bytes: &Bytes) {
+    pub fn put_shared(&mut self, bytes: &Bytes) {
         if bytes.len() < SHARED_BYTES_MIN {
             self.tail.extend_from_slice(bytes);
             return;

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use rustls::ClientConfig;
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::sign::SingleCertAndKey;
 
-use crate::{Identity, TlsError, Trust, provider};
+use crate::{Identity, InUse, Prepared, TlsError, Trust, provider};
 
 /// What a client needs for its handshakes.
 #[derive(Clone, Debug)]
@@ -20,24 +19,20 @@ pub struct ClientSetup {
     pub protocols: Vec<Vec<u8>>,
 }
 
-/// The handshakes of a client. A connection that exists keeps what it was made with.
-#[derive(Debug)]
-pub struct ClientTls {
-    config: RwLock<Arc<ClientConfig>>,
-}
+/// The handshakes of a client.
+pub type ClientTls = InUse<ClientConfig>;
 
-/// A setup that will do, for [`ClientTls::set`].
-#[derive(Debug)]
-pub struct ClientPrepared(Arc<ClientConfig>);
+/// A setup of a client that will do.
+pub type ClientPrepared = Prepared<ClientConfig>;
 
 impl ClientPrepared {
     /// Checks a setup.
     ///
     /// # Errors
     ///
-    /// As [`ClientTls::new`].
+    /// [`TlsError::Authority`] or [`TlsError::RevocationList`] if servers cannot be verified with it.
     pub fn new(setup: ClientSetup) -> Result<Self, TlsError> {
-        Ok(Self(client_config(setup)?))
+        client_config(setup).map(Self)
     }
 }
 
@@ -46,19 +41,9 @@ impl ClientTls {
     ///
     /// # Errors
     ///
-    /// [`TlsError::Authority`] or [`TlsError::RevocationList`] if servers cannot be verified with it.
+    /// As [`ClientPrepared::new`].
     pub fn new(setup: ClientSetup) -> Result<Self, TlsError> {
-        Ok(Self { config: RwLock::new(client_config(setup)?) })
-    }
-
-    /// Uses something else from the next handshake on.
-    pub fn set(&self, prepared: ClientPrepared) {
-        *self.config.write() = prepared.0;
-    }
-
-    /// Returns the configuration for one handshake.
-    pub fn config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.config.read())
+        client_config(setup).map(Self::with)
     }
 }
 

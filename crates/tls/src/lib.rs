@@ -5,6 +5,7 @@
 
 mod client;
 mod identity;
+mod in_use;
 mod issue;
 mod peer;
 mod server;
@@ -14,6 +15,7 @@ mod trust;
 
 pub use self::client::{ClientPrepared, ClientSetup, ClientTls, client_config};
 pub use self::identity::Identity;
+pub use self::in_use::{InUse, Prepared};
 pub use self::issue::{Authority, Issued, Purpose, Validity};
 pub use self::peer::names_in;
 pub use self::server::{Clients, ServerPrepared, ServerSetup, ServerTls};

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 
-use crate::{Identity, TlsError, Trust, provider};
+use crate::{Identity, InUse, Prepared, TlsError, Trust, provider};
 
 /// What is asked of clients.
 #[derive(Clone, Debug)]
@@ -32,24 +31,20 @@ pub struct ServerSetup {
     pub protocols: Vec<Vec<u8>>,
 }
 
-/// The handshakes of a server. Connections that exist keep what they were made with.
-#[derive(Debug)]
-pub struct ServerTls {
-    config: RwLock<Arc<ServerConfig>>,
-}
+/// The handshakes of a server.
+pub type ServerTls = InUse<ServerConfig>;
 
-/// A setup that will do, for [`ServerTls::set`].
-#[derive(Debug)]
-pub struct ServerPrepared(Arc<ServerConfig>);
+/// A setup of a server that will do.
+pub type ServerPrepared = Prepared<ServerConfig>;
 
 impl ServerPrepared {
     /// Checks a setup.
     ///
     /// # Errors
     ///
-    /// As [`ServerTls::new`].
+    /// [`TlsError::Authority`] or [`TlsError::RevocationList`] if clients cannot be verified with it.
     pub fn new(setup: ServerSetup) -> Result<Self, TlsError> {
-        Ok(Self(server_config(setup)?))
+        server_config(setup).map(Self)
     }
 }
 
@@ -58,19 +53,9 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// [`TlsError::Authority`] or [`TlsError::RevocationList`] if clients cannot be verified with it.
+    /// As [`ServerPrepared::new`].
     pub fn new(setup: ServerSetup) -> Result<Self, TlsError> {
-        Ok(Self { config: RwLock::new(server_config(setup)?) })
-    }
-
-    /// Uses something else from the next handshake on.
-    pub fn set(&self, prepared: ServerPrepared) {
-        *self.config.write() = prepared.0;
-    }
-
-    /// Returns the configuration for one handshake.
-    pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config.read())
+        server_config(setup).map(Self::with)
     }
 }
 

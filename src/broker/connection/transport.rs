@@ -297,3 +297,6 @@ fn io_error(error: WsError) -> io::Error {
         other => io::Error::new(io::ErrorKind::InvalidData, other),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    MqttVersion,
+    MqttVersion, PATIENCE,
     cloud::{Cloud, Line, Received},
     rig::{Rig, settings, with_commands},
 };
@@ -62,9 +62,12 @@ impl Desk {
     /// Waits until the outcome of a command for `target` is told to local readers.
     async fn told(&self, target: &str) {
         let topic = Topic::new(&format!("{target}/set/result")).unwrap();
-        while self.broker.core().last(&topic).is_none() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let polling = async {
+            while self.broker.core().last(&topic).is_none() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, polling).await.expect("an outcome is told");
     }
 
     /// Waits until what it has begun has ended.
