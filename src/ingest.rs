@@ -94,7 +94,7 @@ impl Ingest {
     }
 
     /// Returns what a client without an MQTT session may do.
-    pub fn rights(&self, principal: &Principal) -> Rights {
+    pub fn rights(&self, principal: &Principal) -> Arc<Rights> {
         self.shared.broker.core().rules().rights(principal, None)
     }
 

@@ -166,10 +166,9 @@ impl Reloader {
         }
         *self.status.mapping_generation.lock() = generation;
         self.accounts.replace(accounts(config));
-        let rules = AccessRules::new(config.access.clone());
         let mut core = self.broker.core();
-        if *core.rules() != rules {
-            core.set_rules(rules);
+        if core.rules().entries() != config.access {
+            core.set_rules(AccessRules::new(config.access.clone()));
         }
         let keeps =
             |principal: &Principal| principal.is_anonymous() || self.accounts.knows(principal);

@@ -7,6 +7,7 @@ use tidegate_model::{ClientId, Principal, Timestamp};
 use tidegate_store::Transaction;
 
 use crate::{
+    access::Rights,
     core::{Broker, Superseded},
     persist,
     route::Subscriber,
@@ -164,7 +165,7 @@ impl Broker {
         &mut self,
         key: SessionKey,
         request: ConnectRequest,
-        rights: crate::access::Rights,
+        rights: Arc<Rights>,
         transaction: &mut Transaction,
     ) -> Expiry {
         let expiry = match request.expiry {
@@ -349,8 +350,8 @@ impl Broker {
     /// # Errors
     ///
     /// [`Superseded`] if the session has gone to another connection.
-    pub fn rights(&mut self, attachment: Attachment) -> Result<&crate::access::Rights, Superseded> {
-        self.attached(attachment).map(|session| &session.rights)
+    pub fn rights(&mut self, attachment: Attachment) -> Result<&Rights, Superseded> {
+        self.attached(attachment).map(|session| &*session.rights)
     }
 }
 

@@ -130,7 +130,7 @@ impl fmt::Debug for Link {
 pub(crate) struct Session {
     pub(crate) principal: Principal,
     pub(crate) client_id: ClientId,
-    pub(crate) rights: Rights,
+    pub(crate) rights: Arc<Rights>,
     /// Set while the session is persistent.
     pub(crate) taker: Option<TakerId>,
     pub(crate) expiry: Expiry,
@@ -151,7 +151,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(principal: Principal, client_id: ClientId, rights: Rights) -> Self {
+    pub(crate) fn new(principal: Principal, client_id: ClientId, rights: Arc<Rights>) -> Self {
         Self {
             principal,
             client_id,

@@ -17,6 +17,11 @@ impl Glob {
         &self.0
     }
 
+    /// Returns the one name that it stands for, if it has no wildcard.
+    pub fn literal(&self) -> Option<&str> {
+        (!self.0.contains(['*', '?'])).then_some(&*self.0)
+    }
+
     /// Returns whether the whole of `text` matches. Costs at most the product of both lengths.
     pub fn matches(&self, text: &str) -> bool {
         let mut pattern = self.0.chars();
