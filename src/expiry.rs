@@ -27,7 +27,9 @@ impl ShownCertificate {
     /// Returns all that a configuration names.
     pub fn all_of(config: &Config) -> Vec<Self> {
         let listener = |key: &str, tls: Option<&crate::config::TlsConfig>| {
-            tls.map(|tls| Self::new(key.to_owned(), &tls.setup.identity))
+            let setups = tls.map(|tls| &tls.setup).into_iter();
+            let shown = setups.flat_map(|setup| [&setup.identity].into_iter().chain(&setup.others));
+            shown.map(|identity| Self::new(key.to_owned(), identity)).collect::<Vec<_>>()
         };
         let mqtt = config.mqtt.as_ref();
         let websocket = mqtt.and_then(|mqtt| mqtt.websocket.as_ref());

@@ -5,8 +5,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use tidegate_model::Timestamp;
 use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
-use tidegate_tls::{Clients, Identity, ServerSetup, ServerTls, TlsError, Trust};
+use tidegate_tls::{Clients, Identity, OddList, ServerSetup, ServerTls, TlsError, Trust};
 
 use super::{
     context::Context,
@@ -42,10 +43,24 @@ impl TlsConfig {
             taken.check(*address, *at, issues);
         }
         let identity = read_identity(&mut table, context, issues);
+        let other = |mut table: TableReader<'_>, issues: &mut Issues| {
+            let identity = read_identity(&mut table, context, issues);
+            let at = table.span();
+            table.finish(issues);
+            let identity = identity?;
+            if !identity.names().iter().any(|name| name.as_str().starts_with("DNS:")) {
+                let message = "no client can ask for this certificate: no host name stands in it";
+                issues.error(at, message, "a certificate with `DNS:…` among its alternative names");
+                return None;
+            }
+            Some(identity)
+        };
+        let others = table.tables("certificate", other, issues);
         let clients = read_clients(&mut table, context, issues);
         let at = table.span();
         table.finish(issues);
-        let setup = ServerSetup { identity: identity?, clients: clients?, protocols: Vec::new() };
+        let setup =
+            ServerSetup { identity: identity?, others, clients: clients?, protocols: Vec::new() };
         if let Err(error) = ServerTls::new(setup.clone()) {
             issues.error(at, error.to_string(), "see `client-ca` and `crl`");
             return None;
@@ -101,7 +116,7 @@ pub(super) fn identity(
 
 /// Hints at a certificate that ends soon or has ended.
 fn hint_at_end(identity: &Identity, at: Span, issues: &mut Issues) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = now();
     let soon = now + WARNED_DAYS.unsigned_abs() * 86_400;
     let message = match identity.not_after() {
         end if end <= now => "the certificate has ended: nobody believes it any more".to_owned(),
@@ -170,12 +185,40 @@ pub(super) fn read_trust(
         return Some(Some(trust));
     }
     match trust.with_revoked(crl?.as_bytes()) {
-        Ok(trust) => Some(Some(trust)),
+        Ok(trust) => {
+            hint_at_odd_lists(&trust, key, crl_at, issues);
+            Some(Some(trust))
+        }
         Err(error) => {
             issues.error(crl_at, error.to_string(), "a list in PEM: `-----BEGIN X509 CRL-----`");
             None
         }
     }
+}
+
+fn hint_at_odd_lists(trust: &Trust, key: &str, at: Span, issues: &mut Issues) {
+    for odd in trust.odd_lists(now()) {
+        let (message, hint) = match odd {
+            OddList::Late { since } => {
+                let since = i64::try_from(since).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+                let since = Timestamp::from_unix_micros(since);
+                (
+                    format!("a newer revocation list should have come by {since}"),
+                    "what it revokes stays revoked; ask the authority for its new list".to_owned(),
+                )
+            }
+            OddList::Foreign { issuer } => (
+                format!("`{issuer}`, which issued the list, is none of the authorities"),
+                format!("a list counts for certificates of its issuer only; is it for `{key}`?"),
+            ),
+        };
+        issues.push(Issue::hint(at, message).with_hint(hint));
+    }
+}
+
+/// Returns the seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Reads the text of the file that a value names.

@@ -3,6 +3,7 @@
 //!
 //! The crate reads no files and opens no sockets. Cryptography is ring's, through rustls.
 
+mod by_name;
 mod client;
 mod identity;
 mod in_use;
@@ -19,7 +20,7 @@ pub use self::in_use::{InUse, Prepared};
 pub use self::issue::{Authority, Issued, Purpose, Validity};
 pub use self::peer::names_in;
 pub use self::server::{Clients, ServerPrepared, ServerSetup, ServerTls};
-pub use self::trust::Trust;
+pub use self::trust::{OddList, Trust};
 
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::SingleCertAndKey;
 
+use crate::by_name::ByName;
 use crate::{Identity, InUse, Prepared, TlsError, Trust, provider};
 
 /// What is asked of clients.
@@ -23,8 +23,11 @@ pub enum Clients {
 /// What a server needs for its handshakes.
 #[derive(Clone, Debug)]
 pub struct ServerSetup {
-    /// What it shows.
+    /// What it shows to clients that ask for no name, or for one that stands in none of the others.
     pub identity: Identity,
+    /// What it shows to clients that ask for a host name that stands in one of them (SNI). Several with the same
+    /// name are for clients with different signatures: the first that a client knows is shown.
+    pub others: Vec<Identity>,
     /// What it asks for.
     pub clients: Clients,
     /// The application protocols it speaks, the preferred first; none for MQTT over TCP.
@@ -68,7 +71,7 @@ fn server_config(setup: ServerSetup) -> Result<Arc<ServerConfig>, TlsError> {
         Clients::Asked(trust) => builder.with_client_cert_verifier(verifier(trust, true)?),
         Clients::Certified(trust) => builder.with_client_cert_verifier(verifier(trust, false)?),
     };
-    let shown = Arc::new(SingleCertAndKey::from(setup.identity.key));
+    let shown = Arc::new(ByName::new([&setup.identity].into_iter().chain(&setup.others)));
     let mut config = builder.with_cert_resolver(shown);
     if !matches!(setup.clients, Clients::Anyone) {
         // A session that is taken up again is not verified again: a certificate could outlive its end.

@@ -25,7 +25,12 @@ struct Pair {
 
 impl TestAuthority {
     fn new() -> Self {
+        Self::named("plant")
+    }
+
+    fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::OrganizationName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -49,6 +54,10 @@ impl TestAuthority {
     }
 
     fn revoke(&self, serial: u64) -> String {
+        self.revoke_until(2099, serial)
+    }
+
+    fn revoke_until(&self, year: i32, serial: u64) -> String {
         let revoked = RevokedCertParams {
             serial_number: SerialNumber::from(serial),
             revocation_time: date_time_ymd(2026, 1, 1),
@@ -56,8 +65,8 @@ impl TestAuthority {
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
-            next_update: date_time_ymd(2099, 1, 1),
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1_u64),
             issuing_distribution_point: None,
             revoked_certs: vec![revoked],
@@ -73,9 +82,12 @@ impl Pair {
     }
 }
 
+fn setup(identity: Identity, clients: Clients) -> ServerSetup {
+    ServerSetup { identity, others: Vec::new(), clients, protocols: Vec::new() }
+}
+
 fn server(pair: &Pair, clients: Clients) -> ServerTls {
-    let setup = ServerSetup { identity: pair.identity(), clients, protocols: Vec::new() };
-    ServerTls::new(setup).unwrap()
+    ServerTls::new(setup(pair.identity(), clients)).unwrap()
 }
 
 fn client(authority: &TestAuthority, identity: Option<&Pair>) -> Arc<rustls::ClientConfig> {
@@ -92,8 +104,16 @@ fn shake_hands(
     server: &ServerTls,
     client: Arc<rustls::ClientConfig>,
 ) -> Result<Option<PeerNames>, rustls::Error> {
+    shake_hands_with("gw.plant.example", server, client)
+}
+
+fn shake_hands_with(
+    host: &'static str,
+    server: &ServerTls,
+    client: Arc<rustls::ClientConfig>,
+) -> Result<Option<PeerNames>, rustls::Error> {
     let mut server = ServerConnection::new(server.config()).unwrap();
-    let name = ServerName::try_from("gw.plant.example").unwrap();
+    let name = ServerName::try_from(host).unwrap();
     let mut client = ClientConnection::new(client, name).unwrap();
     for _ in 0..10 {
         let mut bytes = Vec::new();
@@ -178,6 +198,30 @@ fn identity_01_only_certificates_of_the_plant_are_let_in() {
     assert!(shake_hands(&misnamed, client(&plant, None)).is_err(), "at the name as well");
 }
 
+/// identity.1: a client is shown the certificate with the name that it asks for, the first one else.
+#[test]
+fn identity_01_the_name_that_is_asked_for_chooses_the_certificate() {
+    let plant = TestAuthority::new();
+    let others = ["scada", "*.hall1"].map(|name| plant.issue(name, 2).identity()).to_vec();
+    let identity = plant.issue("gw", 1).identity();
+    let setup = ServerSetup { others, ..setup(identity, Clients::Anyone) };
+    let server = ServerTls::new(setup).unwrap();
+    #[rustfmt::skip]
+    let cases = [
+        ("gw.plant.example",                  true),
+        ("scada.plant.example",               true),
+        ("SCADA.Plant.example",               true),
+        ("press-7.hall1.plant.example",       true),
+        ("a.press-7.hall1.plant.example",     false),  // a wildcard stands for one label
+        ("hall1.plant.example",               false),
+        ("other.plant.example",               false),  // shown the first one, which is not its
+    ];
+    for (host, fits) in cases {
+        let result = shake_hands_with(host, &server, client(&plant, None));
+        assert_eq!(result.is_ok(), fits, "{host}: {result:?}");
+    }
+}
+
 /// identity.1: a revoked certificate is refused, one on no list is not.
 #[test]
 fn identity_01_what_is_revoked_is_refused() {
@@ -189,6 +233,21 @@ fn identity_01_what_is_revoked_is_refused() {
     assert!(shake_hands(&server, client(&authority, Some(&good))).is_ok());
 }
 
+/// identity.1: a list that is late, or of somebody else, is told of.
+#[test]
+fn identity_01_an_odd_revocation_list_is_told_of() {
+    let (plant, other) = (TestAuthority::named("plant"), TestAuthority::named("other"));
+    let odd =
+        |list: &str| plant.trust().with_revoked(list.as_bytes()).unwrap().odd_lists(1_700_000_000);
+    assert_eq!(odd(&plant.revoke(2)), []);
+    assert_eq!(odd(&plant.revoke_until(2023, 2)), [OddList::Late { since: 1_672_531_200 }]);
+    let found = odd(&other.revoke(2));
+    assert!(
+        matches!(&found[..], [OddList::Foreign { issuer }] if issuer.contains("other")),
+        "{found:?}"
+    );
+}
+
 /// identity.23: a new pair counts from the next handshake on; a wrong one changes nothing.
 #[test]
 fn identity_23_a_replacement_counts_for_new_handshakes() {
@@ -196,8 +255,7 @@ fn identity_23_a_replacement_counts_for_new_handshakes() {
     let server = server(&old.issue("gw", 1), Clients::Anyone);
     assert!(shake_hands(&server, client(&old, None)).is_ok());
     let identity = new.issue("gw", 1).identity();
-    let setup = ServerSetup { identity, clients: Clients::Anyone, protocols: Vec::new() };
-    server.set(ServerPrepared::new(setup).unwrap());
+    server.set(ServerPrepared::new(setup(identity, Clients::Anyone)).unwrap());
     assert!(shake_hands(&server, client(&old, None)).is_err());
     assert!(shake_hands(&server, client(&new, None)).is_ok());
 }
@@ -238,7 +296,7 @@ fn an_authority_gives_out_certificates() {
     let clients = Clients::Certified(trust.clone());
     let tls = |identity: Identity| {
         let clients = clients.clone();
-        ServerTls::new(ServerSetup { identity, clients, protocols: Vec::new() }).unwrap()
+        ServerTls::new(setup(identity, clients)).unwrap()
     };
     let client = |identity: Identity| {
         let (trust, identity) = (trust.clone(), Some(identity));

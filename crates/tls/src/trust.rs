@@ -5,6 +5,8 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use x509_cert::crl::CertificateList;
+use x509_cert::der::{Decode as _, Encode as _};
 
 use crate::TlsError;
 use crate::identity::certificates;
@@ -75,4 +77,46 @@ impl Trust {
         }
         Ok(self)
     }
+
+    /// Returns what is odd about the lists of revoked certificates, which are used all the same: refusing everybody
+    /// because a list came late would stop the plant.
+    pub fn odd_lists(&self, now: u64) -> Vec<OddList> {
+        let lists = self.revoked.iter().filter_map(|list| CertificateList::from_der(list).ok());
+        lists
+            .flat_map(|list| {
+                let next = list.tbs_cert_list.next_update;
+                let late = next.map(|next| next.to_unix_duration().as_secs());
+                let late = late.filter(|&since| since < now);
+                let issuer = list.tbs_cert_list.issuer;
+                let foreign = !self.has_subject(&issuer.to_der().unwrap_or_default());
+                let late = late.map(|since| OddList::Late { since });
+                [late, foreign.then(|| OddList::Foreign { issuer: issuer.to_string() })]
+            })
+            .flatten()
+            .collect()
+    }
+
+    fn has_subject(&self, name: &[u8]) -> bool {
+        // The store keeps names without the tag and the length that a whole one begins with.
+        self.roots.roots.iter().any(|root| {
+            let subject: &[u8] = &root.subject;
+            let header = name.len().checked_sub(subject.len());
+            header.is_some_and(|header| (2..=4).contains(&header)) && name.ends_with(subject)
+        })
+    }
+}
+
+/// What is odd about a list of revoked certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OddList {
+    /// A newer one should have come.
+    Late {
+        /// Since when, in seconds since 1970.
+        since: u64,
+    },
+    /// None of the authorities has issued it. (One below them may have.)
+    Foreign {
+        /// Who has.
+        issuer: String,
+    },
 }

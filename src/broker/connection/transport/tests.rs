@@ -21,6 +21,7 @@ fn wrapping() -> (Wrapping, Arc<rustls::ClientConfig>) {
     let server = server.unwrap();
     let setup = ServerSetup {
         identity: Identity::from_pem(server.certificate.as_bytes(), server.key.as_bytes()).unwrap(),
+        others: Vec::new(),
         clients: Clients::Anyone,
         protocols: Vec::new(),
     };
