@@ -1,6 +1,7 @@
 //! Builds every stage in the order of the picture in `ARCHITECTURE.md`, and stops them in the order of the data.
 
 mod adapters;
+mod gates;
 mod housekeeping;
 mod journal;
 mod listeners;
@@ -22,7 +23,7 @@ use tidegate_mapping::MappingSet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use self::{adapters::Adapters, listeners::Certificates, uplinks::Uplinks};
+use self::{adapters::Adapters, gates::Gates, listeners::Certificates, uplinks::Uplinks};
 use crate::{
     broker::{Accounts, BrokerHandle, MqttListener, Topics},
     clock::Clock,
@@ -31,6 +32,7 @@ use crate::{
     control::ControlSocket,
     expiry::ShownCertificate,
     ingest::Ingest,
+    listening::Listening,
     status::Status,
     store::{DirectoryError, Store},
     supervise::{Conditions, Stage},
@@ -103,6 +105,16 @@ impl Addresses {
             http: adapters.http_addresses(),
         }
     }
+
+    /// Puts the ports that the system chose into the listeners of the configuration.
+    fn fill_in(&self, mut listening: Vec<Listening>) -> Vec<Listening> {
+        // Both are in the order in which the addresses were bound.
+        let bound = self.mqtt.iter().chain(&self.coap).chain(&self.http);
+        for (listening, address) in listening.iter_mut().zip(bound) {
+            listening.address = *address;
+        }
+        listening
+    }
 }
 
 /// A running gateway.
@@ -134,11 +146,15 @@ impl Gateway {
         let inside = Inside::start(&config, mapping).await?;
         let accounts = Arc::new(Accounts::new(listeners::accounts(&config)));
         let certificates = Certificates::new(&config)?;
-        let mut prepared = Adapters::prepare(&config, &inside.mapping.read(), &certificates)?;
+        let gates = Gates::new(&config);
+        let mut prepared =
+            Adapters::prepare(&config, &inside.mapping.read(), &certificates, &gates)?;
         let mqtt =
-            listeners::listen_mqtt(&config, &inside.ingest, &accounts, &certificates).await?;
+            listeners::listen_mqtt(&config, &inside.ingest, &accounts, &certificates, &gates)?;
         let addresses = Addresses::of(mqtt.as_ref(), &prepared);
-        let status = inside.status(&config, mqtt.as_ref(), &prepared);
+        let listening = addresses.fill_in(gates.listeners(&config));
+        announce(&listening, config.store.durability);
+        let status = inside.status(&config, mqtt.as_ref(), &prepared, listening);
         let (broker, ingest) = (inside.broker, inside.ingest);
 
         let mut middle = Stage::new("commands");
@@ -172,6 +188,7 @@ impl Gateway {
             points,
             accounts,
             certificates,
+            gates,
             links: inside.uplinks.certificates,
             status: Arc::clone(&status),
         };
@@ -186,7 +203,6 @@ impl Gateway {
             store_is_alive: Box::new(inside.store.is_alive()),
         });
         middle.keep("keeper", &status.conditions, move |stop| Arc::clone(&keeper).run(stop));
-        announce(&config, &addresses);
         let stages = vec![edges, middle, inside.links];
         Ok(Self { addresses, status, stages, store: inside.store })
     }
@@ -267,6 +283,7 @@ impl Inside {
         config: &Config,
         mqtt: Option<&MqttListener>,
         adapters: &Adapters,
+        listening: Vec<Listening>,
     ) -> Arc<Status> {
         Arc::new(Status {
             gateway: config.gateway.id.to_string(),
@@ -279,6 +296,7 @@ impl Inside {
             uplinks: self.uplinks.handles.clone(),
             adapters: adapters.counters(),
             conditions: self.conditions.clone(),
+            listening,
             certificates: Mutex::new(ShownCertificate::all_of(config)),
             mapping_error: Mutex::new(None),
             mapping_generation: Mutex::new(self.mapping.read().generation()),
@@ -323,14 +341,16 @@ fn keep_commander(commander: Commander, stage: &mut Stage, conditions: &Conditio
 }
 
 /// Says once what a person who looks at the log needs to know.
-fn announce(config: &Config, addresses: &Addresses) {
-    let mqtt = listeners::mqtt_protocols(config).zip(&addresses.mqtt);
-    let coap = addresses.coap.iter().map(|address| ("coap", address));
-    let http = listeners::http_protocols(config).zip(&addresses.http);
-    for (protocol, address) in mqtt.chain(coap).chain(http) {
-        info!(protocol, %address, "Listening");
+fn announce(listening: &[Listening], durability: Durability) {
+    for Listening { protocol, address, gate, .. } in listening {
+        let protocol = protocol.scheme();
+        if gate.is_open() {
+            info!(protocol, %address, "Listening");
+        } else {
+            warn!(protocol, %address, "Not listening yet: add a `[[principal]]` who can log in there");
+        }
     }
-    match config.store.durability {
+    match durability {
         Durability::Ack => {}
         Durability::Interval(interval) => {
             warn!(

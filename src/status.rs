@@ -16,6 +16,7 @@ use crate::{
     config::Durability,
     expiry::ShownCertificate,
     ingest::Ingest,
+    listening::Listening,
     store::{Admission, StoreStatus},
     supervise::Conditions,
     uplink::{ConnectionState, Snapshot, UplinkHandle},
@@ -46,6 +47,8 @@ pub struct Status {
     pub adapters: Vec<(String, Counters)>,
     /// Which supervised parts are running.
     pub conditions: Conditions,
+    /// Where it listens.
+    pub listening: Vec<Listening>,
     /// The certificates that the gateway shows.
     pub certificates: Mutex<Vec<ShownCertificate>>,
     /// Why the last change of the mapping files was not applied, if it was not.
@@ -103,6 +106,7 @@ impl Status {
                 "error": *self.mapping_error.lock(),
                 "faults": self.ingest.faults(),
             },
+            "listeners": self.listening.iter().map(Listening::to_json).collect::<Vec<_>>(),
             "certificates": self.certificates_json(),
             "broker": self.broker_json(),
             "store": store_json(&(self.store)()),

@@ -12,9 +12,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tidegate_adapter_api::Access;
+use tidegate_adapter_api::{Access, Door, Gate};
 use tidegate_tls::ServerTls;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -48,6 +48,8 @@ pub struct Endpoint {
     pub websocket: Option<Arc<WebSocketSettings>>,
     /// Who is let in.
     pub access: Access,
+    /// Whether it is listened on yet.
+    pub gate: Gate,
 }
 
 /// What the listeners have counted.
@@ -72,11 +74,21 @@ pub struct ListenerCounters {
 /// Bound sockets that take MQTT clients.
 #[derive(Debug)]
 pub struct MqttListener {
-    sockets: Vec<(TcpListener, Wrapping, Access)>,
+    entrances: Vec<Entrance>,
     settings: MqttSettings,
     ingest: Ingest,
     counters: Arc<ListenerCounters>,
     per_address: Arc<Mutex<HashMap<IpAddr, Used>>>,
+}
+
+/// Where clients come in, and who they are taken for.
+#[derive(Debug)]
+struct Entrance {
+    address: SocketAddr,
+    /// Held by the run that accepts; the next one waits for its end.
+    door: tokio::sync::Mutex<Door>,
+    wrapping: Wrapping,
+    access: Access,
 }
 
 /// What one address has.
@@ -87,23 +99,25 @@ struct Used {
 }
 
 impl MqttListener {
-    /// Binds every address.
+    /// Binds every address whose gate is open.
     ///
     /// # Errors
     ///
     /// The address that could not be bound, and why.
-    pub async fn bind(
+    pub fn bind(
         endpoints: Vec<Endpoint>,
         settings: MqttSettings,
         ingest: Ingest,
     ) -> Result<Self, (SocketAddr, io::Error)> {
-        let mut sockets = Vec::with_capacity(endpoints.len());
-        for Endpoint { address, tls, websocket, access } in endpoints {
-            let socket = TcpListener::bind(address).await.map_err(|error| (address, error))?;
-            sockets.push((socket, Wrapping { tls, websocket }, access));
+        let mut entrances = Vec::with_capacity(endpoints.len());
+        for Endpoint { address, tls, websocket, access, gate } in endpoints {
+            let door = Door::bind(address, gate).map_err(|error| (address, error))?;
+            let (address, door) = (door.address(), tokio::sync::Mutex::new(door));
+            let wrapping = Wrapping { tls, websocket };
+            entrances.push(Entrance { address, door, wrapping, access });
         }
         Ok(Self {
-            sockets,
+            entrances,
             settings,
             ingest,
             counters: Arc::default(),
@@ -111,9 +125,9 @@ impl MqttListener {
         })
     }
 
-    /// Returns the addresses that were bound, in order.
+    /// Returns the addresses, in order; with the ports that the system chose, where they were bound.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|(socket, ..)| socket.local_addr().ok()).collect()
+        self.entrances.iter().map(|entrance| entrance.address).collect()
     }
 
     /// Returns the counters.
@@ -126,7 +140,7 @@ impl MqttListener {
     /// May be called again after a panic, which ends the connections of the run before.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut accepting = JoinSet::new();
-        for index in 0..self.sockets.len() {
+        for index in 0..self.entrances.len() {
             accepting.spawn(Arc::clone(&self).accept(index, stop.clone()));
         }
         while let Some(ended) = accepting.join_next().await {
@@ -140,7 +154,8 @@ impl MqttListener {
 
     async fn accept(self: Arc<Self>, index: usize, stop: CancellationToken) {
         let mut connections = JoinSet::new();
-        let (socket, wrapping, _) = &self.sockets[index];
+        let Entrance { door, wrapping, .. } = &self.entrances[index];
+        let mut door = door.lock().await;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -151,7 +166,7 @@ impl MqttListener {
                     }
                     continue;
                 }
-                accepted = socket.accept() => accepted,
+                accepted = door.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -169,7 +184,7 @@ impl MqttListener {
                     let stop = stop.clone();
                     connections.spawn(async move {
                         let _place = place;
-                        let (_, wrapping, access) = &shared.sockets[index];
+                        let Entrance { wrapping, access, .. } = &shared.entrances[index];
                         let around = Surroundings {
                             settings: &shared.settings.connection,
                             ingest: &shared.ingest,
@@ -185,6 +200,7 @@ impl MqttListener {
                 }
             }
         }
+        drop(door);
         while connections.join_next().await.is_some() {}
     }
 

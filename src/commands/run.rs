@@ -3,8 +3,9 @@
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{ConfigArguments, EX_CONFIG, EX_IOERR, EX_UNAVAILABLE};
 use crate::{
@@ -28,8 +29,8 @@ pub(super) fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
         }
     };
     let style = if std::io::stderr().is_terminal() { Style::Color } else { Style::Plain };
-    eprint!("{}", config::render(&loaded.issues, &loaded.sources, style));
     let (Some(config), Some(mapping)) = (loaded.config, loaded.mapping) else {
+        eprint!("{}", config::render(&loaded.issues, &loaded.sources, style));
         eprintln!(
             "tidegate: the configuration has errors; `tidegate check -c {}` shows them too",
             path.display()
@@ -37,6 +38,11 @@ pub(super) fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EX_CONFIG));
     };
     telemetry::init("info");
+    let hints = loaded.issues.iter().count();
+    if hints > 0 {
+        info!(hints, "`tidegate check` has hints on the configuration");
+    }
+    keep_memory_private();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -57,6 +63,17 @@ pub(super) fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
         info!("Ready");
         serve(gateway, interrupt, terminate).await
     })
+}
+
+/// Keeps what is in memory, keys and passwords among it, out of core dumps and away from debuggers of the same user
+/// (docs/promises.md, C15). The limit is for files, the mark for programs that dumps are piped to.
+fn keep_memory_private() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let limited = setrlimit(Resource::Core, none);
+    let marked = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if let Err(error) = limited.and(marked) {
+        warn!(%error, "A crash could leave secrets in a core dump");
+    }
 }
 
 async fn serve(

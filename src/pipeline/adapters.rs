@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use super::{
     StartError,
+    gates::Gates,
     listeners::Certificates,
     reload::{PointSenders, PointsOf},
 };
@@ -60,14 +61,15 @@ impl Adapters {
         config: &Config,
         mapping: &MappingSet,
         certificates: &Certificates,
+        gates: &Gates,
     ) -> Result<Self, StartError> {
         let mut adapters = Self::default();
         #[cfg(not(feature = "http"))]
-        let _ = certificates;
+        let _ = (certificates, gates);
         #[cfg(feature = "coap")]
         adapters.prepare_coap(config, mapping)?;
         #[cfg(feature = "http")]
-        adapters.prepare_http(config, mapping, certificates)?;
+        adapters.prepare_http(config, mapping, certificates, gates)?;
         #[cfg(feature = "opcua")]
         adapters.prepare_opcua(config, mapping)?;
         Ok(adapters)
@@ -251,7 +253,8 @@ mod http {
     use tidegate_adapter_http::{Encrypted, HttpAdapter, HttpSettings};
     use tidegate_model::AdapterName;
 
-    use super::{Adapters, Certificates, Config, MappingSet, StartError, points};
+    use super::{Adapters, Certificates, Config, Gates, MappingSet, StartError, points};
+    use crate::listening::Protocol;
 
     impl Adapters {
         pub(super) fn prepare_http(
@@ -259,13 +262,18 @@ mod http {
             config: &Config,
             mapping: &MappingSet,
             certificates: &Certificates,
+            gates: &Gates,
         ) -> Result<(), StartError> {
             let Some(listener) = &config.http else { return Ok(()) };
             let (limits, net) = (&config.limits.http, &config.limits.net);
             let encrypted = listener.tls.as_ref().zip(certificates.http.clone());
             let settings = HttpSettings {
-                encrypted: encrypted
-                    .map(|(config, tls)| Encrypted { listen: config.listen.clone(), tls }),
+                gate: gates.of(Protocol::Http),
+                encrypted: encrypted.map(|(config, tls)| Encrypted {
+                    listen: config.listen.clone(),
+                    tls,
+                    gate: gates.of(Protocol::Https),
+                }),
                 connections_max: net.max_connections,
                 connections_per_address_max: net.max_connections_per_address,
                 handshakes_max: net.max_handshakes,

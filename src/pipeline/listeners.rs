@@ -1,12 +1,12 @@
 //! The listeners of a configuration: who is let in, and what they show.
 
-use std::{iter::repeat_n, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use tidegate_adapter_api::Access;
 use tidegate_settings::ByteSize;
 use tidegate_tls::{ServerPrepared, ServerSetup, ServerTls, TlsError};
 
-use super::StartError;
+use super::{StartError, gates::Gates};
 use crate::{
     broker::{
         Account, Accounts, ConnectionSettings, Endpoint, MqttListener, MqttSettings,
@@ -14,6 +14,7 @@ use crate::{
     },
     config::{Config, ListenerConfig, TlsConfig, WebSocketConfig},
     ingest::Ingest,
+    listening::Protocol,
 };
 
 /// Frames may hold a little more than the largest packet.
@@ -88,40 +89,18 @@ impl Certificates {
     }
 }
 
-/// Returns the protocol of each address of the MQTT listener, in the order in which it binds them.
-pub(super) fn mqtt_protocols(config: &Config) -> impl Iterator<Item = &'static str> {
-    let encrypted = |tls: &Option<TlsConfig>| tls.as_ref().map_or(0, |tls| tls.listen.len());
-    let mqtt = config.mqtt.as_ref();
-    let websocket = mqtt.and_then(|mqtt| mqtt.websocket.as_ref());
-    let plain = mqtt.map_or(0, |mqtt| mqtt.listen.len());
-    let tls = mqtt.map_or(0, |mqtt| encrypted(&mqtt.tls));
-    let ws = websocket.map_or(0, |websocket| websocket.listen.len());
-    let wss = websocket.map_or(0, |websocket| encrypted(&websocket.tls));
-    repeat_n("mqtt", plain)
-        .chain(repeat_n("mqtts", tls))
-        .chain(repeat_n("ws", ws))
-        .chain(repeat_n("wss", wss))
-}
-
-/// Returns the protocol of each address of the HTTP listener, in the order in which it binds them.
-pub(super) fn http_protocols(config: &Config) -> impl Iterator<Item = &'static str> {
-    let http = config.http.as_ref();
-    let plain = http.map_or(0, |http| http.listen.len());
-    let tls = http.and_then(|http| http.tls.as_ref()).map_or(0, |tls| tls.listen.len());
-    repeat_n("http", plain).chain(repeat_n("https", tls))
-}
-
-/// Binds every address of `[mqtt]`, if there is such a table.
-pub(super) async fn listen_mqtt(
+/// Binds every address of `[mqtt]` whose gate is open, if there is such a table.
+pub(super) fn listen_mqtt(
     config: &Config,
     ingest: &Ingest,
     accounts: &Arc<Accounts>,
     certificates: &Certificates,
+    gates: &Gates,
 ) -> Result<Option<MqttListener>, StartError> {
     let Some(listener) = &config.mqtt else { return Ok(None) };
     let settings = settings(config);
-    let endpoints = endpoints(listener, &settings, accounts, certificates);
-    let bound = MqttListener::bind(endpoints, settings, ingest.clone()).await;
+    let endpoints = endpoints(listener, &settings, accounts, certificates, gates);
+    let bound = MqttListener::bind(endpoints, settings, ingest.clone());
     bound.map(Some).map_err(|(address, source)| StartError::Listen {
         protocol: "MQTT",
         address: address.to_string(),
@@ -158,12 +137,13 @@ fn settings(config: &Config) -> MqttSettings {
     }
 }
 
-/// Returns the addresses in the order of [`mqtt_protocols`].
+/// Returns the addresses in the order of [`Gates::listeners`].
 fn endpoints(
     listener: &ListenerConfig,
     settings: &MqttSettings,
     accounts: &Arc<Accounts>,
     certificates: &Certificates,
+    gates: &Gates,
 ) -> Vec<Endpoint> {
     let access = |anonymous| Access::new(Arc::clone(accounts) as _, anonymous);
     let limits = &settings.connection.protocol.limits;
@@ -177,23 +157,26 @@ fn endpoints(
         })
     };
     let mut endpoints = Vec::new();
-    let mut add = |listen: &[std::net::SocketAddr], tls, websocket, access: Access| {
+    let mut add = |protocol, listen: &[SocketAddr], tls, websocket, access: Access| {
         endpoints.extend(listen.iter().map(|&address| Endpoint {
             address,
             tls: Option::clone(&tls),
             websocket: Option::clone(&websocket),
             access: access.clone(),
+            gate: gates.of(protocol).of_address(address),
         }));
     };
-    add(&listener.listen, None, None, access(listener.anonymous));
+    add(Protocol::Mqtt, &listener.listen, None, None, access(listener.anonymous));
     if let Some(tls) = &listener.tls {
-        add(&tls.listen, certificates.mqtt.clone(), None, access(false));
+        add(Protocol::Mqtts, &tls.listen, certificates.mqtt.clone(), None, access(false));
     }
     if let Some(config) = &listener.websocket {
         let upgrade = upgrade(config);
-        add(&config.listen, None, Some(Arc::clone(&upgrade)), access(config.anonymous));
+        let (plain, anonymous) = (Some(Arc::clone(&upgrade)), access(config.anonymous));
+        add(Protocol::WebSocket, &config.listen, None, plain, anonymous);
         if let Some(tls) = &config.tls {
-            add(&tls.listen, certificates.websocket.clone(), Some(upgrade), access(false));
+            let shown = certificates.websocket.clone();
+            add(Protocol::WebSocketTls, &tls.listen, shown, Some(upgrade), access(false));
         }
     }
     endpoints

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{
+    gates::Gates,
     listeners::{Certificates, accounts},
     uplinks::LinkCertificates,
 };
@@ -93,6 +94,7 @@ pub(super) struct Reloader {
     pub(super) points: PointSenders,
     pub(super) accounts: Arc<Accounts>,
     pub(super) certificates: Certificates,
+    pub(super) gates: Gates,
     pub(super) links: LinkCertificates,
     pub(super) status: Arc<Status>,
 }
@@ -181,6 +183,8 @@ impl Reloader {
         for (tls, prepared) in links {
             tls.set(prepared);
         }
+        // Last: who comes in finds everything in place.
+        self.gates.set(config);
         *self.status.certificates.lock() = ShownCertificate::all_of(config);
         self.status.warn_of_certificates();
         info!(

@@ -3,6 +3,7 @@
 #[allow(dead_code, reason = "tests take from the harness what they need")]
 mod support;
 
+mod first_start;
 mod harness;
 mod journal;
 mod kill;

@@ -1,16 +1,13 @@
 //! The adapter: its listeners, and the tasks that serve them.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tidegate_adapter_api::{Adapter, AdapterContext, AdapterError, CommandRequest, Keep};
+use tidegate_adapter_api::{
+    Adapter, AdapterContext, AdapterError, CommandRequest, Door, Gate, Keep,
+};
 use tidegate_model::{AdapterName, CommandOutcome};
 use tidegate_tls::ServerTls;
-use tokio::task::JoinSet;
+use tokio::{sync::Mutex, task::JoinSet};
 use tracing::info;
 
 use crate::{
@@ -30,6 +27,8 @@ pub struct Encrypted {
     pub listen: Vec<SocketAddr>,
     /// The handshakes.
     pub tls: Arc<ServerTls>,
+    /// Whether those addresses beyond loopback are listened on.
+    pub gate: Gate,
 }
 
 /// Where the adapter listens, and its limits.
@@ -37,6 +36,8 @@ pub struct Encrypted {
 pub struct HttpSettings {
     /// The TCP addresses in the clear; port 0 lets the system choose.
     pub listen: Vec<SocketAddr>,
+    /// Whether those addresses beyond loopback are listened on.
+    pub gate: Gate,
     /// Where TLS is spoken.
     pub encrypted: Option<Encrypted>,
     /// Most connections in all (`limits.net.max-connections`).
@@ -65,6 +66,7 @@ impl HttpSettings {
     pub fn listening_on(listen: Vec<SocketAddr>) -> Self {
         Self {
             listen,
+            gate: Gate::always_open(),
             encrypted: None,
             connections_max: 10_000,
             connections_per_address_max: 1_000,
@@ -79,11 +81,12 @@ impl HttpSettings {
     }
 }
 
-/// A listener that is bound.
-#[derive(Debug)]
-struct Bound {
-    listener: TcpListener,
+/// Where clients come in.
+#[derive(Clone, Debug)]
+struct Entrance {
     address: SocketAddr,
+    /// Held by the run that accepts; the next one waits for its end.
+    door: Arc<Mutex<Door>>,
     tls: Option<Arc<ServerTls>>,
 }
 
@@ -92,34 +95,35 @@ struct Bound {
 pub struct HttpAdapter {
     name: AdapterName,
     settings: HttpSettings,
-    listeners: Vec<Bound>,
+    entrances: Vec<Entrance>,
     /// Outlives a run that failed: the next one must know the keys of the one before.
     keys: Option<Arc<Keys>>,
 }
 
 impl HttpAdapter {
-    /// Binds all addresses, so that one in use is found before anything is served.
+    /// Binds all addresses whose gates are open, so that one in use is found before anything is served.
     ///
     /// # Errors
     ///
     /// [`AdapterError::Bind`] names the first address that cannot be had.
     pub fn bind(name: AdapterName, settings: HttpSettings) -> Result<Self, AdapterError> {
-        let plain = settings.listen.iter().map(|address| (*address, None));
+        let plain = settings.listen.iter().map(|address| (*address, &settings.gate, None));
         let encrypted = settings.encrypted.iter().flat_map(|encrypted| {
-            encrypted.listen.iter().map(|address| (*address, Some(Arc::clone(&encrypted.tls))))
+            let Encrypted { listen, tls, gate } = encrypted;
+            listen.iter().map(move |address| (*address, gate, Some(Arc::clone(tls))))
         });
-        let bind = |(address, tls): (SocketAddr, Option<Arc<ServerTls>>)| {
-            let (listener, address) = bind(address)
+        let bind = |(address, gate, tls): (SocketAddr, &Gate, Option<Arc<ServerTls>>)| {
+            let door = Door::bind(address, gate.of_address(address))
                 .map_err(|source| AdapterError::Bind { address: address.to_string(), source })?;
-            Ok(Bound { listener, address, tls })
+            Ok(Entrance { address: door.address(), door: Arc::new(Mutex::new(door)), tls })
         };
-        let listeners = plain.chain(encrypted).map(bind).collect::<Result<_, _>>()?;
-        Ok(Self { name, settings, listeners, keys: None })
+        let entrances = plain.chain(encrypted).map(bind).collect::<Result<_, _>>()?;
+        Ok(Self { name, settings, entrances, keys: None })
     }
 
-    /// Returns the addresses that are listened on, in the order of the settings, those with TLS last.
+    /// Returns the addresses in the order of the settings, those with TLS last.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|bound| bound.address).collect()
+        self.entrances.iter().map(|entrance| entrance.address).collect()
     }
 
     async fn shared(&mut self, context: &AdapterContext) -> Arc<Shared> {
@@ -144,14 +148,6 @@ impl HttpAdapter {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    // Sets SO_REUSEADDR, so that a restart does not wait for old connections to fade away.
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
 impl Adapter for HttpAdapter {
     fn name(&self) -> &AdapterName {
         &self.name
@@ -163,12 +159,12 @@ impl Adapter for HttpAdapter {
         let capacity =
             Capacity::new(settings.connections_max, settings.connections_per_address_max);
         let mut listeners = JoinSet::new();
-        for Bound { listener, address, tls } in &self.listeners {
-            let bind = |source| AdapterError::Bind { address: address.to_string(), source };
-            let listener = listener.try_clone().map_err(bind)?;
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(bind)?;
-            listeners.spawn(accept(listener, tls.clone(), shared.clone(), capacity.clone()));
+        for Entrance { address, door, tls } in self.entrances.clone() {
             info!(adapter = %self.name, %address, tls = tls.is_some(), "HTTP is served");
+            let (shared, capacity) = (shared.clone(), capacity.clone());
+            listeners.spawn(async move {
+                accept(door.lock_owned().await, tls, shared, capacity).await;
+            });
         }
         loop {
             tokio::select! {

@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
+use tidegate_adapter_api::Door;
+use tidegate_tls::ServerTls;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
+    sync::OwnedMutexGuard,
     task::JoinSet,
     time::{sleep, timeout},
 };
-
-use tidegate_tls::ServerTls;
 
 use crate::{
     connection::{Shared, serve, serve_encrypted},
@@ -96,7 +97,7 @@ impl Drop for Place {
 
 /// Accepts connections until the shutdown, then waits a little for those that are open.
 pub(crate) async fn accept(
-    listener: TcpListener,
+    mut door: OwnedMutexGuard<Door>,
     tls: Option<Arc<ServerTls>>,
     shared: Arc<Shared>,
     capacity: Arc<Capacity>,
@@ -111,7 +112,7 @@ pub(crate) async fn accept(
                 biased;
                 () = &mut shutdown => break,
                 Some(ended) = connections.join_next() => resume(ended),
-                accepted = listener.accept() => match accepted {
+                accepted = door.accept() => match accepted {
                     Ok((stream, peer)) => {
                         if let Some(place) = admit(&shared, &capacity, &stream, peer) {
                             let (shared, tls) = (shared.clone(), tls.clone());
@@ -134,7 +135,7 @@ pub(crate) async fn accept(
             }
         }
     }
-    drop(listener);
+    drop(door);
     let drained = async {
         while let Some(ended) = connections.join_next().await {
             resume(ended);

@@ -152,6 +152,13 @@ impl Gateway {
         self.forget_notices();
     }
 
+    /// Ends the gateway as a fault of its own would: with a signal that asks for a core dump.
+    #[track_caller]
+    pub(crate) fn crash(&mut self) {
+        self.process.as_mut().expect("the gateway runs").signal(Signal::ABORT);
+        self.wait_for_end();
+    }
+
     /// Stops the gateway in order and returns how it ended.
     #[track_caller]
     pub(crate) fn terminate(&mut self) -> ExitStatus {
