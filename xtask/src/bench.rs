@@ -3,6 +3,7 @@
 mod child;
 mod figures;
 mod gateway;
+mod identity;
 mod load;
 mod options;
 mod peers;
@@ -22,6 +23,7 @@ use self::load::http::Http;
 use self::load::mqtt::Mqtt;
 use self::load::{Answered, Load};
 pub(crate) use self::options::Options;
+use self::options::Subject;
 use self::peers::{Mosquitto, Plant};
 use crate::places::Places;
 use crate::process;
@@ -81,7 +83,10 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
         python: places.cache.join("python/bin/python"),
         plant: places.root.join("xtask/src/bench/plant.py"),
     };
-    let table = run.measure();
+    let table = match options.subject {
+        Subject::Telemetry => run.measure(),
+        Subject::Identity => identity::measure(&run),
+    };
     fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     print!("{}", table?);
     Ok(())
@@ -144,7 +149,7 @@ impl Run {
         Ok(())
     }
 
-    fn gateway(&self, name: &str, site: Site) -> Result<Gateway> {
+    fn gateway(&self, name: &str, site: Site<'_>) -> Result<Gateway> {
         Gateway::start(&self.binary, self.folder.join(name), site)
     }
 

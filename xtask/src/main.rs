@@ -26,7 +26,8 @@ Commands:
                             with --try-install also install and purge it here, as root;
                             with --try-service do so in a container with a systemd of its own
   bench [--profile NAME]    build the gateway (release or dist) and print the figures of docs/performance.md;
-                            with --binary PATH measure that program instead
+                            with --binary PATH measure that program instead;
+                            `bench identity …`: those of TLS and access rules
 
 Environment:
   CARGO_TARGET_DIR          where builds go; default: the cache folder, shared by all checkouts

@@ -35,6 +35,16 @@ impl Child {
         cpu_of(&format!("/proc/{}/stat", self.id()))
     }
 
+    /// Returns the resident memory in bytes.
+    pub(super) fn rss_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes: u64 = line
+            .and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok())
+            .context("the kernel tells no resident memory")?;
+        Ok(kibibytes * 1024)
+    }
+
     /// Ends it at once and waits until it is gone.
     pub(super) fn kill(&mut self) {
         // Fails only for a process that has ended already.

@@ -22,7 +22,7 @@ pub(super) struct Rounds {
 
 /// The middle of several measurements, and how far they lie apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
+pub(super) struct Spread {
     median: f64,
     least: f64,
     most: f64,
@@ -30,7 +30,7 @@ struct Spread {
 
 impl Spread {
     /// Takes at least one measurement.
-    fn of(measured: impl Iterator<Item = f64>) -> Self {
+    pub(super) fn of(measured: impl Iterator<Item = f64>) -> Self {
         let mut measured: Vec<f64> = measured.collect();
         measured.sort_by(f64::total_cmp);
         let last = measured.len() - 1;
@@ -38,9 +38,23 @@ impl Spread {
         Self { median, least: measured[0], most: measured[last] }
     }
 
-    fn micros(self) -> String {
+    pub(super) fn median(self) -> f64 {
+        self.median
+    }
+
+    pub(super) fn micros(self) -> String {
         let Self { median, least, most } = self;
         format!("{median:.1} µs ({least:.1} to {most:.1})")
+    }
+
+    pub(super) fn millis(self) -> String {
+        let Self { median, least, most } = self;
+        format!("{median:.0} ms ({least:.0} to {most:.0})")
+    }
+
+    pub(super) fn ratio(self) -> String {
+        let Self { median, least, most } = self;
+        format!("{median:.2} ({least:.2} to {most:.2})")
     }
 }
 
@@ -84,8 +98,7 @@ impl Table {
         self.row(&name, "-", more(lazy, local));
         self.row(&format!("{at}: the same, mosquitto's bridge"), "-", more(bridge, alone));
         let ratios = up.iter().zip(bridge).map(|(up, bridge)| micros(up) / micros(bridge));
-        let Spread { median, least, most } = Spread::of(ratios);
-        let shown = format!("{median:.2} ({least:.2} to {most:.2})");
+        let shown = Spread::of(ratios).ratio();
         self.row(&format!("{at}: to the cloud, gateway : mosquitto's bridge"), "-", shown);
         let size = up.last().map(bytes).unwrap_or_default();
         self.row(&format!("{at}: bytes a reading to the cloud"), "-", size);

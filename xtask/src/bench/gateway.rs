@@ -47,13 +47,15 @@ unit = "Cel"
 
 /// What a gateway is connected to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Site {
+pub(super) struct Site<'a> {
     /// Port of the cloud's broker; without one there is no uplink.
     pub(super) cloud: Option<u16>,
     /// Port of the OPC UA server.
     pub(super) plant: Option<u16>,
     /// Acknowledges before the disk has a message, which follows within 200 ms.
     pub(super) seldom_synced: bool,
+    /// Further tables of its configuration.
+    pub(super) more: &'a str,
 }
 
 /// A running gateway in a folder of its own, removed with it.
@@ -71,7 +73,7 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Starts `binary` on an empty store in `folder`, which must not exist, and waits until it is ready.
-    pub(super) fn start(binary: &Path, folder: PathBuf, site: Site) -> Result<Self> {
+    pub(super) fn start(binary: &Path, folder: PathBuf, site: Site<'_>) -> Result<Self> {
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let (mqtt, coap, http) = (free_port()?, free_udp_port()?, free_port()?);
@@ -104,12 +106,17 @@ impl Gateway {
 
     /// Returns the resident memory in bytes.
     pub(super) fn rss_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes: u64 = line
-            .and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok())
-            .context("the kernel tells no resident memory")?;
-        Ok(kibibytes * 1024)
+        self.process.rss_bytes()
+    }
+
+    /// Replaces the configuration by one with these further tables, in one step.
+    pub(super) fn reconfigure(&self, more: &str) -> Result<()> {
+        let (aside, file) = (self.folder.join("new"), self.folder.join("tidegate.toml"));
+        fs::write(
+            &aside,
+            config(Site { more, ..Site::default() }, self.mqtt, self.coap, self.http),
+        )?;
+        fs::rename(aside, file).context("cannot replace the configuration")
     }
 
     /// Returns how many messages have entered the broker.
@@ -201,7 +208,7 @@ fn log(folder: &Path) -> String {
     fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
-fn config(site: Site, mqtt: u16, coap: u16, http: u16) -> String {
+fn config(site: Site<'_>, mqtt: u16, coap: u16, http: u16) -> String {
     let mut text = format!(
         "[gateway]\nid = \"bench\"\ndata-dir = \"data\"\nmappings = [\"mapping.toml\"]\n\
          [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n\
@@ -225,6 +232,7 @@ fn config(site: Site, mqtt: u16, coap: u16, http: u16) -> String {
              batch = {{ readings = 500, age = \"1s\", bytes = \"64KiB\" }}\n"
         );
     }
+    text += site.more;
     text
 }
 

@@ -9,7 +9,23 @@ use crate::process;
 
 /// The words after `bench`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Options {
+pub(crate) struct Options {
+    pub(super) subject: Subject,
+    program: Program,
+}
+
+/// Which figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The way from devices to the cloud.
+    Telemetry,
+    /// TLS and access rules.
+    Identity,
+}
+
+/// Of which program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Program {
     /// Build this profile of Cargo first.
     Build {
         /// `release` or `dist`.
@@ -26,26 +42,31 @@ impl Options {
     ///
     /// Fails on a word that is none of them, naming it.
     pub(crate) fn parse(words: &[&str]) -> Result<Self> {
-        match words {
-            [] => Ok(Self::Build { profile: "release".to_owned() }),
+        let (subject, words) = match words {
+            ["identity", rest @ ..] => (Subject::Identity, rest),
+            _ => (Subject::Telemetry, words),
+        };
+        let program = match words {
+            [] => Program::Build { profile: "release".to_owned() },
             ["--profile", profile @ ("release" | "dist")] => {
-                Ok(Self::Build { profile: (*profile).to_owned() })
+                Program::Build { profile: (*profile).to_owned() }
             }
-            ["--binary", path] => Ok(Self::Binary(PathBuf::from(path))),
+            ["--binary", path] => Program::Binary(PathBuf::from(path)),
             other => bail!(
-                "`{}`: bench takes `--profile release`, `--profile dist` or `--binary PATH`",
+                "`{}`: bench takes `identity`, and `--profile release`, `--profile dist` or `--binary PATH`",
                 other.join(" ")
             ),
-        }
+        };
+        Ok(Self { subject, program })
     }
 
     /// Returns the program, built if need be.
     pub(super) fn binary(&self, places: &Places) -> Result<PathBuf> {
-        match self {
-            Self::Binary(path) => {
+        match &self.program {
+            Program::Binary(path) => {
                 path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
             }
-            Self::Build { profile } => {
+            Program::Build { profile } => {
                 let _lock = places.lock()?;
                 places.adopt_target()?;
                 let mut cargo = places.cargo();
@@ -63,10 +84,15 @@ mod tests {
 
     #[test]
     fn options_are_read_and_others_refused() {
-        let build = |profile: &str| Options::Build { profile: profile.to_owned() };
-        assert_eq!(Options::parse(&[]).unwrap(), build("release"));
-        assert_eq!(Options::parse(&["--profile", "dist"]).unwrap(), build("dist"));
-        assert_eq!(Options::parse(&["--binary", "x"]).unwrap(), Options::Binary("x".into()));
+        let of = |subject, program| Options { subject, program };
+        let build = |profile: &str| Program::Build { profile: profile.to_owned() };
+        let telemetry = |program| of(Subject::Telemetry, program);
+        assert_eq!(Options::parse(&[]).unwrap(), telemetry(build("release")));
+        assert_eq!(Options::parse(&["--profile", "dist"]).unwrap(), telemetry(build("dist")));
+        let binary = Program::Binary("x".into());
+        assert_eq!(Options::parse(&["--binary", "x"]).unwrap(), telemetry(binary.clone()));
+        let identity = Options::parse(&["identity", "--binary", "x"]).unwrap();
+        assert_eq!(identity, of(Subject::Identity, binary));
         assert!(Options::parse(&["--profile", "dev"]).is_err());
         assert!(Options::parse(&["--binary"]).is_err());
     }

@@ -24,19 +24,24 @@ pub(super) struct Mosquitto {
 impl Mosquitto {
     /// Starts a broker with its configuration in `folder`; with `bridge_to` it passes all topics on to that port.
     pub(super) fn start(folder: &Path, bridge_to: Option<u16>) -> Result<Self> {
+        let bridge = bridge_to.map(|cloud| {
+            format!(
+                "connection cloud\naddress 127.0.0.1:{cloud}\ntopic # out 1\n\
+                 bridge_protocol_version mqttv311\n"
+            )
+        });
+        Self::start_with(folder, &bridge.unwrap_or_default())
+    }
+
+    /// Starts a broker with further lines in its configuration.
+    pub(super) fn start_with(folder: &Path, more: &str) -> Result<Self> {
         let program =
             process::find("mosquitto").context("mosquitto is missing: `cargo xtask setup`")?;
         let port = free_port()?;
-        let mut text = format!(
+        let text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n\
-             max_queued_messages 0\nset_tcp_nodelay true\nlog_type error\n"
+             max_queued_messages 0\nset_tcp_nodelay true\nlog_type error\n{more}"
         );
-        if let Some(cloud) = bridge_to {
-            text += &format!(
-                "connection cloud\naddress 127.0.0.1:{cloud}\ntopic # out 1\n\
-                 bridge_protocol_version mqttv311\n"
-            );
-        }
         let file = folder.join(format!("mosquitto-{port}.conf"));
         fs::write(&file, text)?;
         let mut command = process::command(program);
@@ -55,6 +60,41 @@ impl Mosquitto {
     /// Returns the processor time that the broker has used.
     pub(super) fn cpu(&self) -> Result<Duration> {
         self.process.cpu()
+    }
+
+    /// Returns the resident memory in bytes.
+    pub(super) fn rss_bytes(&self) -> Result<u64> {
+        self.process.rss_bytes()
+    }
+}
+
+/// MQTT clients that are there and say nothing; they go when it is dropped.
+#[derive(Debug)]
+pub(super) struct Idle {
+    _process: Child,
+    _stdin: ChildStdin,
+}
+
+impl Idle {
+    /// Connects so many, over TLS with the files of an authority, a certificate and a key if there are any.
+    pub(super) fn start(
+        python: &Path,
+        script: &Path,
+        port: u16,
+        count: usize,
+        files: &[String],
+    ) -> Result<Self> {
+        let mut command = process::command(python);
+        command.arg(script).args([port.to_string(), count.to_string()]).args(files);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Child::start(&mut command)?;
+        let (stdin, stdout) = process.pipes().context("the clients have no pipes")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line.trim() != "ready" {
+            bail!("the idle clients said {line:?} instead of \"ready\"");
+        }
+        Ok(Self { _process: process, _stdin: stdin })
     }
 }
 
