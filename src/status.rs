@@ -9,6 +9,8 @@ use std::{
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tidegate_adapter_api::{Counters, Health};
+use tidegate_broker::access::Management;
+use tidegate_model::Principal;
 
 use crate::{
     broker::{BrokerHandle, ListenerCounters},
@@ -275,6 +277,11 @@ fn durability(durability: Durability) -> String {
 impl Health for Status {
     fn not_ready(&self) -> Option<String> {
         self.not_ready.lock().clone()
+    }
+
+    fn status(&self, manager: &Principal) -> Option<String> {
+        let rights = self.ingest.rights(manager);
+        rights.may_manage(Management::Read).then(|| self.to_json().to_string())
     }
 
     fn metrics(&self) -> String {

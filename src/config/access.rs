@@ -1,6 +1,6 @@
 //! `[[access]]`: who may do what. Nothing is allowed that no entry names, once there is one.
 
-use tidegate_broker::access::{AccessEntry, AccessFilter, AccessFilterError};
+use tidegate_broker::access::{AccessEntry, AccessFilter, AccessFilterError, Management};
 use tidegate_model::Glob;
 use tidegate_settings::{Issues, Node, TableReader, read as value};
 
@@ -12,8 +12,10 @@ pub(super) fn read(mut table: TableReader<'_>, issues: &mut Issues) -> Option<Ac
     let publish = table.list("publish", read_filter, issues);
     let subscribe = table.list("subscribe", read_filter, issues);
     let command = table.list("command", read_filter, issues);
+    let words = [("read", Management::Read), ("write", Management::Write)];
+    let manage = table.optional("manage", value::word(&words), issues);
     table.finish(issues);
-    Some(AccessEntry { principal: principal?, publish, subscribe, command })
+    Some(AccessEntry { principal: principal?, publish, subscribe, command, manage })
 }
 
 fn read_glob(node: &Node, issues: &mut Issues) -> Option<Glob> {

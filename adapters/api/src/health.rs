@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use tidegate_model::Principal;
+
 /// What stands behind a [`HealthSource`].
 pub trait Health: Send + Sync {
     /// Returns why the gateway is not ready, or `None` when its store is open and its listeners are bound.
@@ -9,6 +11,9 @@ pub trait Health: Send + Sync {
 
     /// Returns all metrics in the OpenMetrics text format.
     fn metrics(&self) -> String;
+
+    /// Returns the status as JSON, if this principal may see it.
+    fn status(&self, manager: &Principal) -> Option<String>;
 }
 
 /// Says how the gateway is. Cheap to clone.

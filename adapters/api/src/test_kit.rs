@@ -363,6 +363,10 @@ impl Health for TestGateway {
     fn metrics(&self) -> String {
         "# TYPE tidegate_test counter\ntidegate_test_total 1\n# EOF\n".into()
     }
+
+    fn status(&self, _manager: &Principal) -> Option<String> {
+        Some("{}".into())
+    }
 }
 
 /// Checks that a run ends within one second of the cancellation, and that the next one does, too.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Router, extract::Request, http::Method, routing::any};
 
-use crate::{health, problem::Problem, site::Site, topics};
+use crate::{health, management, problem::Problem, site::Site, topics};
 
 /// Returns what answers requests for the paths of the gateway.
 ///
@@ -14,6 +14,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/health/live", any(health::live))
         .route("/health/ready", any(health::ready))
         .route("/metrics", any(health::metrics))
+        .route("/v1/status", any(management::status))
         .route("/v1/topics", any(topics::list))
         .route("/v1/topics/{*topic}", any(topics::one))
         .fallback(unknown)

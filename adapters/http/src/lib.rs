@@ -14,6 +14,7 @@ mod idempotency;
 mod ingest;
 mod listener;
 mod login;
+mod management;
 mod origin;
 mod percent;
 mod problem;

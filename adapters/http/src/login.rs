@@ -79,6 +79,14 @@ impl Client {
         Ok(principal)
     }
 
+    /// Returns whether the client shows a token, or a certificate and nothing else.
+    pub(crate) fn has_token_or_certificate(&self, headers: &HeaderMap) -> bool {
+        match headers.get(header::AUTHORIZATION) {
+            Some(header) => after_scheme(header.as_bytes(), b"Bearer ").is_some(),
+            None => self.certificate.is_some(),
+        }
+    }
+
     fn believed(&self, hash: u64, version: u64) -> Option<Principal> {
         let login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
         let login = login.as_ref().filter(|login| {

@@ -38,6 +38,7 @@ enum Field {
     RetryAfter(u64),
     Allow(&'static str),
     Authenticate,
+    Bearer,
 }
 
 /// Marks the response to a refused request, for those who count.
@@ -60,6 +61,13 @@ impl Problem {
 
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "not-authorized", detail)
+    }
+
+    /// Management takes a token or a certificate, whatever else the client has.
+    pub(crate) fn token_required() -> Self {
+        let detail = "this takes an API token, or a client certificate";
+        let problem = Self::new(StatusCode::UNAUTHORIZED, "token", detail);
+        Self { field: Field::Bearer, ..problem }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
@@ -201,6 +209,10 @@ impl IntoResponse for Problem {
                 let challenge = "Basic realm=\"tidegate\", charset=\"UTF-8\"";
                 (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
             }
+            Field::Bearer => {
+                let challenge = "Bearer realm=\"tidegate\"";
+                (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+            }
         };
         headers.insert(name, value);
         response
@@ -245,6 +257,7 @@ mod tests {
             (Problem::from(LoginRefusal::BadCredentials), 401, "www-authenticate", "Basic realm=\"tidegate\", charset=\"UTF-8\""),
             (Problem::from(LoginRefusal::Busy),         503, "retry-after", "1"),
             (Problem::from(PayloadError::Unsupported),  415, "content-type", "application/problem+json"),
+            (Problem::token_required(),                 401, "www-authenticate", "Bearer realm=\"tidegate\""),
             (Problem::method("POST, PUT"),              405, "allow", "POST, PUT"),
         ];
         for (problem, status, name, value) in cases {

@@ -55,6 +55,20 @@ impl Site {
         origin::check(headers, client.is_encrypted())?;
         Ok(client.principal(&self.access, &self.stranger, headers).await?)
     }
+
+    /// Returns who manages the gateway with a request: somebody with a token or a certificate, never with a password,
+    /// which browsers send unasked.
+    pub(crate) async fn manager(
+        &self,
+        client: &Client,
+        headers: &HeaderMap,
+    ) -> Result<Principal, Problem> {
+        if !client.has_token_or_certificate(headers) {
+            origin::check(headers, client.is_encrypted())?;
+            return Err(Problem::token_required());
+        }
+        self.principal(client, headers).await
+    }
 }
 
 /// Says what became of what was handed in: 201 when it is durable, or taken and needed durable by nobody.

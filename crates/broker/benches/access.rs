@@ -14,6 +14,7 @@ fn entry(principal: &str, filter: &str) -> AccessEntry {
         publish: vec![AccessFilter::parse(filter).expect("a filter")],
         subscribe: Vec::new(),
         command: Vec::new(),
+        manage: None,
     }
 }
 

@@ -26,6 +26,17 @@ pub struct AccessEntry {
     pub subscribe: Vec<AccessFilter>,
     /// Which points they may command: filters over topics without `/set` and `/call`.
     pub command: Vec<AccessFilter>,
+    /// What they may do with the gateway itself.
+    pub manage: Option<Management>,
+}
+
+/// A right over the gateway itself. Nobody has one without an entry that gives it, `anonymous` never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Management {
+    /// See how it is.
+    Read,
+    /// Change it; includes seeing.
+    Write,
 }
 
 /// All `[[access]]` entries; deny by default once there is one.
@@ -120,6 +131,9 @@ impl AccessRules {
             collect(|entry| &entry.publish),
             collect(|entry| &entry.subscribe),
             collect(|entry| &entry.command),
+            self.entries_of(principal)
+                .filter_map(|entry| entry.manage.filter(|_| !principal.is_anonymous()))
+                .max(),
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use tidegate_model::{Topic, TopicFilter};
 
-use super::set::FilterSet;
+use super::{Management, set::FilterSet};
 
 /// What one party may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +10,7 @@ pub struct Rights {
     publish: Grant,
     subscribe: Grant,
     command: Grant,
+    manage: Option<Management>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,18 +44,24 @@ impl Grant {
 impl Rights {
     /// Returns the rights of the gateway's own parts, which need none.
     pub fn all() -> Self {
-        Self { publish: Grant::All, subscribe: Grant::All, command: Grant::All }
+        Self { publish: Grant::All, subscribe: Grant::All, command: Grant::All, manage: None }
     }
 
     /// Returns those of `anonymous` while there are no entries.
     pub(super) fn plain() -> Self {
-        Self { publish: Grant::Plain, subscribe: Grant::Plain, command: Grant::Plain }
+        let [publish, subscribe, command] = [Grant::Plain, Grant::Plain, Grant::Plain];
+        Self { publish, subscribe, command, manage: None }
     }
 
     /// Returns those that filters give.
-    pub(super) fn of(publish: FilterSet, subscribe: FilterSet, command: FilterSet) -> Self {
+    pub(super) fn of(
+        publish: FilterSet,
+        subscribe: FilterSet,
+        command: FilterSet,
+        manage: Option<Management>,
+    ) -> Self {
         let [publish, subscribe, command] = [publish, subscribe, command].map(Grant::Filters);
-        Self { publish, subscribe, command }
+        Self { publish, subscribe, command, manage }
     }
 
     /// Returns whether a message may be published on `topic`; for `/set` and `/call` topics that takes
@@ -79,6 +86,11 @@ impl Rights {
     /// Returns whether the point of `topic` may be commanded.
     pub fn may_command(&self, topic: &Topic) -> bool {
         self.command.allows(topic)
+    }
+
+    /// Returns whether this may be done with the gateway itself.
+    pub fn may_manage(&self, wanted: Management) -> bool {
+        self.manage.is_some_and(|given| given >= wanted)
     }
 }
 

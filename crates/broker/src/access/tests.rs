@@ -19,6 +19,7 @@ fn rules(entries: &[Entry<'_>]) -> AccessRules {
                 publish: filters(publish),
                 subscribe: filters(subscribe),
                 command: filters(command),
+                manage: None,
             })
             .collect(),
     )
@@ -111,6 +112,7 @@ fn many_entries_give_what_each_says() {
         publish: vec![AccessFilter::parse(&format!("hall1/{number}/+")).unwrap()],
         subscribe: vec![AccessFilter::parse(&format!("hall2/{number}/#")).unwrap()],
         command: Vec::new(),
+        manage: None,
     };
     let rules = AccessRules::new((0..1_000).map(entry).collect());
     let (seven, eight) = (rights(&rules, "press-7"), rights(&rules, "press-8"));
@@ -124,4 +126,29 @@ fn many_entries_give_what_each_says() {
     }
     assert!(!seven.may_publish(&Topic::new("hall1/1000/x").unwrap()));
     assert!(!seven.may_subscribe(&TopicFilter::new("hall2/#").unwrap()));
+}
+
+/// identity.5: only an entry gives a right over the gateway, the highest one counts, and `anonymous` has none.
+#[test]
+fn management_is_given_and_never_anonymous() {
+    let entry = |principal: &str, manage| AccessEntry {
+        principal: Glob::new(principal),
+        publish: Vec::new(),
+        subscribe: Vec::new(),
+        command: Vec::new(),
+        manage,
+    };
+    let rules = AccessRules::new(vec![
+        entry("*", Some(Management::Read)),
+        entry("chief", Some(Management::Write)),
+        entry("chief", Some(Management::Read)),
+        entry("press-7", None),
+    ]);
+    let may = |principal: &str, wanted| rights(&rules, principal).may_manage(wanted);
+    assert!(may("chief", Management::Write) && may("chief", Management::Read));
+    assert!(may("press-7", Management::Read) && !may("press-7", Management::Write));
+    assert!(!may("anonymous", Management::Read));
+    let none = AccessRules::default();
+    assert!(!rights(&none, "chief").may_manage(Management::Read));
+    assert!(!rights(&none, "anonymous").may_manage(Management::Read));
 }

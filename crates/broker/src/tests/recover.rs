@@ -42,6 +42,7 @@ fn an_exchange_whose_rights_have_gone_ends() {
         publish: Vec::new(),
         subscribe: Vec::new(),
         command: Vec::new(),
+        manage: None,
     };
     let rules = AccessRules::new(vec![entry]);
     let house = House::open_with(disk, house.now, BrokerLimits::default(), rules);
