@@ -128,20 +128,7 @@ fn describe(status: &Value) -> String {
     for (reason, count) in status["not-admitted"].as_object().into_iter().flatten() {
         line(format_args!("not admitted, {reason}: {count}"));
     }
-    for listener in status["listeners"].as_array().into_iter().flatten() {
-        let is = |key: &str| listener[key] == Value::Bool(true);
-        let note = match () {
-            () if !is("open") => "NOT OPEN YET: nobody could log in there, add a `[[principal]]`",
-            () if is("exposed") => "NOT ENCRYPTED: others on the network can read passwords",
-            () if is("anonymous") => "open to everybody on this machine",
-            () => "open",
-        };
-        line(format_args!(
-            "{}://{}: {note}",
-            word(&listener["protocol"]),
-            word(&listener["address"])
-        ));
-    }
+    describe_listeners(status, &mut line);
     for certificate in status["certificates"].as_array().into_iter().flatten() {
         let left = certificate["days-left"].as_i64().unwrap_or(i64::MAX);
         let ends = match left {
@@ -174,6 +161,24 @@ fn describe(status: &Value) -> String {
         line(format_args!("mapping files: the last change was not applied:\n{error}"));
     }
     text
+}
+
+/// Says where the gateway listens, and how safe that is.
+fn describe_listeners(status: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    for listener in status["listeners"].as_array().into_iter().flatten() {
+        let is = |key: &str| listener[key] == Value::Bool(true);
+        let note = match () {
+            () if !is("open") => "NOT OPEN YET: nobody could log in there, add a `[[principal]]`",
+            () if is("exposed") => "NOT ENCRYPTED: others on the network can read passwords",
+            () if is("anonymous") => "open to everybody on this machine",
+            () => "open",
+        };
+        line(format_args!(
+            "{}://{}: {note}",
+            word(&listener["protocol"]),
+            word(&listener["address"])
+        ));
+    }
 }
 
 fn describe_uplink(name: &str, uplink: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {

@@ -308,6 +308,51 @@ fn identity_23_certificates_are_replaced_while_they_are_used() {
     }
 }
 
+/// identity.1, identity.20: openssl is shown the certificate with the name that it asks for, and of two with one name
+/// the one whose signature it knows.
+#[test]
+fn identity_1_a_client_is_shown_the_certificate_it_asks_for() {
+    let port = ports::free_port();
+    let table = |name: &str| {
+        format!(
+            "[[mqtt.tls.certificate]]\ncert = \"{name}.pem\"\nkey = {{ file = \"{name}.key\" }}\n"
+        )
+    };
+    let config = format!(
+        "[gateway]\nid = \"plant\"\ndata-dir = \"data\"\n[mqtt]\nlisten = []\n[mqtt.tls]\nlisten = [\"127.0.0.1:{port}\"]\n\
+         cert = \"server.pem\"\nkey = {{ file = \"server.key\" }}\n{}{}{}",
+        table("scada"),
+        table("edwards"),
+        table("wild"),
+    );
+    let mut gateway = Gateway::prepare(&Site::new(&config, &[]));
+    let (authority, folder) = (Authority::new("plant"), gateway.folder().to_owned());
+    authority.issue("server", 1).write(&folder, "server");
+    authority.issue_for("scada", 2, &["scada.plant.example"]).write(&folder, "scada");
+    authority.issue_edwards("edwards", 3, &["scada.plant.example"]).write(&folder, "edwards");
+    authority.issue_for("wild", 4, &["*.hall1.plant.example"]).write(&folder, "wild");
+    gateway.start_again();
+    let shown = |more: &[&str]| {
+        let said = s_client(port, more);
+        let line = said.stdout.lines().find_map(|line| line.strip_prefix("subject="));
+        line.unwrap_or_else(|| panic!("{said:?}")).trim().replace(' ', "")
+    };
+    #[rustfmt::skip]
+    let cases = [
+        (&["-noservername"][..],                                                    "CN=server"),
+        (&["-servername", "other.plant.example"],                                   "CN=server"),
+        (&["-servername", "scada.plant.example"],                                   "CN=scada"),
+        (&["-servername", "scada.plant.example", "-sigalgs", "ed25519"],            "CN=edwards"),
+        (&["-servername", "press-7.hall1.plant.example", "-tls1_2"],                "CN=wild"),
+        (&["-servername", "a.press-7.hall1.plant.example"],                         "CN=server"),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(shown(asked), expected, "{asked:?}");
+    }
+    let certificates = gateway.status(&[])["certificates"].as_array().map_or(0, Vec::len);
+    assert_eq!(certificates, 4, "each is watched for its end");
+}
+
 /// identity.4: rights and accounts are changed while the gateway runs.
 #[test]
 fn identity_4_rights_and_accounts_change_while_running() {

@@ -149,6 +149,8 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 mod tests {
     use std::net::{Ipv4Addr, TcpStream as Client};
 
+    use tokio::task::JoinSet;
+
     use super::*;
 
     /// identity.5: nobody gets through to an address before its gate opens, nor after it has closed.
@@ -159,7 +161,8 @@ mod tests {
         let (sender, open) = watch::channel(false);
         let mut door = Door::bind(address, Gate::new(open)).unwrap();
         assert_eq!(door.address(), address);
-        let accepting = tokio::spawn(async move {
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
             loop {
                 door.accept().await.unwrap();
             }
@@ -172,7 +175,6 @@ mod tests {
         connect_in_the_end(address, false).await;
         sender.send_replace(true);
         connect_in_the_end(address, true).await;
-        accepting.abort();
     }
 
     async fn connect_in_the_end(address: SocketAddr, expected: bool) {

@@ -124,6 +124,10 @@ impl Health for Nothing {
     fn metrics(&self) -> String {
         String::new()
     }
+
+    fn status(&self, _: &Principal) -> Option<String> {
+        None
+    }
 }
 
 struct Options {

@@ -4,7 +4,8 @@ use std::{fs, path::Path};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ED25519, RevokedCertParams, SerialNumber,
+    date_time_ymd,
 };
 
 /// An authority.
@@ -40,11 +41,26 @@ impl Authority {
 
     /// Makes a certificate with this common name, for these hosts and addresses.
     pub(crate) fn issue_for(&self, name: &str, serial: u64, hosts: &[&str]) -> Pair {
+        self.issue_with(KeyPair::generate(), name, serial, hosts)
+    }
+
+    /// As [`issue_for`](Self::issue_for), with a key of Ed25519 instead of P-256.
+    pub(crate) fn issue_edwards(&self, name: &str, serial: u64, hosts: &[&str]) -> Pair {
+        self.issue_with(KeyPair::generate_for(&PKCS_ED25519), name, serial, hosts)
+    }
+
+    fn issue_with(
+        &self,
+        key: Result<KeyPair, rcgen::Error>,
+        name: &str,
+        serial: u64,
+        hosts: &[&str],
+    ) -> Pair {
         let hosts = hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>();
         let mut params = CertificateParams::new(hosts).expect("hosts are names or addresses");
         params.distinguished_name.push(DnType::CommonName, name);
         params.serial_number = Some(SerialNumber::from(serial));
-        let key = KeyPair::generate().expect("a key can be made");
+        let key = key.expect("a key can be made");
         let cert = params.signed_by(&key, &self.0).expect("the parameters are sound");
         Pair { cert: cert.pem(), key: key.serialize_pem() }
     }
