@@ -20,6 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tidegate_adapter_api::{AdapterError, HealthSource, TopicSpace};
 use tidegate_mapping::MappingSet;
+use tidegate_model::json;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -143,6 +144,7 @@ impl Gateway {
         mapping: MappingSet,
         source: reload::Source,
     ) -> Result<Self, StartError> {
+        json::set_depth_max(config.limits.json.max_depth);
         let inside = Inside::start(&config, mapping).await?;
         let accounts = Arc::new(Accounts::new(listeners::accounts(&config)));
         let certificates = Certificates::new(&config)?;

@@ -281,6 +281,7 @@ mod http {
                 body_deadline: limits.body_deadline,
                 idle_deadline: limits.idle_deadline,
                 header_bytes_max: super::bytes(limits.max_header_bytes),
+                header_count_max: limits.max_header_count,
                 body_bytes_max: super::bytes(limits.max_body_bytes),
                 ..HttpSettings::listening_on(listener.listen.clone())
             };

@@ -9,8 +9,10 @@ use std::{
 use tidegate_broker::UplinkRoute;
 use tidegate_model::UplinkName;
 use tidegate_rules::{MemoryLimits, Selector};
+use tidegate_settings::ByteSize;
 use tidegate_store::{Position, Recovery, Transaction};
 use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
+use tidegate_uplink::decoder::Limits;
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -189,6 +191,17 @@ fn route(handle: &UplinkHandle) -> UplinkRoute {
     }
 }
 
+fn downlink_limits(limits: &config::DownlinkLimits) -> Limits {
+    let bytes = |size: ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
+    Limits {
+        wire: bytes(limits.max_wire),
+        inflated: bytes(limits.max_inflated),
+        ratio: usize::try_from(limits.max_ratio).unwrap_or(usize::MAX),
+        depth: limits.max_depth,
+        ..Limits::DOWNLINK
+    }
+}
+
 fn settings(
     uplink: &UplinkConfig,
     config: &Config,
@@ -263,5 +276,7 @@ fn settings(
         commands: route.map_err(|error| wrong(&error))?,
         results: commands.map(|commands| commands.results.clone()),
     };
-    Ok(UplinkSettings { selector: Selector::new(uplink.topics.clone()), core, link, grace: GRACE })
+    let selector = Selector::new(uplink.topics.clone());
+    let downlink = downlink_limits(&config.limits.downlink);
+    Ok(UplinkSettings { selector, core, link, downlink, grace: GRACE })
 }

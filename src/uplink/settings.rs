@@ -6,7 +6,7 @@ use thiserror::Error;
 use tidegate_model::{CommandKind, Topic, TopicFilter};
 use tidegate_rules::Selector;
 use tidegate_tls::ClientTls;
-use tidegate_uplink::Settings;
+use tidegate_uplink::{Settings, decoder::Limits};
 
 /// Everything about one uplink.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct UplinkSettings {
     pub core: Settings,
     /// Where they go.
     pub link: LinkSettings,
+    /// How large what comes down may be.
+    pub downlink: Limits,
     /// How long a stop may take to deliver what is under way.
     pub grace: Duration,
 }

@@ -8,6 +8,7 @@ mod harness;
 mod journal;
 mod kill;
 mod ledger;
+mod limits;
 mod management;
 mod mqtt;
 mod press_hall;

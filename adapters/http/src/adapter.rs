@@ -55,8 +55,10 @@ pub struct HttpSettings {
     pub idle_deadline: Duration,
     /// For an answer to a peer that does not read.
     pub write_deadline: Duration,
-    /// Most bytes of a head (`limits.http.max-header-bytes`); it has at most 100 fields.
+    /// Most bytes of a head (`limits.http.max-header-bytes`).
     pub header_bytes_max: usize,
+    /// Most fields of a head (`limits.http.max-header-count`).
+    pub header_count_max: usize,
     /// Most bytes of a body (`limits.http.max-body`).
     pub body_bytes_max: usize,
 }
@@ -76,6 +78,7 @@ impl HttpSettings {
             idle_deadline: Duration::from_secs(60),
             write_deadline: Duration::from_secs(30),
             header_bytes_max: 16 << 10,
+            header_count_max: 100,
             body_bytes_max: 1 << 20,
         }
     }
@@ -142,6 +145,7 @@ impl HttpAdapter {
                 write: settings.write_deadline,
             },
             header_bytes_max: settings.header_bytes_max,
+            header_count_max: settings.header_count_max,
             handshakes: Capacity::new(settings.handshakes_max, settings.handshakes_max.div_ceil(2)),
             shutdown: context.shutdown.clone(),
         })

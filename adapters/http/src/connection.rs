@@ -36,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) deadlines: Deadlines,
     pub(crate) header_bytes_max: usize,
+    pub(crate) header_count_max: usize,
     /// The handshakes of TLS that are under way.
     pub(crate) handshakes: Arc<Capacity>,
     pub(crate) shutdown: CancellationToken,
@@ -93,6 +94,7 @@ where
     builder
         .header_read_timeout(None)
         .max_header_size(shared.header_bytes_max)
+        .max_headers(shared.header_count_max)
         .max_buf_size(shared.header_bytes_max.max(8_192) * 2);
     let mut connection = pin!(builder.serve_connection(stream, service));
     let mut shutdown = pin!(shared.shutdown.cancelled());

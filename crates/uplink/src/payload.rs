@@ -12,7 +12,7 @@ use tidegate_model::{
 ///
 /// A typed reading is taken as it is. Bytes that a client published are the local envelope
 /// (`docs/config.md`), a bare JSON number, boolean, string or object, or else bytes of unknown
-/// meaning. JSON deeper than [`json::DEPTH_MAX`] or with a name twice in one object is such bytes.
+/// meaning. JSON deeper than [`json::depth_max`] or with a name twice in one object is such bytes.
 ///
 /// An object is an envelope if it has `value` and otherwise only members that an envelope has, each
 /// with what an envelope allows; any other object is a reading with a document for a value.

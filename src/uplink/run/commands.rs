@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tidegate_model::{Value, json};
 use tidegate_store::Transaction;
-use tidegate_uplink::{Outcome, decoder::Limits, downlink};
+use tidegate_uplink::{Outcome, downlink};
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -33,7 +33,7 @@ impl Run<'_> {
             content_type: incoming.content_type.as_deref(),
             content_encoding: incoming.content_encoding.as_deref(),
         };
-        let value = downlink::decode(&incoming.payload, said, &Limits::DOWNLINK);
+        let value = downlink::decode(&incoming.payload, said, &settings.downlink);
         let command = IncomingCommand {
             uplink: settings.core.name.clone(),
             target,

@@ -69,7 +69,8 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         results: None,
     };
     let selector = Selector::new(vec![TopicFilter::new("#").unwrap()]);
-    UplinkSettings { selector, core, link, grace: Duration::from_secs(3) }
+    let downlink = tidegate_uplink::decoder::Limits::DOWNLINK;
+    UplinkSettings { selector, core, link, downlink, grace: Duration::from_secs(3) }
 }
 
 /// Returns the same with commands, whose outcomes go up below `result`.

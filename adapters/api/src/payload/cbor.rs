@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tidegate_model::{Document, DuplicateName, Value, json::DEPTH_MAX};
+use tidegate_model::{Document, DuplicateName, Value, json::depth_max};
 
 /// Tags that may stand before one item; more make no sense.
 const TAGS_MAX: usize = 8;
@@ -35,7 +35,7 @@ pub enum CborFault {
     #[error("reserved item 0x{0:02X}")]
     Reserved(u8),
     /// Items stand too deep inside each other.
-    #[error("more than {DEPTH_MAX} levels")]
+    #[error("more than {} levels", depth_max())]
     TooDeep,
     /// A number does not fit into 64 bits.
     #[error("an integer beyond 64 bits")]
@@ -212,7 +212,7 @@ impl Reader<'_> {
         depth: usize,
         mut read: impl FnMut(&mut Self, usize) -> Result<(), CborFault>,
     ) -> Result<(), CborFault> {
-        if depth >= DEPTH_MAX {
+        if depth >= depth_max() {
             return Err(CborFault::TooDeep);
         }
         match argument {

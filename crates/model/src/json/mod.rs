@@ -3,7 +3,7 @@
 mod read;
 mod write;
 
-pub use read::{DEPTH_MAX, JsonError, parse_number, parse_value};
+pub use read::{DEPTH_MAX, JsonError, depth_max, parse_number, parse_value, set_depth_max};
 pub use write::{bare_value, envelope, write_string, write_value};
 
 #[cfg(test)]

@@ -1,14 +1,33 @@
 //! From JSON to values: lexical kinds kept, names checked, depth bounded.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use thiserror::Error;
 
 use crate::{Document, Value};
 
-/// How many arrays and objects may stand inside each other.
+/// How many arrays and objects may stand inside each other, unless [`set_depth_max`] says otherwise.
 pub const DEPTH_MAX: usize = 32;
+
+static CURRENT_DEPTH_MAX: AtomicUsize = AtomicUsize::new(DEPTH_MAX);
+
+/// Sets how many arrays and objects may stand inside each other, for everything that this process reads from then on
+/// (`limits.json.max-depth`).
+pub fn set_depth_max(levels: usize) {
+    CURRENT_DEPTH_MAX.store(levels, Ordering::Relaxed);
+}
+
+/// Returns how many arrays and objects may stand inside each other.
+pub fn depth_max() -> usize {
+    CURRENT_DEPTH_MAX.load(Ordering::Relaxed)
+}
 
 /// A text is not JSON, or JSON that the gateway does not take.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -25,7 +44,7 @@ pub struct JsonError {
 /// # Errors
 ///
 /// [`JsonError`] with line and column for anything that is not one JSON text, a name that occurs twice
-/// in an object, or more than [`DEPTH_MAX`] levels.
+/// in an object, or more than [`depth_max`] levels.
 pub fn parse_value(text: &[u8]) -> Result<Value, JsonError> {
     let error = |error: serde_json::Error| JsonError { message: error.to_string() };
     let mut deserializer = serde_json::Deserializer::from_slice(text);
@@ -59,8 +78,9 @@ struct Seed {
 
 impl Seed {
     fn deeper<E: Error>(self) -> Result<Self, E> {
-        if self.depth >= DEPTH_MAX {
-            return Err(E::custom(format_args!("more than {DEPTH_MAX} levels")));
+        let levels = depth_max();
+        if self.depth >= levels {
+            return Err(E::custom(format_args!("more than {levels} levels")));
         }
         Ok(Self { depth: self.depth + 1 })
     }

@@ -1,6 +1,8 @@
 use ciborium::Value as Oracle;
 use proptest::prelude::*;
 
+use tidegate_model::json::DEPTH_MAX;
+
 use super::*;
 
 fn bytes(hex: &str) -> Bytes {
