@@ -191,6 +191,13 @@ fn route(handle: &UplinkHandle) -> UplinkRoute {
     }
 }
 
+fn when_full(policy: config::WhenFull) -> tidegate_uplink::WhenFull {
+    match policy {
+        config::WhenFull::DropOldest => tidegate_uplink::WhenFull::DropOldest,
+        config::WhenFull::Refuse => tidegate_uplink::WhenFull::Refuse,
+    }
+}
+
 fn downlink_limits(limits: &config::DownlinkLimits) -> Limits {
     let bytes = |size: ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
     Limits {
@@ -235,10 +242,7 @@ fn settings(
             age: uplink.batch.age,
             bytes: usize::try_from(uplink.batch.bytes.get()).unwrap_or(usize::MAX),
         },
-        when_full: match uplink.when_full {
-            config::WhenFull::DropOldest => tidegate_uplink::WhenFull::DropOldest,
-            config::WhenFull::Refuse => tidegate_uplink::WhenFull::Refuse,
-        },
+        when_full: when_full(uplink.when_full),
         max_bytes: uplink.max_bytes.get(),
         streams_max: tidegate_uplink::Settings::STREAMS_MAX_DEFAULT,
     };
