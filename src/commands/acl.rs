@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
-use tidegate_broker::access::{AccessEntry, AccessRules, Rights};
+use tidegate_broker::access::{AccessEntry, AccessRules, Management, Rights};
 use tidegate_model::{ClientId, Principal, Topic, TopicFilter};
 
 use super::{ConfigArguments, EX_CONFIG};
@@ -35,7 +35,8 @@ struct TestArguments {
     principal: String,
     /// What it wants to do.
     right: Right,
-    /// The topic; a topic filter for `subscribe`; for `command` the point's topic, without `/set` or `/call`.
+    /// The topic; a topic filter for `subscribe`; for `command` the point's topic, without `/set` or `/call`; for
+    /// `manage` the word `read` or `write`.
     topic: String,
     /// The client id, for entries with `{client-id}`.
     #[arg(long)]
@@ -50,6 +51,7 @@ enum Right {
     Publish,
     Subscribe,
     Command,
+    Manage,
 }
 
 /// What is asked for, read.
@@ -57,6 +59,7 @@ enum Wanted {
     Publish(Topic),
     Subscribe(TopicFilter),
     Command(Topic),
+    Manage(Management),
 }
 
 impl Wanted {
@@ -66,6 +69,11 @@ impl Wanted {
             Right::Publish => Self::Publish(Topic::new(text).with_context(what)?),
             Right::Subscribe => Self::Subscribe(TopicFilter::new(text).with_context(what)?),
             Right::Command => Self::Command(Topic::new(text).with_context(what)?),
+            Right::Manage => Self::Manage(match text {
+                "read" => Management::Read,
+                "write" => Management::Write,
+                _ => anyhow::bail!("{} is neither `read` nor `write`", what()),
+            }),
         })
     }
 
@@ -75,6 +83,7 @@ impl Wanted {
             Self::Publish(topic) => !topic.is_dollar() && rights.may_publish(topic),
             Self::Subscribe(filter) => rights.may_subscribe(filter),
             Self::Command(topic) => rights.may_command(topic),
+            Self::Manage(wanted) => rights.may_manage(*wanted),
         }
     }
 }
@@ -110,6 +119,7 @@ pub(super) fn acl(arguments: &AclArguments) -> anyhow::Result<ExitCode> {
         Right::Publish => "publish",
         Right::Subscribe => "subscribe",
         Right::Command => "command",
+        Right::Manage => "manage",
     };
     if arguments.json {
         let topic = &arguments.topic;

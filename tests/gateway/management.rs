@@ -71,6 +71,12 @@ fn identity_05_management_takes_a_token_even_on_loopback() {
         assert!(!body.contains(planted), "{body}");
     }
 
+    let acl = |right: &str| {
+        let file = gateway.folder().join("tidegate.toml").display().to_string();
+        programs::tidegate(&["acl", "test", "-c", &file, "chief", "manage", right]).code
+    };
+    assert_eq!([acl("read"), acl("write")], [Some(0), Some(1)]);
+
     gateway.write("tidegate.toml", &config(port, ""));
     wait::until("the right to be withdrawn", || (bearer(&chief).0 == 403).then_some(()));
     assert_eq!(gateway.terminate().code(), Some(0));
