@@ -36,7 +36,8 @@ impl Clock {
     }
 }
 
-fn wall() -> Timestamp {
+/// Returns the wall's time.
+pub fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -146,7 +146,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         json::set_depth_max(config.limits.json.max_depth);
         let inside = Inside::start(&config, mapping).await?;
-        let accounts = Arc::new(Accounts::new(listeners::accounts(&config)));
+        let accounts = listeners::open_accounts(&config);
         let certificates = Certificates::new(&config)?;
         let gates = Gates::new(&config);
         let mut prepared =
@@ -156,7 +156,7 @@ impl Gateway {
         let addresses = Addresses::of(mqtt.as_ref(), &prepared);
         let listening = addresses.fill_in(gates.listeners(&config));
         announce(&listening, config.store.durability);
-        let status = inside.status(&config, mqtt.as_ref(), &prepared, listening);
+        let status = inside.status(&config, &accounts, mqtt.as_ref(), &prepared, listening);
         let (broker, ingest) = (inside.broker, inside.ingest);
 
         let mut middle = Stage::new("commands");
@@ -283,6 +283,7 @@ impl Inside {
     fn status(
         &self,
         config: &Config,
+        accounts: &Arc<Accounts>,
         mqtt: Option<&MqttListener>,
         adapters: &Adapters,
         listening: Vec<Listening>,
@@ -294,6 +295,7 @@ impl Inside {
             store: Box::new(self.store.status()),
             broker: self.broker.clone(),
             ingest: self.ingest.clone(),
+            accounts: Arc::clone(accounts),
             mqtt: mqtt.map(MqttListener::counters),
             uplinks: self.uplinks.handles.clone(),
             adapters: adapters.counters(),

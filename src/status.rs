@@ -13,7 +13,7 @@ use tidegate_broker::access::Management;
 use tidegate_model::Principal;
 
 use crate::{
-    broker::{BrokerHandle, ListenerCounters},
+    broker::{Accounts, BrokerHandle, ListenerCounters},
     clock::Clock,
     config::Durability,
     expiry::ShownCertificate,
@@ -41,6 +41,8 @@ pub struct Status {
     pub broker: BrokerHandle,
     /// What came in.
     pub ingest: Ingest,
+    /// Who may log in.
+    pub accounts: Arc<Accounts>,
     /// The MQTT listeners, if there are any.
     pub mqtt: Option<Arc<ListenerCounters>>,
     /// The uplinks, by name.
@@ -111,6 +113,7 @@ impl Status {
             "listeners": self.listening.iter().map(Listening::to_json).collect::<Vec<_>>(),
             "certificates": self.certificates_json(),
             "broker": self.broker_json(),
+            "logins": self.accounts.to_json(),
             "store": store_json(&(self.store)()),
             "adapters": adapters,
             "parts": self.conditions.to_json(),
@@ -334,6 +337,10 @@ impl Health for Status {
             let labels = [("part", part.as_str())];
             line(&mut text, "tidegate_part_restarts_total", &labels, &condition["restarts"]);
             line(&mut text, "tidegate_part_panics_total", &labels, &condition["panics"]);
+        }
+        for sample in self.accounts.samples() {
+            let name = format!("tidegate_{}_total", sample.name);
+            line(&mut text, &name, &[("reason", sample.reason)], &sample.value.into());
         }
         for (adapter, counters) in &self.adapters {
             for sample in counters.samples() {

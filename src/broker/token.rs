@@ -82,6 +82,11 @@ impl TokenHash {
         let digest = digest(&SHA256, token);
         Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
+
+    /// Returns its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for TokenHash {

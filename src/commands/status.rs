@@ -152,6 +152,11 @@ fn describe(status: &Value) -> String {
         broker["retained"],
         broker["queued"],
     ));
+    for (reason, count) in status["logins"]["refused"].as_object().into_iter().flatten() {
+        if let Some(count) = count.as_u64().filter(|count| *count > 0) {
+            line(format_args!("logins refused, {reason}: {count}"));
+        }
+    }
     for (name, part) in status["parts"].as_object().into_iter().flatten() {
         if let Some(error) = part["error"].as_str() {
             line(format_args!("{name}: {error}"));

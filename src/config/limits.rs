@@ -195,6 +195,8 @@ limits! {
     AuthLimits {
         /// Failures, per address and per name, before answers are delayed.
         failures: u32 = "failures", 5, read::integer(1..=1_000);
+        /// The longest delay; each failure doubles it until then.
+        delay_max: Duration = "delay-max", Duration::from_secs(60), delay();
     }
 }
 
@@ -346,6 +348,10 @@ fn depth() -> impl Parser<usize> {
 
 fn deadline() -> impl Parser<Duration> {
     read::duration_within(Duration::from_millis(10)..=Duration::from_secs(3_600))
+}
+
+fn delay() -> impl Parser<Duration> {
+    read::duration_within(Duration::from_secs(1)..=Duration::from_secs(3_600))
 }
 
 fn keepalive() -> impl Parser<Duration> {

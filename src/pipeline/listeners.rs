@@ -10,7 +10,7 @@ use super::{StartError, gates::Gates};
 use crate::{
     broker::{
         Account, Accounts, ConnectionSettings, Endpoint, MqttListener, MqttSettings,
-        WebSocketSettings,
+        ThrottleSettings, WebSocketSettings,
     },
     config::{Config, ListenerConfig, TlsConfig, WebSocketConfig},
     ingest::Ingest,
@@ -28,6 +28,13 @@ pub(super) fn accounts(config: &Config) -> impl Iterator<Item = Account> {
         certificate: principal.certificate.clone(),
         tokens: principal.tokens.clone(),
     })
+}
+
+/// Makes the accounts of a configuration.
+pub(super) fn open_accounts(config: &Config) -> Arc<Accounts> {
+    let limits = &config.limits.auth;
+    let throttle = ThrottleSettings { failures: limits.failures, delay_max: limits.delay_max };
+    Arc::new(Accounts::new(accounts(config), throttle))
 }
 
 /// The certificates of all encrypted listeners, to be replaced while they are used.

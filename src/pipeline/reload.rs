@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tidegate_adapter_api::{Authenticator as _, PointSet};
+use tidegate_adapter_api::PointSet;
 use tidegate_broker::access::AccessRules;
 use tidegate_mapping::MappingSet;
 use tidegate_model::Principal;

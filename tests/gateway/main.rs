@@ -9,6 +9,7 @@ mod journal;
 mod kill;
 mod ledger;
 mod limits;
+mod logins;
 mod management;
 mod mqtt;
 mod press_hall;

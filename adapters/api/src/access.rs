@@ -1,9 +1,9 @@
 //! Who a client is.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tidegate_model::{PeerNames, Principal};
+use tidegate_model::{CredentialId, PeerNames, Principal, Timestamp};
 
 /// Why a client is nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -14,32 +14,74 @@ pub enum LoginRefusal {
     /// The name is unknown or the password is wrong; which of the two is not told.
     #[error("unknown name or wrong password")]
     BadCredentials,
+    /// Logins from this address, or with this name, have failed too often: nothing was checked.
+    #[error("too many logins have failed, try again later")]
+    Delayed {
+        /// When the next one is checked.
+        retry_after: Duration,
+    },
     /// Too many logins are being checked.
     #[error("too many logins at once, try again")]
     Busy,
 }
 
+/// What is known of a client before it says who it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// The names in the certificate that it has shown in its handshake.
+    pub certificate: Option<&'a PeerNames>,
+}
+
+/// Somebody who has logged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Who it is.
+    pub principal: Principal,
+    /// By what: a connection lasts no longer than the credential that opened it.
+    pub credential: CredentialId,
+    /// When the credential ends, if ever.
+    pub ends: Option<Timestamp>,
+}
+
+impl Login {
+    /// Makes a login that ends only when its credential is withdrawn.
+    pub fn new(principal: Principal, credential: CredentialId) -> Self {
+        Self { principal, credential, ends: None }
+    }
+}
+
+/// A login, or why there is none.
+pub type LoginResult = Result<Login, LoginRefusal>;
+
 /// What stands behind an [`Access`].
 pub trait Authenticator: Send + Sync {
-    /// Checks a name and a password, off the network threads, in the same time for every refusal.
+    /// Checks a name and a password, off the network threads, in the same time for every refusal that has
+    /// checked them.
     fn login<'a>(
         &'a self,
         name: &'a str,
         password: &'a [u8],
-    ) -> Pin<Box<dyn Future<Output = Result<Principal, LoginRefusal>> + Send + 'a>>;
+        from: IpAddr,
+    ) -> Pin<Box<dyn Future<Output = LoginResult> + Send + 'a>>;
 
     /// Returns who a client with a certificate of these names is, if anybody. Cheap.
-    fn certified(&self, _names: &PeerNames) -> Option<Principal> {
+    fn certified(&self, _names: &PeerNames) -> Option<Login> {
         None
     }
 
-    /// Returns whose API token this is, if it is anybody's. Cheap, in the same time for every refusal.
-    fn bearer(&self, _token: &[u8]) -> Option<Principal> {
-        None
+    /// Returns whose token this is. Cheap, in the same time for every unknown token.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginRefusal`] if it is nobody's.
+    fn bearer(&self, _token: &[u8], _from: IpAddr) -> LoginResult {
+        Err(LoginRefusal::BadCredentials)
     }
 
-    /// Returns whether somebody may still log in as this principal. Cheap.
-    fn knows(&self, _principal: &Principal) -> bool {
+    /// Returns whether the same credential would still let in. Cheap.
+    fn is_good(&self, _login: &Login) -> bool {
         true
     }
 
@@ -63,49 +105,36 @@ impl Access {
         Self { authenticator, anonymous }
     }
 
-    /// Returns who the client with this API token is; beside a certificate, it must not be somebody else's.
-    ///
-    /// # Errors
-    ///
-    /// [`LoginRefusal::BadCredentials`] if it is nobody.
-    pub fn bearer(
-        &self,
-        token: &[u8],
-        certificate: Option<&PeerNames>,
-    ) -> Result<Principal, LoginRefusal> {
-        let certified = certificate.and_then(|names| self.authenticator.certified(names));
-        let principal = self.authenticator.bearer(token);
-        let principal = principal.ok_or(LoginRefusal::BadCredentials)?;
-        match certified {
-            Some(other) if other != principal => Err(LoginRefusal::BadCredentials),
-            _ => Ok(principal),
-        }
-    }
-
-    /// Returns whether somebody may still log in as this principal.
-    pub fn knows(&self, principal: &Principal) -> bool {
-        if principal.is_anonymous() { self.anonymous } else { self.authenticator.knows(principal) }
-    }
-
     /// Returns the same without `anonymous`.
     #[must_use]
     pub fn for_known_clients(&self) -> Self {
         Self { anonymous: false, ..self.clone() }
     }
 
-    /// Returns who the client with these credentials is.
+    /// Returns who a client without any credentials is.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginRefusal::CredentialsRequired`] if it is nobody.
+    pub fn stranger(&self) -> Result<Principal, LoginRefusal> {
+        if self.anonymous {
+            Ok(Principal::anonymous())
+        } else {
+            Err(LoginRefusal::CredentialsRequired)
+        }
+    }
+
+    /// Returns who the client with this token is; beside a certificate, it must not be somebody else's.
     ///
     /// # Errors
     ///
     /// [`LoginRefusal`] says why it is nobody.
-    pub async fn login(
-        &self,
-        credentials: Option<(&str, &[u8])>,
-    ) -> Result<Principal, LoginRefusal> {
-        self.login_with(credentials, None).await
+    pub fn bearer(&self, token: &[u8], peer: Peer<'_>) -> LoginResult {
+        let login = self.authenticator.bearer(token, peer.address)?;
+        unless_another_is_certified(login, self.certified(peer))
     }
 
-    /// Returns who the client is that has shown a certificate with these names in its handshake.
+    /// Returns who the client with these credentials is, or with the certificate of its handshake.
     ///
     /// A password is asked for first. A certificate alone is enough, with the user name of its principal or none;
     /// beside a password it must not be somebody else's.
@@ -116,27 +145,44 @@ impl Access {
     pub async fn login_with(
         &self,
         credentials: Option<(&str, &[u8])>,
-        certificate: Option<&PeerNames>,
-    ) -> Result<Principal, LoginRefusal> {
-        let certified = certificate.and_then(|names| self.authenticator.certified(names));
+        peer: Peer<'_>,
+    ) -> LoginResult {
+        let certified = self.certified(peer);
         match (credentials, certified) {
-            (None, Some(principal)) => Ok(principal),
-            (Some((name, b"")), Some(principal)) if name == principal.as_str() => Ok(principal),
+            (None, Some(login)) => Ok(login),
+            (Some((name, b"")), Some(login)) if name == login.principal.as_str() => Ok(login),
             (Some((name, password)), certified) => {
-                let principal = self.authenticator.login(name, password).await?;
-                match certified {
-                    Some(other) if other != principal => Err(LoginRefusal::BadCredentials),
-                    _ => Ok(principal),
-                }
+                let login = self.authenticator.login(name, password, peer.address).await?;
+                unless_another_is_certified(login, certified)
             }
-            (None, None) if self.anonymous => Ok(Principal::anonymous()),
-            (None, None) => Err(LoginRefusal::CredentialsRequired),
+            (None, None) => Ok(Login::new(self.stranger()?, CredentialId::default())),
+        }
+    }
+
+    fn certified(&self, peer: Peer<'_>) -> Option<Login> {
+        peer.certificate.and_then(|names| self.authenticator.certified(names))
+    }
+
+    /// Returns whether the same credential would still let in: it is neither withdrawn nor replaced, and has not
+    /// ended.
+    pub fn is_good(&self, login: &Login) -> bool {
+        if login.principal.is_anonymous() {
+            self.anonymous
+        } else {
+            self.authenticator.is_good(login)
         }
     }
 
     /// Returns a number that changes with every change of an account; see [`Authenticator::version`].
     pub fn version(&self) -> u64 {
         self.authenticator.version()
+    }
+}
+
+fn unless_another_is_certified(login: Login, certified: Option<Login>) -> LoginResult {
+    match certified {
+        Some(other) if other.principal != login.principal => Err(LoginRefusal::BadCredentials),
+        _ => Ok(login),
     }
 }
 

@@ -22,7 +22,7 @@ mod receipt;
 pub mod test_kit;
 mod topic_space;
 
-pub use access::{Access, Authenticator, LoginRefusal};
+pub use access::{Access, Authenticator, Login, LoginRefusal, LoginResult, Peer};
 pub use adapter::{Adapter, AdapterContext};
 pub use command_request::{CommandReply, CommandRequest};
 pub use counters::{Counter, CounterSample, Counters};

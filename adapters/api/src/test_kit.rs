@@ -6,12 +6,13 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tidegate_model::{AdapterName, Captures, Principal, Topic, TopicFilter};
+use tidegate_model::{AdapterName, Captures, CredentialId, Principal, Topic, TopicFilter};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, watch},
     time::timeout,
@@ -20,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Access, Adapter, AdapterContext, Authenticator, CommandRequest, Counters, Exchange, Health,
-    HealthSource, Intake, IntakeSink, Keep, LastMessage, LoginRefusal, Outcome, Point, PointId,
-    PointSet, Publication, ReadingBatch, RecalledExchange, Receipt, ReceiptSender, Refusal,
-    TopicEvents, TopicSpace, TopicSpaceBackend,
+    HealthSource, Intake, IntakeSink, Keep, LastMessage, Login, LoginRefusal, LoginResult, Outcome,
+    Point, PointId, PointSet, Publication, ReadingBatch, RecalledExchange, Receipt, ReceiptSender,
+    Refusal, TopicEvents, TopicSpace, TopicSpaceBackend,
 };
 
 /// How long a test waits for what must come at once.
@@ -342,12 +343,14 @@ impl Authenticator for TestGateway {
         &'a self,
         name: &'a str,
         password: &'a [u8],
-    ) -> Pin<Box<dyn Future<Output = Result<Principal, LoginRefusal>> + Send + 'a>> {
+        _from: IpAddr,
+    ) -> Pin<Box<dyn Future<Output = LoginResult> + Send + 'a>> {
         let mut state = self.state();
         state.logins += 1;
         let known = state.users.get(name).is_some_and(|known| known == password);
         let principal = Principal::new(name).ok().filter(|_| known);
-        Box::pin(std::future::ready(principal.ok_or(LoginRefusal::BadCredentials)))
+        let login = principal.map(|principal| Login::new(principal, CredentialId::default()));
+        Box::pin(std::future::ready(login.ok_or(LoginRefusal::BadCredentials)))
     }
 
     fn version(&self) -> u64 {

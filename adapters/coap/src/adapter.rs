@@ -94,7 +94,7 @@ impl CoapAdapter {
         recalled: &[RecalledExchange],
     ) -> io::Result<Server> {
         let counters = CoapCounters::new(&context.counters);
-        let client = context.access.login(None).await;
+        let client = context.access.stranger();
         let site = Site::new(context.intake.clone(), client, counters.refused.clone());
         let memory = Memory::new(address, self.settings.duplicate_lifetime);
         // A fresh hasher is keyed at random: enough for message IDs and jitter.

@@ -129,13 +129,13 @@ impl HttpAdapter {
         self.entrances.iter().map(|entrance| entrance.address).collect()
     }
 
-    async fn shared(&mut self, context: &AdapterContext) -> Arc<Shared> {
+    fn shared(&mut self, context: &AdapterContext) -> Arc<Shared> {
         let recalled = || Arc::new(Keys::new(context.intake.recall(Keep::All)));
         let keys = Arc::clone(self.keys.get_or_insert_with(recalled));
         let settings = &self.settings;
         let body =
             BodyLimits { bytes_max: settings.body_bytes_max, deadline: settings.body_deadline };
-        let site = Arc::new(Site::new(context, body, keys).await);
+        let site = Arc::new(Site::new(context, body, keys));
         Arc::new(Shared {
             router: api::router(site.clone()),
             site,
@@ -158,7 +158,7 @@ impl Adapter for HttpAdapter {
     }
 
     async fn run(&mut self, context: &mut AdapterContext) -> Result<(), AdapterError> {
-        let shared = self.shared(context).await;
+        let shared = self.shared(context);
         let settings = &self.settings;
         let capacity =
             Capacity::new(settings.connections_max, settings.connections_per_address_max);

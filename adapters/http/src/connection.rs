@@ -66,7 +66,7 @@ pub(crate) async fn serve_encrypted(
     };
     let chain = stream.get_ref().1.peer_certificates();
     match chain.and_then(|chain| chain.first()).map(tidegate_tls::names_in).transpose() {
-        Ok(names) => serve(shared, stream, Client::encrypted(names)).await,
+        Ok(names) => serve(shared, stream, Client::encrypted(address, names)).await,
         // It was verified; a name in it that cannot be read must not pass as no certificate.
         Err(_) => shared.site.counters.handshake_failed.increment(),
     }

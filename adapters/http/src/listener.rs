@@ -119,7 +119,7 @@ pub(crate) async fn accept(
                             connections.spawn(async move {
                                 match tls {
                                     Some(tls) => serve_encrypted(shared, stream, peer.ip(), &tls).await,
-                                    None => serve(shared, stream, Client::default()).await,
+                                    None => serve(shared, stream, Client::plain(peer.ip())).await,
                                 }
                                 drop(place);
                             });

@@ -3,20 +3,22 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use axum::http::{HeaderMap, header};
-use tidegate_adapter_api::{Access, LoginRefusal};
+use tidegate_adapter_api::{Access, LoginRefusal, Peer};
 use tidegate_model::{PeerNames, Principal};
 
 /// How long a login is believed before it is checked again: checking costs tens of milliseconds.
 const BELIEVED: Duration = Duration::from_secs(10);
 
 /// What is known of the client of one connection: its last login.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Client {
+    address: IpAddr,
     hasher: RandomState,
     login: Mutex<Option<Login>>,
     /// The names in the certificate that it has shown in its handshake.
@@ -35,9 +37,20 @@ struct Login {
 }
 
 impl Client {
+    /// Makes the client of a connection in the clear.
+    pub(crate) fn plain(address: IpAddr) -> Self {
+        Self {
+            address,
+            hasher: RandomState::new(),
+            login: Mutex::new(None),
+            certificate: None,
+            is_encrypted: false,
+        }
+    }
+
     /// Makes the client of an encrypted connection.
-    pub(crate) fn encrypted(certificate: Option<PeerNames>) -> Self {
-        Self { certificate, is_encrypted: true, ..Self::default() }
+    pub(crate) fn encrypted(address: IpAddr, certificate: Option<PeerNames>) -> Self {
+        Self { certificate, is_encrypted: true, ..Self::plain(address) }
     }
 
     /// Returns whether the connection is encrypted.
@@ -56,12 +69,12 @@ impl Client {
             if self.is_encrypted {
                 // `anonymous` is for plain loopback addresses.
                 let access = access.for_known_clients();
-                return access.login_with(None, self.certificate.as_ref()).await;
+                return Ok(access.login_with(None, self.peer()).await?.principal);
             }
             return stranger.clone();
         };
         if let Some(token) = after_scheme(header.as_bytes(), b"Bearer ") {
-            return access.bearer(token, self.certificate.as_ref());
+            return Ok(access.bearer(token, self.peer())?.principal);
         }
         let hash = self.hasher.hash_one(header.as_bytes());
         let version = access.version();
@@ -72,7 +85,7 @@ impl Client {
         let (name, password) =
             credentials.split_once_at_colon().ok_or(LoginRefusal::BadCredentials)?;
         let credentials = Some((name, password));
-        let principal = access.login_with(credentials, self.certificate.as_ref()).await?;
+        let principal = access.login_with(credentials, self.peer()).await?.principal;
         let until = Instant::now() + BELIEVED;
         *self.login.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Login { hash, principal: principal.clone(), until, version });
@@ -85,6 +98,10 @@ impl Client {
             Some(header) => after_scheme(header.as_bytes(), b"Bearer ").is_some(),
             None => self.certificate.is_some(),
         }
+    }
+
+    fn peer(&self) -> Peer<'_> {
+        Peer { address: self.address, certificate: self.certificate.as_ref() }
     }
 
     fn believed(&self, hash: u64, version: u64) -> Option<Principal> {
@@ -186,8 +203,8 @@ mod tests {
         let gateway = TestGateway::new();
         gateway.add_user("a", b"b:c");
         let access = Access::new(gateway.clone(), false);
-        let stranger = access.login(None).await;
-        let client = Client::default();
+        let stranger = access.stranger();
+        let client = Client::plain(IpAddr::from([127, 0, 0, 1]));
         let login = async |header: Option<&str>| {
             let mut headers = HeaderMap::new();
             if let Some(text) = header {

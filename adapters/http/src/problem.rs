@@ -149,6 +149,9 @@ impl From<LoginRefusal> for Problem {
                 let problem = problem(StatusCode::UNAUTHORIZED, "credentials");
                 Self { field: Field::Authenticate, ..problem }
             }
+            LoginRefusal::Delayed { retry_after } => {
+                problem(StatusCode::TOO_MANY_REQUESTS, "delayed").retry_after(retry_after)
+            }
             LoginRefusal::Busy => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "busy").retry_after(Duration::from_secs(1))
             }
@@ -246,6 +249,7 @@ mod tests {
     #[test]
     fn every_refusal_has_its_status_and_header() {
         let busy = Refusal::Busy { retry_after: Duration::from_millis(2_100) };
+        let delayed = LoginRefusal::Delayed { retry_after: Duration::from_millis(1_001) };
         #[rustfmt::skip]
         let cases = [
             (Problem::from(busy),                       503, "retry-after", "3"),
@@ -256,6 +260,7 @@ mod tests {
             (Problem::from(Refusal::Invalid { reason: "no".into() }), 400, "content-type", "application/problem+json"),
             (Problem::from(LoginRefusal::BadCredentials), 401, "www-authenticate", "Basic realm=\"tidegate\", charset=\"UTF-8\""),
             (Problem::from(LoginRefusal::Busy),         503, "retry-after", "1"),
+            (Problem::from(delayed),                    429, "retry-after", "2"),
             (Problem::from(PayloadError::Unsupported),  415, "content-type", "application/problem+json"),
             (Problem::token_required(),                 401, "www-authenticate", "Bearer realm=\"tidegate\""),
             (Problem::method("POST, PUT"),              405, "allow", "POST, PUT"),

@@ -32,7 +32,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) async fn new(context: &AdapterContext, body: BodyLimits, keys: Arc<Keys>) -> Self {
+    pub(crate) fn new(context: &AdapterContext, body: BodyLimits, keys: Arc<Keys>) -> Self {
         Self {
             points: context.points.clone(),
             intake: context.intake.clone(),
@@ -41,7 +41,7 @@ impl Site {
             body,
             counters: HttpCounters::new(&context.counters),
             keys,
-            stranger: context.access.login(None).await,
+            stranger: context.access.stranger(),
             access: context.access.clone(),
         }
     }

@@ -11,6 +11,7 @@
 use std::{
     error::Error,
     io::BufRead as _,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -111,7 +112,8 @@ impl Authenticator for Nothing {
         &'a self,
         _: &'a str,
         _: &'a [u8],
-    ) -> Pin<Box<dyn Future<Output = Result<Principal, LoginRefusal>> + Send + 'a>> {
+        _: IpAddr,
+    ) -> Pin<Box<dyn Future<Output = LoginResult> + Send + 'a>> {
         Box::pin(async { Err(LoginRefusal::BadCredentials) })
     }
 }

@@ -7,6 +7,7 @@ pub mod json;
 
 mod captures;
 mod command;
+mod credential_id;
 mod each;
 mod glob;
 mod message;
@@ -25,6 +26,7 @@ mod value_type;
 
 pub use captures::{CaptureName, CaptureNameError, Captures};
 pub use command::{Command, CommandId, CommandIdError, CommandKind, CommandOutcome, OutcomeKind};
+pub use credential_id::CredentialId;
 pub use each::{Each, EachError, expand};
 pub use glob::Glob;
 pub use message::{Message, Payload, Presentation, Properties, Qos};

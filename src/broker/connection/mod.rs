@@ -10,15 +10,15 @@ mod upgrade;
 use std::{
     future::pending,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use tidegate_adapter_api::Access;
+use tidegate_adapter_api::{Access, Login};
 use tidegate_broker::{Attachment, Disconnect, Due, Superseded};
-use tidegate_model::{PeerNames, Principal};
+use tidegate_model::PeerNames;
 use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Sent, Settings};
 use tokio::{
     net::TcpStream,
@@ -116,7 +116,8 @@ async fn serve(client: Arrival, around: Surroundings<'_>, stop: CancellationToke
         connection: Connection::new(accepted, Arc::clone(&settings.protocol)),
         certificate,
         opening,
-        principal: None,
+        address: peer.ip(),
+        login: None,
         input: BytesMut::new(),
         output: Output::with_limit(OUTPUT_BYTES_MAX),
         replies: Replies::new(Signal::new()),
@@ -145,8 +146,10 @@ struct Driver<'a> {
     certificate: Option<PeerNames>,
     /// The place among those who have not logged in.
     opening: Option<Opening>,
-    /// As whom the client has logged in.
-    principal: Option<Principal>,
+    /// Where the client comes from.
+    address: IpAddr,
+    /// As whom, and by what, the client has logged in.
+    login: Option<Login>,
     /// What was read and is not yet a packet; empty and without memory while the client is idle.
     input: BytesMut,
     output: Output,
@@ -254,10 +257,10 @@ impl Driver<'_> {
         }
     }
 
-    /// Ends a connection whose session has gone: to another connection, or because its principal was removed.
+    /// Ends a connection whose session has gone: to another connection, or because its credential was withdrawn.
     fn lose_session(&mut self) {
         self.attachment = None;
-        let is_known = self.principal.as_ref().is_none_or(|principal| self.access.knows(principal));
+        let is_known = self.login.as_ref().is_none_or(|login| self.access.is_good(login));
         let reason =
             if is_known { ReasonCode::SessionTakenOver } else { ReasonCode::NotAuthorized };
         self.connection.close(reason, &mut self.output);

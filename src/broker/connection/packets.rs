@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate_adapter_api::{LoginRefusal, Refusal};
+use tidegate_adapter_api::{Login, LoginRefusal, Peer, Refusal};
 use tidegate_broker::{
     Admission, ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, RetainHandling,
     Source, SubscribeResult, SubscriptionOptions, Superseded, Will,
@@ -70,12 +70,15 @@ impl Driver<'_> {
             (None, None) => None,
             (name, _) => Some((name.unwrap_or_default(), password)),
         };
-        let principal = match self.access.login_with(credentials, self.certificate.as_ref()).await {
-            Ok(principal) => principal,
+        let peer = Peer { address: self.address, certificate: self.certificate.as_ref() };
+        let login = match self.access.login_with(credentials, peer).await {
+            Ok(login) => login,
             Err(refusal) => {
                 self.counters.login_failures.fetch_add(1, Ordering::Relaxed);
                 let reason = match refusal {
                     LoginRefusal::Busy => ReasonCode::ServerBusy,
+                    // A right password would be refused as well: it is not called wrong (MQTT 5.0, section 3.2.2.2).
+                    LoginRefusal::Delayed { .. } => ReasonCode::ConnectionRateExceeded,
                     LoginRefusal::CredentialsRequired => ReasonCode::NotAuthorized,
                     LoginRefusal::BadCredentials => ReasonCode::BadUserNameOrPassword,
                 };
@@ -83,13 +86,13 @@ impl Driver<'_> {
                 return;
             }
         };
-        self.principal = Some(principal.clone());
-        if let Err(reason) = self.begin_session(connect, principal) {
+        self.login = Some(login.clone());
+        if let Err(reason) = self.begin_session(connect, login) {
             self.connection.reject(reason, &mut self.output);
         }
     }
 
-    fn begin_session(&mut self, connect: Connect, principal: Principal) -> Result<(), ReasonCode> {
+    fn begin_session(&mut self, connect: Connect, login: Login) -> Result<(), ReasonCode> {
         let broker = self.ingest.broker();
         let connection = broker.next_connection();
         let assigned = connect.client_id.is_none();
@@ -98,7 +101,7 @@ impl Driver<'_> {
             None => assigned_client_id(connection.0).ok_or(ReasonCode::ServerUnavailable)?,
         };
         let arrival = broker.clock().wall();
-        let will = connect.will.map(|will| to_will(*will, &principal, arrival));
+        let will = connect.will.map(|will| to_will(*will, &login.principal, arrival));
         if will.as_ref().is_some_and(|will| will.message.topic.is_dollar()) {
             return Err(ReasonCode::NotAuthorized);
         }
@@ -107,7 +110,7 @@ impl Driver<'_> {
             return Err(ReasonCode::QuotaExceeded);
         }
         let request = ConnectRequest {
-            principal,
+            principal: login.principal.clone(),
             client_id: client_id.clone(),
             clean_start: connect.clean_start,
             expiry: expiry(connect.session_expiry),
@@ -117,8 +120,8 @@ impl Driver<'_> {
             wake: self.replies.signal(),
         };
         let mut core = broker.core();
-        // Its account may have been removed since it was checked; who is removed later is expelled.
-        if !self.access.knows(&request.principal) {
+        // Its credential may have been withdrawn since it was checked; who loses it later is expelled.
+        if !self.access.is_good(&login) {
             return Err(ReasonCode::NotAuthorized);
         }
         let outcome =

@@ -41,7 +41,7 @@ async fn bench(anonymous: bool) -> Bench {
     let gateway = TestGateway::new();
     let context = gateway.context(&AdapterName::new("coap").unwrap(), points(), anonymous);
     let counters = crate::counters::CoapCounters::new(&context.0.counters);
-    let client = context.0.access.login(None).await;
+    let client = context.0.access.stranger();
     let mut site = Site::new(context.0.intake.clone(), client, counters.refused);
     site.set_points(context.0.points.borrow().clone());
     Bench { gateway, site, _context: context }

@@ -1,0 +1,118 @@
+//! The accounts as they are looked up: by name, certificate, token, and by the credential of a login.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use ring::digest::{Context, SHA256};
+use tidegate_adapter_api::Login;
+use tidegate_model::{CredentialId, PeerName, PeerNames, Principal};
+
+use super::Account;
+use crate::{broker::token::TokenHash, clock::wall};
+
+/// Longest token, in bytes; ours have 46.
+const TOKEN_BYTES_MAX: usize = 1_024;
+
+/// All accounts at one time.
+#[derive(Debug)]
+pub(super) struct Book {
+    passwords: BTreeMap<String, (Login, Arc<str>)>,
+    certificates: HashMap<PeerName, Login>,
+    tokens: HashMap<TokenHash, Login>,
+    principals: HashSet<Principal>,
+    /// Those of all of them.
+    credentials: HashSet<CredentialId>,
+}
+
+/// Kinds of credentials, told apart in their fingerprints.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Password,
+    Certificate,
+    Token,
+}
+
+impl Book {
+    pub(super) fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
+        let mut book = Self {
+            passwords: BTreeMap::new(),
+            certificates: HashMap::new(),
+            tokens: HashMap::new(),
+            principals: HashSet::new(),
+            credentials: HashSet::new(),
+        };
+        for Account { principal, password_hash, certificate, tokens } in accounts {
+            let mut login = |kind, ends, of: &[u8]| {
+                let credential = fingerprint(kind, &principal, of);
+                book.credentials.insert(credential);
+                Login { principal: principal.clone(), credential, ends }
+            };
+            if let Some(hash) = password_hash {
+                let login = login(Kind::Password, None, hash.as_bytes());
+                book.passwords.insert(principal.as_str().to_owned(), (login, hash.into()));
+            }
+            for token in tokens {
+                let login = login(Kind::Token, token.expires(), token.hash().as_bytes());
+                book.tokens.insert(token.hash(), login);
+            }
+            if let Some(certificate) = certificate {
+                let login = login(Kind::Certificate, None, certificate.as_str().as_bytes());
+                book.certificates.insert(certificate, login);
+            }
+            book.principals.insert(principal);
+        }
+        book
+    }
+
+    /// Returns the login of a name, if the password that was given has the hash.
+    pub(super) fn password(&self, name: &str) -> Option<&(Login, Arc<str>)> {
+        self.passwords.get(name)
+    }
+
+    /// Returns whose API token this is.
+    pub(super) fn token(&self, token: &[u8]) -> Option<Login> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
+        let login = self.tokens.get(&TokenHash::of(token))?;
+        (!has_ended(login)).then(|| login.clone())
+    }
+
+    pub(super) fn certified(&self, names: &PeerNames) -> Option<Login> {
+        names.iter().find_map(|name| self.certificates.get(name).cloned())
+    }
+
+    /// Returns whether the credential of a login is still one of its principal, and has not ended.
+    pub(super) fn is_good(&self, login: &Login) -> bool {
+        self.credentials.contains(&login.credential) && !has_ended(login)
+    }
+
+    /// Returns whether there is an account of this principal.
+    pub(super) fn knows(&self, principal: &Principal) -> bool {
+        self.principals.contains(principal)
+    }
+
+    /// Returns whether a credential is one of somebody's.
+    pub(super) fn has(&self, credential: CredentialId) -> bool {
+        self.credentials.contains(&credential)
+    }
+}
+
+/// Returns whether the time of a login is over.
+pub(super) fn has_ended(login: &Login) -> bool {
+    login.ends.is_some_and(|ends| ends.as_unix_micros() <= wall().as_unix_micros())
+}
+
+/// Returns a fingerprint of one credential of one principal.
+pub(super) fn fingerprint(kind: Kind, principal: &Principal, of: &[u8]) -> CredentialId {
+    let mut context = Context::new(&SHA256);
+    context.update(&[kind as u8]);
+    context.update(&(principal.as_str().len() as u64).to_be_bytes());
+    context.update(principal.as_str().as_bytes());
+    context.update(of);
+    let digest = context.finish();
+    let first = digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
+    CredentialId::new(*first)
+}
