@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tidegate_adapter_api::PointSet;
 use tidegate_broker::access::AccessRules;
 use tidegate_mapping::MappingSet;
-use tidegate_model::Principal;
+use tidegate_model::{CredentialId, Principal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -172,8 +172,13 @@ impl Reloader {
         if core.rules().entries() != config.access {
             core.set_rules(AccessRules::new(config.access.clone()));
         }
-        let keeps =
-            |principal: &Principal| principal.is_anonymous() || self.accounts.knows(principal);
+        let keeps = |principal: &Principal, credential: Option<CredentialId>| {
+            principal.is_anonymous()
+                || match credential {
+                    Some(credential) => self.accounts.has(credential),
+                    None => self.accounts.knows(principal),
+                }
+        };
         let expelled = core.expel(keeps, self.broker.clock().steady());
         self.broker.submit(&core, expelled, Completion::None);
         drop(core);

@@ -2,16 +2,18 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Value, json};
+use tidegate::broker::Token;
+use tidegate_model::Timestamp;
 
-use crate::support::{gateway::Gateway, ports, programs, site::Site, wait};
+use crate::support::{authority, gateway::Gateway, peer::Peer, ports, programs, site::Site, wait};
 
 /// Where users come from, and where guesses do.
 const HOME: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
@@ -19,6 +21,7 @@ const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 const BAD_CREDENTIALS: u8 = 0x86;
 const RATE_EXCEEDED: u8 = 0x9f;
+const NOT_AUTHORIZED: u8 = 0x87;
 
 /// A gateway over which people log in.
 struct Door {
@@ -30,6 +33,11 @@ struct Door {
 impl Door {
     /// Starts it with these principals, all with the password `secret`, who may do everything.
     fn start(principals: &[&str], more: &str) -> Self {
+        Self::start_with(principals, more, &[])
+    }
+
+    /// Does the same with these files, which are for the owner alone.
+    fn start_with(principals: &[&str], more: &str, files: &[(&str, &str)]) -> Self {
         let [mqtt, http] = std::array::from_fn(|_| ports::free_port());
         let mut config = format!(
             "[gateway]\nid = \"door\"\ndata-dir = \"data\"\n[mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\n\
@@ -44,6 +52,9 @@ impl Door {
         let mut gateway = Gateway::prepare(&Site::new(&config, &[]));
         let hash = tidegate::broker::hash_password(b"secret").expect("the system works");
         gateway.set("HASH", &hash);
+        for (name, text) in files {
+            authority::write(gateway.folder(), name, text);
+        }
         gateway.start_again();
         Self { gateway, mqtt, http }
     }
@@ -56,6 +67,16 @@ impl Door {
         stream.read_exact(&mut head).expect("every CONNECT is answered");
         assert_eq!(head[0], 0x20, "a CONNACK");
         head[3]
+    }
+
+    /// Logs in and stays, with a will on `wills/NAME`.
+    fn stay(&self, name: &str, password: &str, will: &str) -> TcpStream {
+        let mut stream = connect(HOME, self.mqtt);
+        let packet = connect_with_will(name, password, Some(&format!("wills/{will}")));
+        stream.write_all(&packet).expect("the gateway reads");
+        let connack = read_packet(&mut stream).expect("every CONNECT is answered");
+        assert_eq!((connack[0], connack[2]), (0x20, 0), "{will} is let in");
+        stream
     }
 
     fn logins(&self) -> Value {
@@ -95,13 +116,38 @@ fn connect(from: Ipv4Addr, port: u16) -> TcpStream {
 
 /// A CONNECT of MQTT 5 with a clean start, a name and a password.
 fn connect_packet(name: &str, password: &str) -> Vec<u8> {
+    connect_with_will(name, password, None)
+}
+
+/// The same with a will on a topic.
+fn connect_with_will(name: &str, password: &str, will: Option<&str>) -> Vec<u8> {
     let text = |text: &str| {
         let length = u16::try_from(text.len()).expect("short").to_be_bytes();
         [&length[..], text.as_bytes()].concat()
     };
-    let head = [&text("MQTT")[..], &[5, 0xc2, 0, 60, 0]].concat();
-    let body = [head, text(""), text(name), text(password)].concat();
-    [&[0x10, u8::try_from(body.len()).expect("short")][..], &body].concat()
+    let flags = if will.is_some() { 0xc6 } else { 0xc2 };
+    let head = [&text("MQTT")[..], &[5, flags, 0, 60, 0]].concat();
+    let will = will.map(|topic| [vec![0], text(topic), text("gone")].concat());
+    let body = [head, text(""), will.unwrap_or_default(), text(name), text(password)].concat();
+    let mut packet = vec![0x10];
+    let mut length = body.len();
+    while length > 127 {
+        packet.push((length % 128) as u8 | 0x80);
+        length /= 128;
+    }
+    packet.push(length as u8);
+    packet.extend(body);
+    packet
+}
+
+/// Reads a packet shorter than 128 bytes: its type, and what stands behind its length.
+fn read_packet(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head)?;
+    let mut packet = vec![0; 1 + usize::from(head[1])];
+    packet[0] = head[0];
+    stream.read_exact(&mut packet[1..])?;
+    Ok(packet)
 }
 
 /// Returns the most memory that a process has had, in KiB (proc(5), `VmHWM`).
@@ -174,6 +220,88 @@ fn fault_m18_password_guessing() {
     assert!(metrics.lines().any(|found| found == line), "{metrics}");
     let said = door.gateway.output().to_string();
     assert!(said.matches("Logins from this address fail").count() == 1, "{said}");
+}
+
+/// C8, identity.3: a connection lasts no longer than the credential that opened it. One whose time is over is closed with
+/// its will, one that was withdrawn or replaced without; all others go on.
+#[test]
+fn identity_3_connections_end_with_their_credentials() {
+    let ends = SystemTime::now() + Duration::from_secs(4);
+    let since = ends.duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970");
+    let ends_at = Timestamp::from_unix_micros(since.as_micros().try_into().expect("it is soon"));
+    let (lasting, kept) = Token::generate(None).expect("the system works");
+    let (ending, kept_ending) = Token::generate(Some(ends_at)).expect("the system works");
+    let hash = |password: &[u8]| tidegate::broker::hash_password(password).expect("it works");
+    let door = Door::start_with(
+        &["canary"],
+        "[[principal]]\nname = \"scada\"\ntokens = { file = \"scada.tokens\" }\n\
+         password = { file = \"scada.hash\" }\n\
+         [[access]]\nprincipal = \"scada\"\npublish = [\"#\"]\nsubscribe = [\"#\"]\n",
+        &[("scada.tokens", &format!("{kept}\n{kept_ending}\n")), ("scada.hash", &hash(b"first"))],
+    );
+    let mut paho = Peer::start("mqtt_client.py", &[]);
+    let canary = json!({
+        "host": "127.0.0.1", "port": door.mqtt, "version": 5, "username": "canary", "password": "secret",
+    });
+    assert_eq!(paho.ask("connect", canary)["reason"], 0);
+    paho.ask("subscribe", json!({"filters": [["wills/#", 1]]}));
+    let mut by_ending = door.stay("scada", &ending, "ending");
+    let mut by_token = door.stay("", &lasting, "token");
+    let mut by_password = door.stay("scada", "first", "password");
+    let mut web = Web::connect(door.http);
+    assert_eq!([web.get(&lasting), web.get(&ending)], [200, 200]);
+
+    assert_eq!(read_packet(&mut by_ending).expect("a good-bye")[..2], [0xe0, NOT_AUTHORIZED]);
+    assert!(SystemTime::now() >= ends, "not before its end");
+    let messages = paho.ask("messages", json!({"count": 1, "take": true}));
+    assert_eq!(messages[0]["topic"], "wills/ending");
+    assert_eq!([web.get(&lasting), web.get(&ending)], [200, 401]);
+
+    authority::write(door.gateway.folder(), "scada.tokens", &format!("{kept_ending}\n"));
+    assert_eq!(read_packet(&mut by_token).expect("a good-bye")[..2], [0xe0, NOT_AUTHORIZED]);
+    assert_eq!(web.get(&lasting), 401, "requests of a connection that was there, too");
+    authority::write(door.gateway.folder(), "scada.hash", &hash(b"second"));
+    assert_eq!(read_packet(&mut by_password).expect("a good-bye")[..2], [0xe0, NOT_AUTHORIZED]);
+    assert_eq!(door.log_in(HOME, "scada", "first"), BAD_CREDENTIALS);
+    assert_eq!(door.log_in(HOME, "scada", "second"), 0);
+    // Whose credential stays is not disturbed, and has heard of no other will.
+    let own = json!({"topic": "wills/none", "payload": "1", "qos": 1});
+    assert_eq!(paho.ask("publish", own), 0);
+    let messages = paho.ask("messages", json!({"count": 1, "take": true}));
+    assert_eq!(messages[0]["topic"], "wills/none");
+    assert_eq!(paho.ask("state", json!({}))["connections"], 1);
+}
+
+/// A connection over which HTTP requests go one after the other.
+struct Web(BufReader<TcpStream>);
+
+impl Web {
+    fn connect(port: u16) -> Self {
+        Self(BufReader::new(connect(HOME, port)))
+    }
+
+    /// Asks with a token and returns the status of the answer.
+    fn get(&mut self, token: &str) -> u16 {
+        let request = format!(
+            "GET /v1/topics HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        self.0.get_mut().write_all(request.as_bytes()).expect("the gateway reads");
+        let (mut status, mut length) = (None, 0);
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("the gateway answers");
+            let line = line.trim_end().to_ascii_lowercase();
+            if status.is_none() {
+                status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
+            } else if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a number");
+            } else if line.is_empty() {
+                break;
+            }
+        }
+        self.0.read_exact(&mut vec![0; length]).expect("a body");
+        status.expect("an answer has a status")
+    }
 }
 
 struct StopOnDrop<'s>(&'s AtomicBool);

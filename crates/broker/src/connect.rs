@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidegate_model::{ClientId, Principal, Timestamp};
+use tidegate_model::{ClientId, CredentialId, Principal, Timestamp};
 use tidegate_store::Transaction;
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 pub struct ConnectRequest {
     /// Who it is.
     pub principal: Principal,
+    /// By which credential it has shown that.
+    pub credential: CredentialId,
     /// Its client identifier; sessions belong to a principal and a client identifier together.
     pub client_id: ClientId,
     /// Whether an earlier session ends first.
@@ -183,6 +185,7 @@ impl Broker {
         let session = &mut self.sessions[key.0];
         session.link = Some(Link {
             connection: request.connection,
+            credential: request.credential,
             wake: request.wake,
             receive_maximum,
             woken: false,
@@ -299,17 +302,21 @@ impl Broker {
         Tick { wills, transaction: (!transaction.is_empty()).then_some(transaction) }
     }
 
-    /// Takes the connections off the sessions of principals that `keeps` does not know any more. Nothing more from
-    /// them is published, wills included. A session that outlives its connection waits for its expiry.
+    /// Takes the connections off the sessions whose principal, or credential, `keeps` does not know any more. Nothing
+    /// more from them is published, wills included; nor are wills that wait and whose principal it does not know: it
+    /// is asked about those without a credential. A session that outlives its connection waits for its expiry.
     pub fn expel(
         &mut self,
-        keeps: impl Fn(&Principal) -> bool,
+        keeps: impl Fn(&Principal, Option<CredentialId>) -> bool,
         now: Timestamp,
     ) -> Option<Transaction> {
         let strangers: Vec<SessionKey> = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.link.is_some() && !keeps(&session.principal))
+            .filter(|(_, session)| {
+                let credential = session.link.as_ref().map(|link| link.credential);
+                credential.is_some() && !keeps(&session.principal, credential)
+            })
             .map(|(index, _)| SessionKey(index))
             .collect();
         let mut transaction = Transaction::new();
@@ -322,7 +329,7 @@ impl Broker {
                 self.forget(key, &mut transaction);
             }
         }
-        for pending in self.wills.extract_if(.., |pending| !keeps(&pending.principal)) {
+        for pending in self.wills.extract_if(.., |pending| !keeps(&pending.principal, None)) {
             persist::delete_will(&mut transaction, pending.number);
         }
         (!transaction.is_empty()).then_some(transaction)

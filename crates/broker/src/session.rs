@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use tidegate_model::{ClientId, Message, Principal, Properties, Qos, Timestamp, TopicFilter};
+use tidegate_model::{
+    ClientId, CredentialId, Message, Principal, Properties, Qos, Timestamp, TopicFilter,
+};
 use tidegate_mqtt::SubscriptionId;
 use tidegate_store::{Position, TakerId};
 
@@ -113,6 +115,7 @@ pub(crate) struct Inflight {
 
 pub(crate) struct Link {
     pub(crate) connection: ConnectionId,
+    pub(crate) credential: CredentialId,
     pub(crate) wake: Arc<dyn Wake>,
     pub(crate) receive_maximum: u16,
     /// Whether the connection was woken and has not come yet.

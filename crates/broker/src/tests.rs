@@ -14,7 +14,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use tidegate_model::{ClientId, Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter};
+use tidegate_model::{
+    ClientId, CredentialId, Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter,
+};
 use tidegate_store::{
     Item, Journal, JournalOptions, Position, TakerId, Transaction,
     record::MessageDecoder,
@@ -119,6 +121,7 @@ impl House {
         self.connections += 1;
         let request = ConnectRequest {
             principal: Principal::anonymous(),
+            credential: CredentialId::new([self.connections as u8; 16]),
             client_id: ClientId::new(client_id).unwrap(),
             clean_start,
             expiry,
@@ -633,13 +636,13 @@ fn fault_m15_principals_that_are_gone_are_expelled() {
     let stays = house.connect("stays", Expiry::AtDisconnect, true, None).attachment;
     let principal = house.core.principal(stays).unwrap().clone();
     let waits = house.connect("waits", Expiry::After(HOUR), true, Some(will(HOUR))).attachment;
-    house.core.expel(|known| *known == principal, now);
+    house.core.expel(|known, _| *known == principal, now);
     assert!(house.core.principal(stays).is_ok() && house.core.principal(waits).is_ok());
 
     let goes = house.connect("goes", Expiry::AtDisconnect, true, Some(will(Duration::ZERO)));
     let cut = house.connect("cut", Expiry::After(HOUR), true, Some(will(HOUR))).attachment;
     house.core.disconnect(cut, Disconnect::Abnormal, now).unwrap();
-    let transaction = house.core.expel(|_| false, now);
+    let transaction = house.core.expel(|_, _| false, now);
     house.store(transaction);
     for attachment in [stays, waits, goes.attachment] {
         assert!(house.core.principal(attachment).is_err());
@@ -649,4 +652,29 @@ fn fault_m15_principals_that_are_gone_are_expelled() {
     assert!(house.core.tick(later).wills.is_empty());
     let mut house = house.cut_power();
     assert!(house.core.tick(later).wills.is_empty(), "nor after a restart");
+}
+
+/// C8, M15: a connection is cut without a will when its credential is withdrawn; what others of the same principal left
+/// behind stays.
+#[test]
+fn fault_m15_credentials_that_are_gone_are_expelled() {
+    let mut house = House::new();
+    let now = house.now;
+    let will =
+        |delay| Will { message: message("t", "gone", Qos::AtLeastOnce), delay, expiry: None };
+    let stays = house.connect("stays", Expiry::AtDisconnect, true, None).attachment;
+    let good = CredentialId::new([house.connections as u8; 16]);
+    let goes = house.connect("goes", Expiry::After(HOUR), true, Some(will(Duration::ZERO)));
+    let left = house.connect("left", Expiry::After(HOUR), true, Some(will(HOUR))).attachment;
+    house.core.disconnect(left, Disconnect::Abnormal, now).unwrap();
+    let keeps = |_: &Principal, credential: Option<CredentialId>| {
+        credential.is_none_or(|credential| credential == good)
+    };
+    let transaction = house.core.expel(keeps, now);
+    house.store(transaction);
+    assert!(house.core.principal(stays).is_ok());
+    assert!(house.core.principal(goes.attachment).is_err());
+    let later = now.saturating_add(HOUR);
+    let wills = house.core.tick(later).wills;
+    assert_eq!(wills.len(), 1, "of the one that had left before");
 }

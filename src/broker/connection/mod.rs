@@ -42,6 +42,8 @@ const DUE_MAX: usize = 64;
 const REPLIES_MAX: usize = 1_024;
 /// How often a message that found no room is tried again (MQTT 3.1.1 has no words for it).
 const STALL: Duration = Duration::from_millis(250);
+/// How long the wall's clock is trusted to go on as it does: the end of a credential is looked at again then.
+const CLOCK_LOOK: Duration = Duration::from_secs(60);
 /// How long a connection that is being closed may take to read what is left for it.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -180,6 +182,7 @@ impl Driver<'_> {
         loop {
             // A client that always has something must not keep a processor from the others.
             consume_budget().await;
+            self.end_with_credential();
             self.pump().await;
             if !is_trusted && self.attachment.is_some() {
                 is_trusted = true;
@@ -266,6 +269,21 @@ impl Driver<'_> {
         self.connection.close(reason, &mut self.output);
     }
 
+    /// Closes the connection when the time of its credential is over. Its will is published, as for every connection
+    /// that the server closes (MQTT 5.0, section 3.1.2.5): it was left while the credential was good.
+    fn end_with_credential(&mut self) {
+        if self.credential_left() == Some(Duration::ZERO) && !self.connection.is_closed() {
+            self.connection.close(ReasonCode::NotAuthorized, &mut self.output);
+        }
+    }
+
+    /// Returns how long the credential is still good, if it ends.
+    fn credential_left(&self) -> Option<Duration> {
+        let ends = self.login.as_ref()?.ends?.as_unix_micros();
+        let now = self.ingest.broker().clock().wall().as_unix_micros();
+        Some(Duration::from_micros(u64::try_from(ends.saturating_sub(now)).unwrap_or(0)))
+    }
+
     /// Stops reading while a message waits for room, or the journal's queue is long.
     fn hold_back(&mut self) {
         let hold = self.stalled.is_some() || !self.ingest.broker().store().has_room();
@@ -288,7 +306,9 @@ impl Driver<'_> {
         let protocol = self.connection.poll_timeout();
         let stall = self.is_held_back.then(|| Instant::now() + STALL);
         let linger = closing_since.map(|since| since + LINGER);
-        [protocol, stall, linger].into_iter().flatten().min()
+        let credential = self.credential_left().filter(|_| !self.connection.is_closed());
+        let credential = credential.map(|left| Instant::now() + left.min(CLOCK_LOOK));
+        [protocol, stall, linger, credential].into_iter().flatten().min()
     }
 
     /// Puts answers into the output whose changes are on disk.

@@ -111,6 +111,7 @@ impl Driver<'_> {
         }
         let request = ConnectRequest {
             principal: login.principal.clone(),
+            credential: login.credential,
             client_id: client_id.clone(),
             clean_start: connect.clean_start,
             expiry: expiry(connect.session_expiry),
