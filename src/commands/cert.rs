@@ -12,7 +12,7 @@ use clap::Subcommand;
 use tidegate_model::Principal;
 use tidegate_tls::{Authority, Identity, Issued, Purpose, Validity};
 
-use super::secret_file;
+use super::secret_file::{self, Owner};
 
 /// For how many days an authority is valid: as long as a plant's machines.
 const AUTHORITY_DAYS: u32 = 3_650;
@@ -93,8 +93,10 @@ impl Place {
     }
 
     fn create(&self, name: &str, issued: &Issued) -> anyhow::Result<()> {
-        secret_file::create(&self.file(name, "key"), issued.key.as_bytes())?;
-        secret_file::create(&self.file(name, "pem"), issued.certificate.as_bytes())
+        // The gateway reads every certificate, and of the keys its own alone.
+        let owner = if name == SERVER { Owner::OfFolder } else { Owner::Maker };
+        secret_file::create(&self.file(name, "key"), issued.key.as_bytes(), owner)?;
+        secret_file::create(&self.file(name, "pem"), issued.certificate.as_bytes(), Owner::OfFolder)
     }
 }
 

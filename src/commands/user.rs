@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 use tidegate_model::Principal;
 
-use super::secret_file;
+use super::secret_file::{self, Owner};
 use crate::broker::hash_password;
 
 /// Arguments of `tidegate user`.
@@ -55,7 +55,7 @@ pub(super) fn user(arguments: &UserArguments) -> anyhow::Result<ExitCode> {
 
     secret_file::make_folder(secrets)?;
     let path = secrets.join(format!("{name}.hash"));
-    secret_file::create(&path, hash.as_bytes())?;
+    secret_file::create(&path, hash.as_bytes(), Owner::OfFolder)?;
 
     println!(
         "[[principal]]\nname = \"{principal}\"\npassword = {{ file = \"{}\" }}",
