@@ -21,6 +21,7 @@ const ALLOWED: &[Package] = &[
         folder: "crates/rules",
         uses: Uses::Only(&["tidegate-model"]),
     },
+    Package { name: "tidegate-scram", folder: "crates/scram", uses: Uses::Only(&[]) },
     Package {
         name: "tidegate-store",
         folder: "crates/store",
