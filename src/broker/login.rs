@@ -1,9 +1,11 @@
-//! Accounts: names with passwords, checked off the network threads and a few at a time, certificates, API tokens.
+//! Accounts: names with passwords, told (checked off the network threads and a few at a time) or proven, certificates,
+//! API tokens.
 
 mod book;
 mod checks;
 mod counters;
 mod memory;
+mod scram;
 mod throttle;
 
 use std::{
@@ -21,6 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tidegate_adapter_api::{Authenticator, CounterSample, Login, LoginRefusal, LoginResult};
 use tidegate_model::{CredentialId, PeerName, PeerNames, Principal};
+use tidegate_scram::Verifier;
 
 use self::{
     book::Book,
@@ -31,6 +34,7 @@ use self::{
 };
 pub use self::{
     checks::{hash_password, is_password_hash},
+    scram::{Proven, ScramRefusal},
     throttle::ThrottleSettings,
 };
 use super::token::Token;
@@ -47,6 +51,8 @@ pub struct Account {
     pub principal: Principal,
     /// The hash of its password in PHC form (`$argon2id$…`), if it has one.
     pub password_hash: Option<String>,
+    /// What is kept of its password for SCRAM-SHA-256, if it has one.
+    pub scram: Option<Verifier>,
     /// The name in its certificate, if it has one.
     pub certificate: Option<PeerName>,
     /// Its API tokens.
@@ -58,6 +64,8 @@ pub struct Account {
 pub struct Accounts {
     book: RwLock<Arc<Book>>,
     version: AtomicU64,
+    /// What the challenges of unknown names are made of.
+    decoy_key: [u8; 32],
     checks: Checks,
     memory: Memory,
     throttle: Mutex<Throttle>,
@@ -67,9 +75,11 @@ pub struct Accounts {
 impl Accounts {
     /// Takes the accounts, and when their logins are delayed.
     pub fn new(accounts: impl IntoIterator<Item = Account>, throttle: ThrottleSettings) -> Self {
+        let decoy_key = scram::decoy_key();
         Self {
-            book: RwLock::new(Arc::new(Book::new(accounts))),
+            book: RwLock::new(Arc::new(Book::new(accounts, decoy_key))),
             version: AtomicU64::new(0),
+            decoy_key,
             checks: Checks::new(),
             memory: Memory::new(),
             throttle: Mutex::new(Throttle::new(throttle)),
@@ -79,7 +89,7 @@ impl Accounts {
 
     /// Uses other accounts from the next login on.
     pub fn replace(&self, accounts: impl IntoIterator<Item = Account>) {
-        *self.book.write() = Arc::new(Book::new(accounts));
+        *self.book.write() = Arc::new(Book::new(accounts, self.decoy_key));
         self.version.fetch_add(1, Ordering::Release);
     }
 

@@ -11,6 +11,8 @@ pub use connection::ConnectionSettings;
 pub use connection::WebSocketSettings;
 pub use handle::{BrokerHandle, Published, durable, refuse};
 pub use listener::{Endpoint, ListenerCounters, MqttListener, MqttSettings};
-pub use login::{Account, Accounts, ThrottleSettings, hash_password, is_password_hash};
+pub use login::{
+    Account, Accounts, Proven, ScramRefusal, ThrottleSettings, hash_password, is_password_hash,
+};
 pub use token::{InvalidToken, NoRandomBytes, TOKEN_PREFIX, Token, TokenHash, parse_tokens};
 pub use topics::{Topics, last_message};

@@ -1,6 +1,7 @@
 //! `[[principal]]`: who may log in.
 
 use tidegate_model::{PeerName, Principal};
+use tidegate_scram::{InvalidVerifier, Verifier};
 use tidegate_settings::{Issues, Node, TableReader, read};
 
 use super::context::Context;
@@ -8,13 +9,15 @@ use super::secret::{self, Secret};
 use super::unique::Unique;
 use crate::broker::{Token, is_password_hash, parse_tokens};
 
-/// Somebody who may log in, by password, certificate or token.
+/// Somebody who may log in, by password (told or proven), certificate or token.
 #[derive(Clone, Debug)]
 pub struct PrincipalConfig {
     /// The name, also the user name.
     pub name: Principal,
     /// The hash of the password: argon2id, in the form `$argon2id$v=19$…`.
     pub password_hash: Option<Secret>,
+    /// What is kept of the password for SCRAM-SHA-256.
+    pub scram: Option<Verifier>,
     /// A name in the client certificate, such as `CN=press-7` or `DNS:press-7.plant.example`.
     pub certificate: Option<PeerName>,
     /// What is kept of its API tokens.
@@ -39,6 +42,9 @@ impl PrincipalConfig {
         let hash = |node: &Node, issues: &mut Issues| read_hash(node, context, issues);
         let password_given = table.has("password");
         let password_hash = table.optional("password", hash, issues);
+        let scram_given = table.has("scram");
+        let read = |node: &Node, issues: &mut Issues| read_verifier(node, context, issues);
+        let scram = table.optional("scram", read, issues);
         let certificate = table.optional("certificate", read_peer_name, issues);
         if let Some(certificate) = &certificate {
             certificates.note(certificate.as_str(), table.value_span("certificate"), issues);
@@ -46,16 +52,16 @@ impl PrincipalConfig {
         let tokens_given = table.has("tokens");
         let read = |node: &Node, issues: &mut Issues| read_tokens(node, context, issues);
         let tokens = table.optional("tokens", read, issues);
-        if !password_given && !tokens_given && !table.has("certificate") {
+        if !password_given && !scram_given && !tokens_given && !table.has("certificate") {
             issues.error(
                 table.span(),
                 "nobody can log in as this principal",
-                "add `password = { file = \"…\" }` with an argon2id hash, `certificate`, or `tokens`",
+                "add `password = { file = \"…\" }` with an argon2id hash, `scram`, `certificate`, or `tokens`",
             );
         }
         table.finish(issues);
         let tokens = tokens.unwrap_or_default();
-        Some(Self { name: name?, password_hash, certificate, tokens })
+        Some(Self { name: name?, password_hash, scram, certificate, tokens })
     }
 }
 
@@ -84,6 +90,21 @@ fn read_hash(node: &Node, context: &Context<'_>, issues: &mut Issues) -> Option<
         return None;
     }
     Some(secret)
+}
+
+fn read_verifier(node: &Node, context: &Context<'_>, issues: &mut Issues) -> Option<Verifier> {
+    let secret = secret::read(node, context, issues)?;
+    match secret.expose().trim().parse() {
+        Ok(verifier) => Some(verifier),
+        Err(InvalidVerifier) => {
+            issues.error(
+                node.span,
+                "this is not what is kept of a password for SCRAM-SHA-256",
+                "`tidegate user add --scram` makes it: it begins with `SCRAM-SHA-256$`",
+            );
+            None
+        }
+    }
 }
 
 fn read_tokens(node: &Node, context: &Context<'_>, issues: &mut Issues) -> Option<Vec<Token>> {

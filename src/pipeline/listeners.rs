@@ -25,6 +25,7 @@ pub(super) fn accounts(config: &Config) -> impl Iterator<Item = Account> {
     config.principals.iter().map(|principal| Account {
         principal: principal.name.clone(),
         password_hash: principal.password_hash.as_ref().map(|hash| hash.expose().trim().to_owned()),
+        scram: principal.scram.clone(),
         certificate: principal.certificate.clone(),
         tokens: principal.tokens.clone(),
     })
@@ -105,7 +106,7 @@ pub(super) fn listen_mqtt(
     gates: &Gates,
 ) -> Result<Option<MqttListener>, StartError> {
     let Some(listener) = &config.mqtt else { return Ok(None) };
-    let settings = settings(config);
+    let settings = settings(config, accounts);
     let endpoints = endpoints(listener, &settings, accounts, certificates, gates);
     let bound = MqttListener::bind(endpoints, settings, ingest.clone());
     bound.map(Some).map_err(|(address, source)| StartError::Listen {
@@ -115,7 +116,7 @@ pub(super) fn listen_mqtt(
     })
 }
 
-fn settings(config: &Config) -> MqttSettings {
+fn settings(config: &Config, accounts: &Arc<Accounts>) -> MqttSettings {
     let (limits, net) = (&config.limits.mqtt, &config.limits.net);
     let bytes = |size: ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
     let protocol = tidegate_mqtt::Settings {
@@ -134,10 +135,14 @@ fn settings(config: &Config) -> MqttSettings {
             .receive_maximum
             .try_into()
             .expect("the configuration allows 1 and more"),
+        authentication_methods: &[tidegate_scram::METHOD],
         ..tidegate_mqtt::Settings::default()
     };
     MqttSettings {
-        connection: ConnectionSettings { protocol: Arc::new(protocol) },
+        connection: ConnectionSettings {
+            protocol: Arc::new(protocol),
+            accounts: Arc::clone(accounts),
+        },
         connections_max: net.max_connections,
         connections_per_address_max: net.max_connections_per_address,
         handshakes_max: net.max_handshakes,

@@ -194,9 +194,24 @@ pub enum ProtocolError {
     /// A 3.1.1 client without identifier wants its session kept (MQTT 3.1.1, MQTT-3.1.3-8).
     #[error("client without identifier wants its session kept")]
     NoClientId,
-    /// The client asks for extended authentication, which is not offered.
-    #[error("extended authentication is not supported")]
+    /// The client names an authentication method that is not offered (MQTT-4.12.0-1).
+    #[error("authentication method is not supported")]
     ExtendedAuthentication,
+    /// An AUTH names no method, or another one than CONNECT (MQTT-4.12.0-5, MQTT-4.12.1-1).
+    #[error("AUTH without the authentication method of CONNECT")]
+    AuthenticationMethod,
+    /// An AUTH of a step that is not due (MQTT-4.12.0-3).
+    #[error("AUTH out of turn: {reason}")]
+    AuthOutOfTurn {
+        /// The step.
+        reason: ReasonCode,
+    },
+    /// A packet other than AUTH and DISCONNECT before CONNACK (MQTT-3.1.2-30).
+    #[error("expected AUTH, got {packet}")]
+    ExpectedAuth {
+        /// What came instead.
+        packet: PacketType,
+    },
     /// A second CONNECT (MQTT-3.1.0-2).
     #[error("second CONNECT")]
     SecondConnect,
@@ -270,6 +285,9 @@ impl ProtocolError {
             | Self::PacketIdZero
             | Self::Reason { .. }
             | Self::ExpectedConnect { .. }
+            | Self::AuthenticationMethod
+            | Self::AuthOutOfTurn { .. }
+            | Self::ExpectedAuth { .. }
             | Self::SecondConnect
             | Self::NotForServers { .. }
             | Self::ServerProperty { .. }

@@ -9,7 +9,7 @@ use crate::packet::PacketType;
 /// The defaults are those of `docs/fault-catalogue.md`, section 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest CONNECT, fixed header included.
+    /// Largest CONNECT and AUTH, fixed header included.
     pub connect_bytes: usize,
     /// Largest packet of any other type, fixed header included.
     pub packet_bytes: usize,
@@ -44,7 +44,7 @@ impl Limits {
     #[inline]
     pub const fn bytes_of(&self, packet: PacketType) -> usize {
         match packet {
-            PacketType::Connect => self.connect_bytes,
+            PacketType::Connect | PacketType::Auth => self.connect_bytes,
             _ => self.packet_bytes,
         }
     }
@@ -65,6 +65,8 @@ pub struct Settings {
     pub receive_maximum: NonZeroU16,
     /// Most topic aliases that a client may set; 0 forbids them.
     pub topic_alias_maximum: u16,
+    /// The methods of enhanced authentication that are offered (MQTT 5.0, section 4.12).
+    pub authentication_methods: &'static [&'static str],
 }
 
 impl Default for Settings {
@@ -76,6 +78,7 @@ impl Default for Settings {
             keep_alive_max_s: 600,
             receive_maximum: NonZeroU16::new(64).expect("64 is not zero"),
             topic_alias_maximum: 32,
+            authentication_methods: &[],
         }
     }
 }

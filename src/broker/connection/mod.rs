@@ -2,6 +2,7 @@
 
 mod packets;
 mod replies;
+mod scram;
 mod signal;
 mod socket;
 mod transport;
@@ -30,8 +31,11 @@ use tracing::debug;
 
 pub(crate) use self::transport::Wrapping;
 pub use self::upgrade::WebSocketSettings;
-use self::{replies::Replies, signal::Signal, transport::Transport};
-use super::listener::{ListenerCounters, Opening};
+use self::{replies::Replies, scram::Proving, signal::Signal, transport::Transport};
+use super::{
+    listener::{ListenerCounters, Opening},
+    login::Accounts,
+};
 use crate::{ingest::Ingest, store::Completion};
 
 /// Bytes that may wait for one client before nothing more is put in.
@@ -52,6 +56,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct ConnectionSettings {
     /// Limits and deadlines of the protocol machine.
     pub protocol: Arc<Settings>,
+    /// Who may log in by proving a password.
+    pub accounts: Arc<Accounts>,
 }
 
 /// What all connections of an address have around them.
@@ -120,6 +126,7 @@ async fn serve(client: Arrival, around: Surroundings<'_>, stop: CancellationToke
         opening,
         address: peer.ip(),
         login: None,
+        proving: None,
         input: BytesMut::new(),
         output: Output::with_limit(OUTPUT_BYTES_MAX),
         replies: Replies::new(Signal::new()),
@@ -131,6 +138,7 @@ async fn serve(client: Arrival, around: Surroundings<'_>, stop: CancellationToke
         due: Vec::new(),
         may_have_due: false,
         has_progress: false,
+        settings,
         ingest,
         access,
         counters,
@@ -152,6 +160,8 @@ struct Driver<'a> {
     address: IpAddr,
     /// As whom, and by what, the client has logged in.
     login: Option<Login>,
+    /// A proof of a password that is awaited.
+    proving: Option<Proving>,
     /// What was read and is not yet a packet; empty and without memory while the client is idle.
     input: BytesMut,
     output: Output,
@@ -170,6 +180,7 @@ struct Driver<'a> {
     may_have_due: bool,
     /// Whether the client has acknowledged something that is not stored yet.
     has_progress: bool,
+    settings: &'a ConnectionSettings,
     ingest: &'a Ingest,
     access: &'a Access,
     counters: &'a ListenerCounters,

@@ -12,7 +12,7 @@ use tidegate_broker::{
 };
 use tidegate_model::{ClientId, Message, Payload, Principal, TopicFilter};
 use tidegate_mqtt::{
-    ClientPacket, ProtocolVersion, ReasonCode, SessionExpiry,
+    ClientPacket, Password, ProtocolVersion, ReasonCode, SessionExpiry,
     packet::{
         self, Ack, ConnAck, Connect, Delivery, Publish, Subscribe, SubscriptionKey, Unsubscribe,
     },
@@ -37,10 +37,15 @@ impl Driver<'_> {
     /// Acts on one packet.
     pub(super) async fn handle(&mut self, packet: ClientPacket) {
         let result = match packet {
+            ClientPacket::Connect(connect) if connect.authentication_method.is_some() => {
+                self.begin_proof(connect);
+                Ok(())
+            }
             ClientPacket::Connect(connect) => {
                 self.connect(*connect).await;
                 Ok(())
             }
+            ClientPacket::Auth(auth) => self.auth(&auth),
             ClientPacket::Publish(publish) => self.publish(publish),
             ClientPacket::PubAck(ack) => self.puback(&ack),
             ClientPacket::PubRec(ack) => self.pubrec(&ack),
@@ -75,24 +80,23 @@ impl Driver<'_> {
             Ok(login) => login,
             Err(refusal) => {
                 self.counters.login_failures.fetch_add(1, Ordering::Relaxed);
-                let reason = match refusal {
-                    LoginRefusal::Busy => ReasonCode::ServerBusy,
-                    // A right password would be refused as well: it is not called wrong (MQTT 5.0, section 3.2.2.2).
-                    LoginRefusal::Delayed { .. } => ReasonCode::ConnectionRateExceeded,
-                    LoginRefusal::CredentialsRequired => ReasonCode::NotAuthorized,
-                    LoginRefusal::BadCredentials => ReasonCode::BadUserNameOrPassword,
-                };
-                self.connection.reject(reason, &mut self.output);
+                self.connection.reject(reason_of(refusal), &mut self.output);
                 return;
             }
         };
         self.login = Some(login.clone());
-        if let Err(reason) = self.begin_session(connect, login) {
+        if let Err(reason) = self.begin_session(connect, login, None) {
             self.connection.reject(reason, &mut self.output);
         }
     }
 
-    fn begin_session(&mut self, connect: Connect, login: Login) -> Result<(), ReasonCode> {
+    /// Gives a client its session. `proof` is what it is told at the end of an exchange that has proven who it is.
+    pub(super) fn begin_session(
+        &mut self,
+        connect: Connect,
+        login: Login,
+        proof: Option<Password>,
+    ) -> Result<(), ReasonCode> {
         let broker = self.ingest.broker();
         let connection = broker.next_connection();
         let assigned = connect.client_id.is_none();
@@ -138,6 +142,7 @@ impl Driver<'_> {
             session_expiry: granted_expiry(outcome.expiry, connect.session_expiry),
             assigned_client_id: assigned.then_some(client_id),
             shared_subscription_available: Some(false),
+            authentication_data: proof,
             ..ConnAck::accepted(outcome.session_present)
         };
         let reply = Reply::Accept(Box::new(connack));
@@ -392,6 +397,17 @@ impl Driver<'_> {
             None => self.replies.push_ready(reply),
         }
         Ok(())
+    }
+}
+
+/// Returns how a refused login is told.
+pub(super) fn reason_of(refusal: LoginRefusal) -> ReasonCode {
+    match refusal {
+        LoginRefusal::Busy => ReasonCode::ServerBusy,
+        // A right password would be refused as well: it is not called wrong (MQTT 5.0, section 3.2.2.2).
+        LoginRefusal::Delayed { .. } => ReasonCode::ConnectionRateExceeded,
+        LoginRefusal::CredentialsRequired => ReasonCode::NotAuthorized,
+        LoginRefusal::BadCredentials => ReasonCode::BadUserNameOrPassword,
     }
 }
 

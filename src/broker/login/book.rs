@@ -8,6 +8,7 @@ use std::{
 use ring::digest::{Context, SHA256};
 use tidegate_adapter_api::Login;
 use tidegate_model::{CredentialId, PeerName, PeerNames, Principal};
+use tidegate_scram::{Decoys, Verifier};
 
 use super::Account;
 use crate::{broker::token::TokenHash, clock::wall};
@@ -19,6 +20,8 @@ const TOKEN_BYTES_MAX: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Book {
     passwords: BTreeMap<String, (Login, Arc<str>)>,
+    scram: BTreeMap<String, (Login, Verifier)>,
+    scram_decoys: Decoys,
     certificates: HashMap<PeerName, Login>,
     tokens: HashMap<TokenHash, Login>,
     principals: HashSet<Principal>,
@@ -32,18 +35,21 @@ pub(super) enum Kind {
     Password,
     Certificate,
     Token,
+    Scram,
 }
 
 impl Book {
-    pub(super) fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
+    pub(super) fn new(accounts: impl IntoIterator<Item = Account>, decoy_key: [u8; 32]) -> Self {
         let mut book = Self {
             passwords: BTreeMap::new(),
+            scram: BTreeMap::new(),
+            scram_decoys: Decoys::new(decoy_key, []),
             certificates: HashMap::new(),
             tokens: HashMap::new(),
             principals: HashSet::new(),
             credentials: HashSet::new(),
         };
-        for Account { principal, password_hash, certificate, tokens } in accounts {
+        for Account { principal, password_hash, scram, certificate, tokens } in accounts {
             let mut login = |kind, ends, of: &[u8]| {
                 let credential = fingerprint(kind, &principal, of);
                 book.credentials.insert(credential);
@@ -52,6 +58,10 @@ impl Book {
             if let Some(hash) = password_hash {
                 let login = login(Kind::Password, None, hash.as_bytes());
                 book.passwords.insert(principal.as_str().to_owned(), (login, hash.into()));
+            }
+            if let Some(verifier) = scram {
+                let login = login(Kind::Scram, None, verifier.to_string().as_bytes());
+                book.scram.insert(principal.as_str().to_owned(), (login, verifier));
             }
             for token in tokens {
                 let login = login(Kind::Token, token.expires(), token.hash().as_bytes());
@@ -63,12 +73,26 @@ impl Book {
             }
             book.principals.insert(principal);
         }
+        let verifiers = book.scram.values().map(|(_, verifier)| verifier);
+        book.scram_decoys = Decoys::new(decoy_key, verifiers);
         book
     }
 
     /// Returns the login of a name, if the password that was given has the hash.
     pub(super) fn password(&self, name: &str) -> Option<&(Login, Arc<str>)> {
         self.passwords.get(name)
+    }
+
+    /// Returns the login of a name, if the password that was proven fits the verifier.
+    pub(super) fn scram(&self, name: &str) -> Option<&(Login, Verifier)> {
+        self.scram.get(name)
+    }
+
+    /// Returns what a name is challenged with, whether it is there or not.
+    pub(super) fn challenge(&self, name: &str) -> Verifier {
+        // Made for those that are there too, so that they take as long.
+        let decoy = self.scram_decoys.of(name);
+        self.scram(name).map_or(decoy, |(_, verifier)| verifier.clone())
     }
 
     /// Returns whose API token this is.

@@ -18,6 +18,8 @@ pub(super) struct LoginCounters {
     pub(super) passwords: Counter,
     /// Logins by a password that is remembered.
     pub(super) remembered: Counter,
+    /// Logins by a password that was proven.
+    pub(super) proofs: Counter,
     /// Logins by an API token.
     pub(super) tokens: Counter,
     /// Unknown names and wrong passwords.
@@ -40,6 +42,7 @@ impl Default for LoginCounters {
         Self {
             passwords: accepted("password"),
             remembered: accepted("remembered"),
+            proofs: accepted("scram"),
             tokens: accepted("token"),
             bad_credentials: refused("bad-credentials"),
             bad_tokens: refused("bad-token"),

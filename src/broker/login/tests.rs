@@ -12,6 +12,7 @@ fn account(name: &str, password: Option<&[u8]>, certificate: Option<&str>) -> Ac
     Account {
         principal: Principal::new(name).unwrap(),
         password_hash: password.map(|password| hash_password(password).unwrap()),
+        scram: None,
         certificate: certificate.map(|name| PeerName::new(name).unwrap()),
         tokens: Vec::new(),
     }

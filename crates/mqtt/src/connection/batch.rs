@@ -1,12 +1,13 @@
 //! What a client has sent, in order.
 
-use crate::packet::{Ack, Connect, Disconnect, Publish, Subscribe, Unsubscribe};
+use crate::packet::{Ack, Auth, Connect, Disconnect, Publish, Subscribe, Unsubscribe};
 
 /// A packet that the broker has to act on. PINGREQ is answered before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientPacket {
-    /// Always the first; answer with [`accept`](super::Connection::accept) or
-    /// [`reject`](super::Connection::reject).
+    /// Always the first; answer with [`accept`](super::Connection::accept),
+    /// [`reject`](super::Connection::reject) or, if it names an authentication method,
+    /// [`challenge`](super::Connection::challenge).
     Connect(Box<Connect>),
     /// A message; its topic is known, its place in the receive window is taken.
     Publish(Publish),
@@ -22,6 +23,11 @@ pub enum ClientPacket {
     Subscribe(Subscribe),
     /// Answer with [`unsuback`](super::Connection::unsuback).
     Unsubscribe(Unsubscribe),
+    /// The next step of the authentication that CONNECT began, or the first of another with the same method;
+    /// answer with [`challenge`](super::Connection::challenge), or with the end: before CONNACK
+    /// [`accept`](super::Connection::accept) or [`reject`](super::Connection::reject), later
+    /// [`reauthenticated`](super::Connection::reauthenticated) or [`close`](super::Connection::close).
+    Auth(Box<Auth>),
     /// Always the last. Without it the will is due.
     Disconnect(Disconnect),
 }
@@ -38,6 +44,9 @@ impl ClientPacket {
             Self::Unsubscribe(unsubscribe) => unsubscribe.keys.len() + unsubscribe.user.len(),
             Self::PubAck(ack) | Self::PubRec(ack) | Self::PubRel(ack) | Self::PubComp(ack) => {
                 ack.explanation.as_ref().map_or(0, |explanation| explanation.user.len())
+            }
+            Self::Auth(auth) => {
+                auth.explanation.as_ref().map_or(0, |explanation| explanation.user.len())
             }
             Self::Disconnect(_) => 0,
         }

@@ -6,11 +6,12 @@ use bytes::BytesMut;
 use thiserror::Error;
 
 use super::{
+    authentication,
     batch::{ClientPacket, PacketBatch},
     session::{Session, Terms},
 };
 use crate::{
-    Output, ProtocolError, ProtocolVersion, ReasonCode, Settings,
+    Output, ProtocolError, ProtocolVersion, ReasonCode, Settings, Text,
     packet::{FixedHeader, Packet, PacketType, connect},
 };
 
@@ -46,6 +47,9 @@ pub enum CloseCause {
     /// The client was silent for one and a half times the keep alive.
     #[error("keep alive expired")]
     KeepAliveTimeout,
+    /// The client began to authenticate itself again and did not go on in time.
+    #[error("re-authentication not finished in time")]
+    AuthenticationTimeout,
 }
 
 /// Server side of one MQTT connection: no socket, no clock, no task.
@@ -70,6 +74,13 @@ pub(super) enum State {
     ExpectVerdict {
         deadline: Instant,
         terms: Terms,
+        /// The authentication method that CONNECT named.
+        method: Option<Text>,
+    },
+    ExpectAuth {
+        deadline: Instant,
+        terms: Terms,
+        method: Text,
     },
     Connected(Session),
     Closed(CloseCause),
@@ -130,11 +141,11 @@ impl Connection {
         batch
     }
 
-    /// Returns whether more bytes should be read. Not while the broker decides about CONNECT, while it
-    /// has [paused](Self::pause) the client, or while the client is ahead of its acknowledgements.
+    /// Returns whether more bytes should be read. Not while the broker decides about CONNECT or the AUTH that
+    /// follows it, while it has [paused](Self::pause) the client, or while the client is ahead of its acknowledgements.
     pub fn wants_input(&self) -> bool {
         match &self.state {
-            State::ExpectConnect { .. } => true,
+            State::ExpectConnect { .. } | State::ExpectAuth { .. } => true,
             State::Connected(session) => !session.is_paused && !session.is_blocked,
             State::ExpectVerdict { .. } | State::Closed(_) => false,
         }
@@ -143,11 +154,12 @@ impl Connection {
     /// Returns when to call [`handle_timeout`](Self::handle_timeout), if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::ExpectConnect { deadline, .. } | State::ExpectVerdict { deadline, .. } => {
-                Some(*deadline)
-            }
+            State::ExpectConnect { deadline, .. }
+            | State::ExpectVerdict { deadline, .. }
+            | State::ExpectAuth { deadline, .. } => Some(*deadline),
             State::Connected(session) => {
-                let deadlines = [session.keep_alive.deadline(), self.packet_deadline];
+                let keep_alive = session.keep_alive.deadline();
+                let deadlines = [keep_alive, self.packet_deadline, session.auth_deadline()];
                 deadlines.into_iter().flatten().min()
             }
             State::Closed(_) => None,
@@ -165,6 +177,11 @@ impl Connection {
             {
                 (ReasonCode::KeepAliveTimeout, CloseCause::KeepAliveTimeout)
             }
+            State::Connected(session)
+                if session.auth_deadline().is_some_and(|deadline| deadline <= now) =>
+            {
+                (ReasonCode::NotAuthorized, CloseCause::AuthenticationTimeout)
+            }
             State::Connected(_) => {
                 (ReasonCode::ImplementationSpecificError, CloseCause::PacketTimeout)
             }
@@ -179,6 +196,9 @@ impl Connection {
         if let State::Connected(session) = &mut self.state {
             session.is_paused = true;
             session.keep_alive.suspend();
+            if let Some(authentication) = &mut session.authentication {
+                authentication.suspend();
+            }
             self.packet_deadline = None;
         }
     }
@@ -188,6 +208,9 @@ impl Connection {
         if let State::Connected(session) = &mut self.state {
             session.is_paused = false;
             session.keep_alive.restart(now);
+            if let Some(authentication) = &mut session.authentication {
+                authentication.restart(now, self.settings.connect_timeout);
+            }
         }
     }
 
@@ -221,7 +244,7 @@ impl Connection {
 
     fn terms(&self) -> Option<&Terms> {
         match &self.state {
-            State::ExpectVerdict { terms, .. } => Some(terms),
+            State::ExpectVerdict { terms, .. } | State::ExpectAuth { terms, .. } => Some(terms),
             State::Connected(session) => Some(&session.terms),
             State::ExpectConnect { .. } | State::Closed(_) => None,
         }
@@ -253,6 +276,12 @@ impl Connection {
                 }
                 ProtocolVersion::V5
             }
+            State::ExpectAuth { terms, .. } => {
+                if !matches!(packet, PacketType::Auth | PacketType::Disconnect) {
+                    return Err(ProtocolError::ExpectedAuth { packet });
+                }
+                terms.dialect.version
+            }
             State::Connected(session) => {
                 session.expects(packet)?;
                 if packet == PacketType::Publish && session.must_wait(first) {
@@ -277,12 +306,25 @@ impl Connection {
     ) -> Result<(), ProtocolError> {
         match (&mut self.state, packet) {
             (State::ExpectConnect { deadline, .. }, Packet::Connect(connect)) => {
-                if connect.authentication_method.is_some() {
+                let method = connect.authentication_method.clone();
+                let offered = self.settings.authentication_methods;
+                if method.as_ref().is_some_and(|method| !offered.contains(&method.as_str())) {
                     return Err(ProtocolError::ExtendedAuthentication);
                 }
-                self.state =
-                    State::ExpectVerdict { deadline: *deadline, terms: Terms::of(&connect) };
+                let (deadline, terms) = (*deadline, Terms::of(&connect));
+                self.state = State::ExpectVerdict { deadline, terms, method };
                 batch.push(ClientPacket::Connect(connect));
+            }
+            (State::ExpectAuth { deadline, terms, method }, Packet::Auth(auth)) => {
+                authentication::check_continued(&auth, method)?;
+                let (deadline, terms, method) = (*deadline, *terms, Some(method.clone()));
+                self.state = State::ExpectVerdict { deadline, terms, method };
+                batch.push(ClientPacket::Auth(auth));
+            }
+            (State::ExpectAuth { terms, .. }, Packet::Disconnect(disconnect)) => {
+                terms.check_disconnect(&disconnect)?;
+                self.state = State::Closed(CloseCause::ByClient { reason: disconnect.reason });
+                batch.push(ClientPacket::Disconnect(disconnect));
             }
             (State::Connected(session), Packet::PingReq) => {
                 session.keep_alive.restart(now);

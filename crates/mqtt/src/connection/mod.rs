@@ -1,5 +1,6 @@
 //! Server side of one connection: what a client may send when, and how it is answered.
 
+mod authentication;
 mod batch;
 mod keep_alive;
 mod machine;

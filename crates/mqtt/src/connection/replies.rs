@@ -5,6 +5,7 @@ use std::{num::NonZeroU32, time::Instant};
 use bytes::{BufMut, BytesMut};
 
 use super::{
+    authentication::Authentication,
     keep_alive::KeepAlive,
     machine::{CloseCause, Connection, State},
     receive_window::ReceiveWindow,
@@ -12,9 +13,9 @@ use super::{
     topic_aliases::TopicAliases,
 };
 use crate::{
-    EncodeError, Outgoing, Output, PacketId, ProtocolError, ProtocolVersion, PublishFrame,
-    ReasonCode,
-    packet::{ConnAck, Disconnect, Packet, PacketType, reasons, subscribe},
+    EncodeError, Outgoing, Output, PacketId, Password, ProtocolError, ProtocolVersion,
+    PublishFrame, ReasonCode, Text,
+    packet::{Auth, ConnAck, Disconnect, Packet, PacketType, reasons, subscribe},
     writer,
 };
 
@@ -37,17 +38,20 @@ impl Connection {
     /// What the connection itself enforces comes from its settings, whatever `connack` says: receive
     /// maximum, maximum packet size, topic alias maximum. A keep alive that is off or above the
     /// settings' maximum is replaced, unless `connack` has one; MQTT 3.1.1 cannot be told and keeps its
-    /// own. With a failure as its reason, `connack` refuses the client.
+    /// own. The authentication method is that of CONNECT. With a failure as its reason, `connack` refuses the
+    /// client.
     pub fn accept(&mut self, now: Instant, connack: &ConnAck, output: &mut Output) -> bool {
-        let State::ExpectVerdict { terms, .. } = &self.state else {
+        let State::ExpectVerdict { terms, method, .. } = &self.state else {
             return false;
         };
-        let terms = *terms;
+        let (terms, method) = (*terms, method.clone());
         if connack.reason.is_failure() {
             self.refuse(connack.clone(), output);
             return true;
         }
         let mut connack = connack.clone();
+        // MQTT-4.12.0-5, MQTT-4.12.0-6.
+        connack.authentication_method.clone_from(&method);
         let settings = &self.settings;
         connack.receive_maximum = Some(settings.receive_maximum);
         connack.topic_alias_maximum = Some(settings.topic_alias_maximum);
@@ -68,6 +72,7 @@ impl Connection {
             keep_alive: KeepAlive::new(keep_alive_s, now),
             window: ReceiveWindow::new(settings.receive_maximum),
             aliases: TopicAliases::new(settings.topic_alias_maximum),
+            authentication: method.map(Authentication::new),
             is_paused: false,
             is_blocked: false,
         });
@@ -85,6 +90,63 @@ impl Connection {
             self.refuse(ConnAck::refused(reason), output);
         }
         is_waiting
+    }
+
+    /// Asks a client that has named an authentication method for the next step; returns whether it was its turn
+    /// to be asked.
+    ///
+    /// Before CONNACK the deadline of CONNECT goes on; the answer of a client that authenticates itself again
+    /// is awaited for as long.
+    pub fn challenge(&mut self, now: Instant, data: Password, output: &mut Output) -> bool {
+        let deadline = now + self.settings.connect_timeout;
+        let (dialect, method) = match &mut self.state {
+            State::ExpectVerdict { deadline, terms, method: Some(method) } => {
+                let (deadline, terms, method) = (*deadline, *terms, method.clone());
+                self.state = State::ExpectAuth { deadline, terms, method: method.clone() };
+                (terms.dialect, method)
+            }
+            State::Connected(Session { authentication: Some(authentication), terms, .. })
+                if authentication.awaits_server() =>
+            {
+                authentication.await_client(deadline);
+                (terms.dialect, authentication.method.clone())
+            }
+            _ => return false,
+        };
+        // MQTT-4.12.0-2.
+        self.send_auth(ReasonCode::ContinueAuthentication, method, data, dialect, output);
+        true
+    }
+
+    /// Tells a client that it has authenticated itself again (MQTT 5.0, section 4.12.1); returns whether it had
+    /// asked.
+    pub fn reauthenticated(&mut self, data: Password, output: &mut Output) -> bool {
+        let State::Connected(Session { authentication: Some(authentication), terms, .. }) =
+            &mut self.state
+        else {
+            return false;
+        };
+        if !authentication.awaits_server() {
+            return false;
+        }
+        authentication.end();
+        let (dialect, method) = (terms.dialect, authentication.method.clone());
+        self.send_auth(ReasonCode::Success, method, data, dialect, output);
+        true
+    }
+
+    fn send_auth(
+        &mut self,
+        reason: ReasonCode,
+        method: Text,
+        data: Password,
+        dialect: Dialect,
+        output: &mut Output,
+    ) {
+        let auth = Auth { reason, method: Some(method), data: Some(data), explanation: None };
+        if !put_if_fits(&Packet::Auth(Box::new(auth)), dialect, output) {
+            self.close(ReasonCode::PacketTooLarge, output);
+        }
     }
 
     /// Closes the connection and tells the client why, in the words that its version has.
@@ -182,7 +244,7 @@ impl Connection {
                     put_if_fits(&packet, session.terms.dialect, output);
                 }
             }
-            State::ExpectVerdict { terms, .. } => {
+            State::ExpectVerdict { terms, .. } | State::ExpectAuth { terms, .. } => {
                 let terms = *terms;
                 self.send_connack(terms.dialect, ConnAck::refused(reason), output);
             }

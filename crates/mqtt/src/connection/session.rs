@@ -1,10 +1,13 @@
 //! An accepted client: what it has said of itself, and what it may send.
 
-use std::num::{NonZeroU16, NonZeroU32};
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    time::Instant,
+};
 
 use super::{
-    batch::ClientPacket, keep_alive::KeepAlive, receive_window::ReceiveWindow,
-    topic_aliases::TopicAliases,
+    authentication::Authentication, batch::ClientPacket, keep_alive::KeepAlive,
+    receive_window::ReceiveWindow, topic_aliases::TopicAliases,
 };
 use crate::{
     ProtocolError, ProtocolVersion, SessionExpiry,
@@ -42,6 +45,19 @@ impl Terms {
             session_expiry: connect.session_expiry,
         }
     }
+
+    /// Checks a good-bye against what the client has said of its session.
+    pub(super) fn check_disconnect(&self, disconnect: &Disconnect) -> Result<(), ProtocolError> {
+        if disconnect.server_reference.is_some() {
+            return Err(ProtocolError::ServerProperty { property: Property::ServerReference });
+        }
+        // MQTT 5.0, section 3.14.2.2.2.
+        let prolongs = disconnect.session_expiry.is_some_and(|it| it != SessionExpiry::AT_CLOSE);
+        if prolongs && self.session_expiry == SessionExpiry::AT_CLOSE {
+            return Err(ProtocolError::SessionExpiry);
+        }
+        Ok(())
+    }
 }
 
 /// The state of an accepted connection.
@@ -51,6 +67,8 @@ pub(super) struct Session {
     pub(super) keep_alive: KeepAlive,
     pub(super) window: ReceiveWindow,
     pub(super) aliases: TopicAliases,
+    /// What goes on with a client that named an authentication method in CONNECT.
+    pub(super) authentication: Option<Authentication>,
     /// The broker takes no packets for now.
     pub(super) is_paused: bool,
     /// The next packet waits for a place in the window, which our own acknowledgement will free.
@@ -66,9 +84,11 @@ impl Session {
             PacketType::ConnAck
             | PacketType::SubAck
             | PacketType::UnsubAck
-            | PacketType::PingResp
-            // MQTT 5.0, section 4.12: only after an authentication method in CONNECT.
-            | PacketType::Auth => Err(ProtocolError::NotForServers { packet }),
+            | PacketType::PingResp => Err(ProtocolError::NotForServers { packet }),
+            // MQTT-4.12.0-7: only after an authentication method in CONNECT.
+            PacketType::Auth if self.authentication.is_none() => {
+                Err(ProtocolError::NotForServers { packet })
+            }
             _ => Ok(()),
         }
     }
@@ -84,6 +104,12 @@ impl Session {
             && self.window.frees_itself()
     }
 
+    /// Returns until when the client must go on with its re-authentication, if one is under way.
+    #[inline]
+    pub(super) fn auth_deadline(&self) -> Option<Instant> {
+        self.authentication.as_ref()?.deadline()
+    }
+
     pub(super) fn take(&mut self, packet: Packet) -> Result<ClientPacket, ProtocolError> {
         Ok(match packet {
             Packet::Publish(publish) => ClientPacket::Publish(self.take_publish(publish)?),
@@ -97,8 +123,14 @@ impl Session {
             Packet::Subscribe(subscribe) => ClientPacket::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => ClientPacket::Unsubscribe(unsubscribe),
             Packet::Disconnect(disconnect) => {
-                self.check_disconnect(&disconnect)?;
+                self.terms.check_disconnect(&disconnect)?;
                 ClientPacket::Disconnect(disconnect)
+            }
+            Packet::Auth(auth) => {
+                let authentication = self.authentication.as_mut();
+                let packet = PacketType::Auth;
+                authentication.ok_or(ProtocolError::NotForServers { packet })?.take(&auth)?;
+                ClientPacket::Auth(auth)
             }
             other => {
                 return Err(ProtocolError::NotForServers { packet: other.packet_type() });
@@ -125,17 +157,5 @@ impl Session {
             message_expiry_s: publish.message_expiry_s,
             properties: publish.properties,
         })
-    }
-
-    fn check_disconnect(&self, disconnect: &Disconnect) -> Result<(), ProtocolError> {
-        if disconnect.server_reference.is_some() {
-            return Err(ProtocolError::ServerProperty { property: Property::ServerReference });
-        }
-        // MQTT 5.0, section 3.14.2.2.2.
-        let prolongs = disconnect.session_expiry.is_some_and(|it| it != SessionExpiry::AT_CLOSE);
-        if prolongs && self.terms.session_expiry == SessionExpiry::AT_CLOSE {
-            return Err(ProtocolError::SessionExpiry);
-        }
-        Ok(())
     }
 }
