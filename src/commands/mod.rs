@@ -55,7 +55,7 @@ enum Command {
     /// Show health, queues and ledger of a running gateway.
     #[command(after_help = status::AFTER_HELP)]
     Status(status::StatusArguments),
-    /// Make accounts.
+    /// Make, list and remove accounts, and replace their passwords.
     #[command(after_help = "Example:\n  tidegate user add press-7")]
     User(user::UserArguments),
     /// Make, list and take back API tokens.

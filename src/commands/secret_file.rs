@@ -4,10 +4,11 @@ use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use tidegate_model::Principal;
 
 /// Whose a file becomes that root makes; anybody else keeps what they make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,20 @@ pub(super) enum Owner {
     Maker,
     /// The owner's of the folder it is put in: the gateway's, in folders that the package made.
     OfFolder,
+}
+
+/// Returns the file of an account whose name ends in `extension`.
+///
+/// # Errors
+///
+/// If the name cannot be a principal's and a file's.
+pub(super) fn of_account(folder: &Path, name: &str, extension: &str) -> anyhow::Result<PathBuf> {
+    Principal::new(name).with_context(|| format!("the name `{name}`"))?;
+    ensure!(
+        !name.contains(['/', '+', '#', '*']) && !name.starts_with('.'),
+        "the name `{name}` must not contain `/`, `+`, `#` or `*`, or begin with a dot"
+    );
+    Ok(folder.join(format!("{name}.{extension}")))
 }
 
 /// Makes a folder that only its owner can enter, if it is not there.
@@ -88,7 +103,7 @@ fn create_like(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> anyhow::Re
 }
 
 /// Puts the names in a file's folder on disk.
-fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
+pub(super) fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
     let folder = folder_of(path);
     File::open(folder)
         .and_then(|folder| folder.sync_all())

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, ensure};
 use clap::Subcommand;
-use tidegate_model::{Principal, Timestamp};
+use tidegate_model::Timestamp;
 use tidegate_settings::parse_duration;
 
 use super::secret_file;
@@ -62,13 +62,7 @@ struct Of {
 
 impl Of {
     fn file(&self) -> anyhow::Result<PathBuf> {
-        let name = &self.name;
-        Principal::new(name).with_context(|| format!("the name `{name}`"))?;
-        ensure!(
-            !name.contains(['/', '+', '#', '*']) && !name.starts_with('.'),
-            "the name `{name}` must not contain `/`, `+`, `#` or `*`, or begin with a dot"
-        );
-        Ok(self.secrets.join(format!("{name}.tokens")))
+        secret_file::of_account(&self.secrets, &self.name, "tokens")
     }
 }
 

@@ -77,6 +77,13 @@ impl std::fmt::Display for GatewayId {
 }
 
 impl MappingGlob {
+    /// Returns those of a configuration, whatever else is wrong in it.
+    pub(super) fn all_of(root: &Node, issues: &mut Issues) -> Vec<Self> {
+        let gateway = root.as_table().and_then(|root| root.value("gateway")?.as_table());
+        let written = gateway.and_then(|gateway| gateway.value("mappings")?.as_array());
+        written.unwrap_or_default().iter().filter_map(|node| Self::read(node, issues)).collect()
+    }
+
     pub(super) fn read(node: &Node, issues: &mut Issues) -> Option<Self> {
         let pattern = read::text(node, issues)?;
         if pattern.contains("**") {

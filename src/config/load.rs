@@ -146,10 +146,7 @@ pub fn watched_paths(path: &Path) -> Vec<PathBuf> {
     let root = parse(source, format, sources.text(source), &mut issues);
     let Some(root) = root else { return paths.into_iter().collect() };
     let directory = directory_of(path);
-    let gateway = root.as_table().and_then(|root| root.value("gateway")?.as_table());
-    let globs =
-        gateway.and_then(|gateway| gateway.value("mappings")?.as_array()).unwrap_or_default();
-    let globs = globs.iter().filter_map(|node| MappingGlob::read(node, &mut issues));
+    let globs = MappingGlob::all_of(&root, &mut issues).into_iter();
     paths
         .extend(globs.flat_map(|glob| files::expand(directory, &glob.pattern).unwrap_or_default()));
     collect_named_files(&root, &mut |written| {
@@ -178,7 +175,7 @@ fn collect_named_files(node: &Node, found: &mut impl FnMut(&str)) {
     }
 }
 
-fn read_config(path: &Path) -> Result<(Format, String), LoadError> {
+pub(super) fn read_config(path: &Path) -> Result<(Format, String), LoadError> {
     let Some(format) = path.to_str().and_then(Format::from_name) else {
         return Err(LoadError::UnknownFormat { path: path.to_owned() });
     };
@@ -190,7 +187,7 @@ fn read_config(path: &Path) -> Result<(Format, String), LoadError> {
 }
 
 /// Returns the folder to which the paths of a file are relative.
-fn directory_of(path: &Path) -> &Path {
+pub(super) fn directory_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
@@ -216,7 +213,7 @@ fn mentioned_servers(file: &MappingFile) -> impl Iterator<Item = AdapterName> {
         .filter_map(|entry| AdapterName::new(entry.as_table()?.value("server")?.as_str()?).ok())
 }
 
-fn load_mappings(
+pub(super) fn load_mappings(
     globs: &[MappingGlob],
     directory: &Path,
     sources: &mut Sources,

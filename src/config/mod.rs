@@ -13,6 +13,7 @@ mod limits;
 mod listener;
 mod load;
 mod mask;
+mod mentions;
 mod opcua;
 mod principal;
 mod render;
@@ -33,6 +34,7 @@ pub use listener::{ListenerConfig, WebSocketConfig};
 pub use load::{
     LoadError, Loaded, MappingFile, data_dir, load, load_generation, load_with, watched_paths,
 };
+pub use mentions::{Mention, mentions};
 pub use opcua::{OpcUaConfig, OpcUaEndpoint, OpcUaLogin, OpcUaSecurity};
 pub use principal::PrincipalConfig;
 pub use render::{Style, render, render_json};

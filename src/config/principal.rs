@@ -22,6 +22,8 @@ pub struct PrincipalConfig {
     pub certificate: Option<PeerName>,
     /// What is kept of its API tokens.
     pub tokens: Vec<Token>,
+    /// The keys of its secrets, and where each comes from: a file, a credential, a variable.
+    pub origins: Vec<(&'static str, String)>,
 }
 
 const NAME_HINT: &str = "use 1 to 256 bytes without `/`, `+`, `#`, `*` and control characters: names stand in \
@@ -39,19 +41,26 @@ impl PrincipalConfig {
         if let Some(name) = &name {
             names.note(name.as_str(), table.value_span("name"), issues);
         }
-        let hash = |node: &Node, issues: &mut Issues| read_hash(node, context, issues);
+        let origin = |node: &Node| secret::origin(node, context);
+        let read = |node: &Node, issues: &mut Issues| {
+            Some((read_hash(node, context, issues)?, origin(node)))
+        };
         let password_given = table.has("password");
-        let password_hash = table.optional("password", hash, issues);
+        let (password_hash, of_password) = table.optional("password", read, issues).unzip();
         let scram_given = table.has("scram");
-        let read = |node: &Node, issues: &mut Issues| read_verifier(node, context, issues);
-        let scram = table.optional("scram", read, issues);
+        let read = |node: &Node, issues: &mut Issues| {
+            Some((read_verifier(node, context, issues)?, origin(node)))
+        };
+        let (scram, of_scram) = table.optional("scram", read, issues).unzip();
         let certificate = table.optional("certificate", read_peer_name, issues);
         if let Some(certificate) = &certificate {
             certificates.note(certificate.as_str(), table.value_span("certificate"), issues);
         }
         let tokens_given = table.has("tokens");
-        let read = |node: &Node, issues: &mut Issues| read_tokens(node, context, issues);
-        let tokens = table.optional("tokens", read, issues);
+        let read = |node: &Node, issues: &mut Issues| {
+            Some((read_tokens(node, context, issues)?, origin(node)))
+        };
+        let (tokens, of_tokens) = table.optional("tokens", read, issues).unzip();
         if !password_given && !scram_given && !tokens_given && !table.has("certificate") {
             issues.error(
                 table.span(),
@@ -61,7 +70,12 @@ impl PrincipalConfig {
         }
         table.finish(issues);
         let tokens = tokens.unwrap_or_default();
-        Some(Self { name: name?, password_hash, scram, certificate, tokens })
+        let origins = [("password", of_password), ("scram", of_scram), ("tokens", of_tokens)];
+        let origins = origins
+            .into_iter()
+            .filter_map(|(key, origin)| Some((key, origin.flatten()?)))
+            .collect();
+        Some(Self { name: name?, password_hash, scram, certificate, tokens, origins })
     }
 }
 

@@ -76,6 +76,16 @@ pub(super) fn read(node: &Node, context: &Context<'_>, issues: &mut Issues) -> O
     }
 }
 
+/// Returns where a secret comes from, for people: a file that can be opened, a credential, a variable.
+pub(super) fn origin(node: &Node, context: &Context<'_>) -> Option<String> {
+    let table = node.as_table()?;
+    let of = |key| table.value(key).and_then(Node::as_str);
+    of("file")
+        .map(|path| context.path(path).display().to_string())
+        .or_else(|| of("credential").map(|name| format!("credential {name}")))
+        .or_else(|| of("env").map(|name| format!("variable {name}")))
+}
+
 /// Why a secret could not be read.
 struct Fault {
     message: String,

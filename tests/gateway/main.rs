@@ -15,6 +15,7 @@ mod mqtt;
 mod press_hall;
 mod presses;
 mod repeats;
+mod scram;
 mod service;
 mod syscalls;
 mod tls;
