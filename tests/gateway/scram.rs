@@ -218,6 +218,7 @@ fn identity_6_accounts_are_listed_changed_and_removed() {
     assert_eq!((&scada["certificate"], &scada["tokens"]["good"]), (&json!("CN=scada"), &json!(1)));
     let problems = scada["problems"].to_string();
     assert!(problems.contains("no `[[access]]` names it") && problems.contains("a token ends at"));
+    assert!(problems.contains("no listener asks for certificates"), "{problems}");
     let said = tidegate(&["user", "list", "-c", &file]).stdout;
     assert!(said.contains("  ! no `[[access]]` names it: it may do nothing\n"), "{said}");
 

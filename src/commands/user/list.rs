@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tidegate_model::Timestamp;
+use tidegate_tls::Clients;
 
 use super::super::{ConfigArguments, EX_CONFIG};
 use crate::{
@@ -37,6 +38,17 @@ pub(super) fn list(arguments: &ConfigArguments, as_json: bool) -> anyhow::Result
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn asks_for_certificates(config: &Config) -> bool {
+    let (mqtt, http) = (config.mqtt.as_ref(), config.http.as_ref());
+    let websocket = mqtt.and_then(|mqtt| mqtt.websocket.as_ref());
+    let listeners = [
+        mqtt.and_then(|mqtt| mqtt.tls.as_ref()),
+        websocket.and_then(|websocket| websocket.tls.as_ref()),
+        http.and_then(|http| http.tls.as_ref()),
+    ];
+    listeners.into_iter().flatten().any(|tls| !matches!(tls.setup.clients, Clients::Anyone))
 }
 
 /// A principal with what is to be said of it.
@@ -71,6 +83,9 @@ impl<'a> User<'a> {
         let name = principal.name.as_str();
         if !config.access.iter().any(|entry| entry.principal.matches(name)) {
             problems.push("no `[[access]]` names it: it may do nothing".to_owned());
+        }
+        if principal.certificate.is_some() && !asks_for_certificates(config) {
+            problems.push("no listener asks for certificates: see `client-ca`".to_owned());
         }
         if tokens.ended > 0 {
             let (count, are) = (tokens.ended, if tokens.ended == 1 { "has" } else { "have" });
