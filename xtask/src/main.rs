@@ -1,6 +1,7 @@
 //! Development commands of the project: `cargo xtask --help` lists them.
 
 mod bench;
+mod demo;
 mod package;
 mod places;
 mod process;
@@ -11,7 +12,6 @@ mod test;
 use std::process::ExitCode;
 
 use crate::bench::Options;
-use crate::package::Trial;
 use crate::places::Places;
 use crate::test::Tier;
 
@@ -22,9 +22,11 @@ Commands:
   test [--all]              install what the tests need, then run what every change must pass;
                             with --all also what a finished capability must pass
   setup                     only install what the tests need
-  package                   build the .deb of this machine's architecture and check it unpacked;
+  package [--arch NAME]     build a static .deb for amd64, arm64, armhf or all (default: this machine's)
+                            and run its program unpacked, under qemu if need be;
                             with --try-install also install and purge it here, as root;
-                            with --try-service do so in a container with a systemd of its own
+                            with --try-service install, run, upgrade, remove and purge it in a container
+                            with a systemd of its own, as root
   bench [--profile NAME]    build the gateway (release or dist) and print the figures of docs/performance.md;
                             with --binary PATH measure that program instead;
                             `bench identity …`: those of TLS and access rules
@@ -46,13 +48,8 @@ fn main() -> ExitCode {
         }),
         // What `setup` runs through sudo; not for people.
         ["system-packages"] => setup::debian::install_missing(),
-        ["package"] => Places::find().and_then(|places| package::run(&places, Trial::Unpack)),
-        ["package", "--try-install"] => {
-            Places::find().and_then(|places| package::run(&places, Trial::Install))
-        }
-        ["package", "--try-service"] => {
-            Places::find().and_then(|places| package::run(&places, Trial::Service))
-        }
+        ["package", options @ ..] => package::Options::parse(options)
+            .and_then(|options| package::run(&Places::find()?, &options)),
         ["bench", options @ ..] => {
             Options::parse(options).and_then(|options| bench::run(&Places::find()?, &options))
         }

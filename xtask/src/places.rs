@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::package::Architecture;
 use crate::process;
 
 /// Memory for each parallel compiler job: async-opcua's types take 3 GiB at their peak.
@@ -65,8 +66,21 @@ impl Places {
             let clean = ["clean", "--quiet", "--workspace", "--profile", profile];
             process::run(self.cargo().args(clean))?;
         }
+        if self.cross().exists() {
+            let clean = ["clean", "--quiet", "--workspace", "--profile", "dist", "--target"];
+            for architecture in Architecture::ALL {
+                let mut cargo = self.cargo();
+                cargo.env("CARGO_TARGET_DIR", self.cross());
+                process::run(cargo.args(clean).arg(architecture.target()))?;
+            }
+        }
         fs::write(&stamp, here.as_bytes())
             .with_context(|| format!("cannot write {}", stamp.display()))
+    }
+
+    /// Returns the target folder of builds for other architectures, which come from another compiler.
+    pub(crate) fn cross(&self) -> PathBuf {
+        self.target.join("cross")
     }
 
     /// Returns Cargo as every step calls it: in the checkout, with the shared target folder.

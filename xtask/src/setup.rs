@@ -1,6 +1,7 @@
 //! What the tests need besides Rust: programs of the system, a Python environment, cargo-deny.
 
 mod cargo_deny;
+pub(crate) mod cross;
 pub(crate) mod debian;
 mod python;
 

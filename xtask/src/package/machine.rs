@@ -9,58 +9,48 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::demo;
 use crate::places::Places;
 use crate::process;
 use crate::setup;
 
 /// The machine has so long from its start to its end, the watchdog's 30 s included.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(480);
 
-/// What the machine is made of, beside the smallest Debian.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,libgcc-s1";
+/// What the machine is made of, beside the smallest Debian. No library of the gateway: it needs none.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,mosquitto-clients";
 
 /// Runs in the machine as root; each line `name=value` that it prints is judged by [`EXPECTED`].
-const SCRIPT: &str = r#"#!/bin/sh
-cd /trial && exec > result 2>&1
-show() { systemctl show --property "$1" --value tidegate.service; }
-dpkg --install tidegate.deb
-echo "enabled=$(systemctl is-enabled tidegate)"
-echo "active=$(systemctl is-active tidegate)"
-echo "watchdog=$(show WatchdogUSec)"
-tidegate status -c /etc/tidegate/tidegate.toml && echo "answers=yes"
-first=$(show MainPID)
-systemctl kill --signal KILL tidegate
-for second in 1 2 3 4 5 6 7 8 9 10; do
-    sleep 1
-    [ "$(systemctl is-active tidegate)" = active ] && [ "$(show MainPID)" != "$first" ] && break
-done
-echo "restarts=$(show NRestarts)"
-second=$(show MainPID)
-# Longer than the watchdog's patience: what is still the same process has kept telling that it lives.
-sleep 35
-[ "$(show MainPID)" = "$second" ] && echo "watched=yes"
-systemctl stop tidegate
-echo "stopped=$(show Result) $(show ExecMainStatus)"
-journalctl --unit tidegate --no-pager | grep -v '^--'
-echo "exposure=$(systemd-analyze security tidegate --no-pager | sed -n 's/.*exposure level.*: \([0-9.]*\) .*/\1/p')"
-dpkg --purge tidegate
-for left in /etc/tidegate /var/lib/tidegate /run/tidegate; do
-    [ -e "$left" ] && echo "left=$left"
-done
-echo "done=yes"
-"#;
+const SCRIPT: &str = include_str!("machine.sh");
 
-/// What the service must show (main.18, docs/promises.md B6).
+/// What the service must show (main.18, identity.9, docs/promises.md B6).
 const EXPECTED: &[(&str, &str)] = &[
     ("enabled", "enabled"),
     ("active", "active"),
     ("watchdog", "30s"),
     ("answers", "yes"),
+    ("loopback", "1"),
+    ("beyond", "0"),
+    ("stranger", "refused"),
+    ("anonymous", "refused"),
+    ("secret", "tidegate 600"),
+    ("keys", "root tidegate tidegate tidegate"),
+    ("login", "yes"),
     ("restarts", "1"),
     ("watched", "yes"),
+    ("upgraded", "active"),
+    ("configuration-upgraded", "kept"),
+    ("data-upgraded", "kept"),
     ("stopped", "success 0"),
+    ("demo", "ended"),
+    ("removed", "inactive"),
+    ("configuration-removed", "kept"),
+    ("data-removed", "kept"),
     ("done", "yes"),
 ];
+
+/// What the lines of the demo's journal begin with.
+const DEMO: &str = "demo: ";
 
 /// The highest score of `systemd-analyze security` that passes.
 const EXPOSURE_MAX: f64 = 1.2;
@@ -77,18 +67,20 @@ ExecStart=/trial/run.sh
 ExecStopPost=/bin/systemctl --no-block poweroff
 ";
 
-/// Installs the package in a machine of its own, and tries its service; needs root.
+/// Installs the package in a machine of its own, tries its service, and upgrades to `next`; needs root.
 ///
 /// # Errors
 ///
 /// Says what the service did not show, with everything the machine said.
-pub(super) fn service(places: &Places, package: &Path) -> Result<()> {
+pub(super) fn service(places: &Places, package: &Path, next: &Path) -> Result<()> {
     ensure!(process::is_root(), "only root can start a machine in a container");
-    setup::debian::ensure_machine_tools()?;
+    setup::debian::ensure_packages(&["debootstrap", "systemd-container"])?;
     let machine = bootstrap(places)?;
     let trial = machine.join("trial");
     fs::create_dir_all(&trial).context("cannot make the trial's folder")?;
-    fs::copy(package, trial.join("tidegate.deb")).context("cannot copy the package")?;
+    for (from, to) in [(package, "tidegate.deb"), (next, "next.deb")] {
+        fs::copy(from, trial.join(to)).context("cannot copy the package")?;
+    }
     let script = trial.join("run.sh");
     fs::write(&script, SCRIPT).context("cannot write the script")?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
@@ -111,23 +103,24 @@ pub(super) fn service(places: &Places, package: &Path) -> Result<()> {
 /// Makes the machine's files, once.
 fn bootstrap(places: &Places) -> Result<PathBuf> {
     let machine = places.target.join("debian/machine");
-    // Written last, so that a machine that was cut short is made anew.
-    let mark = machine.join("made");
-    if mark.exists() {
-        return Ok(machine);
-    }
-    if machine.exists() {
-        fs::remove_dir_all(&machine).context("cannot remove an unfinished machine")?;
-    }
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let suite = release
         .lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
         .context("/etc/os-release names no Debian release")?;
+    // Written last, so that a machine that was cut short is made anew.
+    let mark = machine.join("made");
+    let made_of = format!("{suite} {PACKAGES}");
+    if fs::read_to_string(&mark).is_ok_and(|mark| mark == made_of) {
+        return Ok(machine);
+    }
+    if machine.exists() {
+        fs::remove_dir_all(&machine).context("cannot remove an unfinished machine")?;
+    }
     let mut debootstrap = process::command("debootstrap");
     debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), suite]);
     process::read(debootstrap.arg(&machine))?;
-    fs::write(&mark, suite).context("cannot mark the machine as made")?;
+    fs::write(&mark, made_of).context("cannot mark the machine as made")?;
     Ok(machine)
 }
 
@@ -161,6 +154,8 @@ fn judge(said: &str) -> Result<()> {
         let found = value(name).unwrap_or("nothing");
         ensure!(found == *expected, "{name}: {found}, not {expected}");
     }
+    let demo: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix(DEMO)).collect();
+    demo::judge(&demo.join("\n")).context("the demo under the unit's restrictions")?;
     if let Some(left) = value("left") {
         bail!("{left} is still there after the purge");
     }
@@ -168,7 +163,7 @@ fn judge(said: &str) -> Result<()> {
         .and_then(|score| score.parse().ok())
         .context("systemd gave the service no score")?;
     ensure!(exposure <= EXPOSURE_MAX, "the service scores {exposure}, above {EXPOSURE_MAX}");
-    println!("the service runs under systemd, exposure {exposure}");
+    println!("the service is installed, upgraded, removed and purged; its exposure is {exposure}");
     Ok(())
 }
 
@@ -180,7 +175,7 @@ mod tests {
     fn a_service_that_shows_less_is_refused() {
         let mut lines: Vec<String> =
             EXPECTED.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        lines.push("exposure=1.1".into());
+        lines.extend(["exposure=1.1", "demo: 7 received", "demo: missing 0"].map(String::from));
         assert!(judge(&lines.join("\n")).is_ok());
         for at in 0..lines.len() {
             let mut fewer = lines.clone();

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process;
 
@@ -25,12 +25,6 @@ const NEEDS: &[Need] = &[
     Need { program: "systemd-analyze", package: "systemd" },
     Need { program: "curl", package: "curl" },
     Need { program: "python3", package: "python3" },
-];
-
-/// What a machine in a container takes (`cargo xtask package --try-service`).
-const MACHINE_NEEDS: &[Need] = &[
-    Need { program: "debootstrap", package: "debootstrap" },
-    Need { program: "systemd-nspawn", package: "systemd-container" },
 ];
 
 /// Decides which services may start while packages are installed.
@@ -75,14 +69,26 @@ pub(crate) fn ensure() -> Result<()> {
     )
 }
 
-/// Installs what a machine in a container takes; needs root.
-pub(crate) fn ensure_machine_tools() -> Result<()> {
-    let missing: Vec<_> = MACHINE_NEEDS
-        .iter()
-        .filter(|need| process::find(need.program).is_none())
-        .map(|need| need.package)
-        .collect();
-    if missing.is_empty() { Ok(()) } else { install(&missing) }
+/// Installs those of `packages` that are missing, for the commands that alone need them.
+///
+/// # Errors
+///
+/// Names them if this is not root.
+pub(crate) fn ensure_packages(packages: &[&str]) -> Result<()> {
+    let missing: Vec<_> =
+        packages.iter().copied().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    ensure!(process::is_root(), "this needs the packages {list}: install them, then try again");
+    install(&missing)
+}
+
+fn is_installed(package: &str) -> bool {
+    let mut query = process::command("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", package]);
+    process::read(&mut query).is_ok_and(|status| status == "installed")
 }
 
 /// Installs the packages that are missing; needs root.
@@ -131,7 +137,8 @@ fn install(packages: &[&str]) -> Result<()> {
     if brings_mosquitto {
         retire_service()?;
     }
-    let still_missing = missing();
+    let still_missing: Vec<_> =
+        packages.iter().copied().filter(|package| !is_installed(package)).collect();
     if !still_missing.is_empty() {
         bail!("still missing after the installation: {}", still_missing.join(" "));
     }
