@@ -12,6 +12,7 @@ pub mod demo;
 pub mod exchanges;
 pub mod expiry;
 pub mod ingest;
+pub mod jwt;
 pub mod listening;
 pub mod pipeline;
 pub mod points;

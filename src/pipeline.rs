@@ -12,7 +12,7 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,7 @@ use crate::{
     control::ControlSocket,
     expiry::ShownCertificate,
     ingest::Ingest,
+    jwt,
     listening::Listening,
     status::Status,
     store::{DirectoryError, Store},
@@ -188,7 +189,8 @@ impl Gateway {
             ingest: ingest.clone(),
             mapping: inside.mapping,
             points,
-            accounts,
+            accounts: Arc::clone(&accounts),
+            expelled: AtomicU64::new(0),
             certificates,
             gates,
             links: inside.uplinks.certificates,
@@ -203,6 +205,9 @@ impl Gateway {
             uplinks: inside.uplinks.handles,
             journal_bytes_max: config.store.max_bytes.get(),
             store_is_alive: Box::new(inside.store.is_alive()),
+        });
+        middle.keep("jwt-keys", &status.conditions, move |stop| {
+            jwt::keep_fresh(Arc::clone(&accounts), stop)
         });
         middle.keep("keeper", &status.conditions, move |stop| Arc::clone(&keeper).run(stop));
         let stages = vec![edges, middle, inside.links];

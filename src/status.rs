@@ -114,10 +114,16 @@ impl Status {
             "certificates": self.certificates_json(),
             "broker": self.broker_json(),
             "logins": self.accounts.to_json(),
+            "jwt": self.issuers_json(),
             "store": store_json(&(self.store)()),
             "adapters": adapters,
             "parts": self.conditions.to_json(),
         })
+    }
+
+    fn issuers_json(&self) -> Map<String, Value> {
+        let issuers = self.accounts.issuers();
+        issuers.iter().map(|issuer| (issuer.name.clone(), issuer.keys.to_json())).collect()
     }
 
     /// Says which certificates end soon.
@@ -338,10 +344,7 @@ impl Health for Status {
             line(&mut text, "tidegate_part_restarts_total", &labels, &condition["restarts"]);
             line(&mut text, "tidegate_part_panics_total", &labels, &condition["panics"]);
         }
-        for sample in self.accounts.samples() {
-            let name = format!("tidegate_{}_total", sample.name);
-            line(&mut text, &name, &[("reason", sample.reason)], &sample.value.into());
-        }
+        login_metrics(&mut text, &self.accounts);
         for (adapter, counters) in &self.adapters {
             for sample in counters.samples() {
                 let name = format!("tidegate_{}_total", sample.name);
@@ -355,6 +358,19 @@ impl Health for Status {
         }
         text.push_str("# EOF\n");
         text
+    }
+}
+
+fn login_metrics(text: &mut String, accounts: &Accounts) {
+    for sample in accounts.samples() {
+        let name = format!("tidegate_{}_total", sample.name);
+        line(text, &name, &[("reason", sample.reason)], &sample.value.into());
+    }
+    for issuer in accounts.issuers().iter() {
+        let labels = [("issuer", issuer.name.as_str())];
+        let (keys, failures) = (issuer.keys.current().len(), issuer.keys.failures());
+        line(text, "tidegate_jwt_keys", &labels, &keys.into());
+        line(text, "tidegate_jwt_fetch_failures_total", &labels, &failures.into());
     }
 }
 

@@ -1,5 +1,5 @@
 //! Accounts: names with passwords, told (checked off the network threads and a few at a time) or proven, certificates,
-//! API tokens.
+//! API tokens, and the tokens of foreign issuers.
 
 mod book;
 mod checks;
@@ -21,9 +21,12 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
-use tidegate_adapter_api::{Authenticator, CounterSample, Login, LoginRefusal, LoginResult};
+use tidegate_adapter_api::{
+    Authenticator, Counter, CounterSample, Login, LoginRefusal, LoginResult,
+};
 use tidegate_model::{CredentialId, PeerName, PeerNames, Principal};
 use tidegate_scram::Verifier;
+use tokio::sync::watch;
 
 use self::{
     book::Book,
@@ -38,6 +41,7 @@ pub use self::{
     throttle::ThrottleSettings,
 };
 use super::token::Token;
+use crate::jwt::{Issuers, JwtRefusal};
 
 /// How often a login is checked again because the accounts were replaced meanwhile.
 const CHECKS_AGAIN_MAX: usize = 3;
@@ -63,6 +67,7 @@ pub struct Account {
 #[derive(Debug)]
 pub struct Accounts {
     book: RwLock<Arc<Book>>,
+    issuers: watch::Sender<Issuers>,
     version: AtomicU64,
     /// What the challenges of unknown names are made of.
     decoy_key: [u8; 32],
@@ -73,11 +78,16 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Takes the accounts, and when their logins are delayed.
-    pub fn new(accounts: impl IntoIterator<Item = Account>, throttle: ThrottleSettings) -> Self {
+    /// Takes the accounts, whose tokens are believed besides, and when logins are delayed.
+    pub fn new(
+        accounts: impl IntoIterator<Item = Account>,
+        issuers: Issuers,
+        throttle: ThrottleSettings,
+    ) -> Self {
         let decoy_key = scram::decoy_key();
         Self {
-            book: RwLock::new(Arc::new(Book::new(accounts, decoy_key))),
+            issuers: watch::channel(issuers.clone()).0,
+            book: RwLock::new(Arc::new(Book::new(accounts, issuers, decoy_key))),
             version: AtomicU64::new(0),
             decoy_key,
             checks: Checks::new(),
@@ -87,20 +97,40 @@ impl Accounts {
         }
     }
 
-    /// Uses other accounts from the next login on.
-    pub fn replace(&self, accounts: impl IntoIterator<Item = Account>) {
-        *self.book.write() = Arc::new(Book::new(accounts, self.decoy_key));
+    /// Uses other accounts and issuers from the next login on.
+    pub fn replace(&self, accounts: impl IntoIterator<Item = Account>, issuers: Issuers) {
+        *self.book.write() = Arc::new(Book::new(accounts, issuers.clone(), self.decoy_key));
+        self.version.fetch_add(1, Ordering::Release);
+        self.issuers.send_if_modified(|before| {
+            let is_changed = !before.fetches_like(&issuers);
+            *before = issuers;
+            is_changed
+        });
+    }
+
+    /// Says that an issuer has other keys now: what was checked under the old ones says nothing any more.
+    pub fn keys_changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Returns whether there is an account of this principal.
+    /// Returns whose tokens are believed; changes when other keys are to be fetched.
+    pub fn watch_issuers(&self) -> watch::Receiver<Issuers> {
+        self.issuers.subscribe()
+    }
+
+    /// Returns whose tokens are believed now.
+    pub fn issuers(&self) -> Issuers {
+        self.book().issuers().clone()
+    }
+
+    /// Returns whether somebody could log in as this principal.
     pub fn knows(&self, principal: &Principal) -> bool {
         self.book().knows(principal)
     }
 
-    /// Returns whether a credential is still somebody's.
-    pub fn has(&self, credential: CredentialId) -> bool {
-        self.book().has(credential)
+    /// Returns whether a credential is still this principal's.
+    pub fn has(&self, principal: &Principal, credential: CredentialId) -> bool {
+        self.book().has(principal, credential)
     }
 
     /// Returns what was counted, as `tidegate status` shows it.
@@ -118,8 +148,16 @@ impl Accounts {
     }
 
     async fn check(&self, name: &str, password: &[u8], network: Network) -> LoginResult {
-        if let Some(result) = self.check_token(name, password) {
-            return result;
+        // Where a protocol knows names and passwords only, a token is the password of its principal, or of no name.
+        if let Some(result) = self.check_token(password, network) {
+            let is_own = |login: &Login| name.is_empty() || name == login.principal.as_str();
+            return match result {
+                Ok(login) if !is_own(&login) => {
+                    self.counters.bad_credentials.increment();
+                    Err(LoginRefusal::BadCredentials)
+                }
+                result => result,
+            };
         }
         self.admit(network, name)?;
         if password.len() > PASSWORD_BYTES_MAX {
@@ -141,16 +179,41 @@ impl Accounts {
         Err(LoginRefusal::Busy)
     }
 
-    /// Where a protocol knows names and passwords only, a token is the password of its principal, or of no name. Nobody
-    /// guesses one: it lets in whatever has failed before.
-    fn check_token(&self, name: &str, password: &[u8]) -> Option<LoginResult> {
-        let login = self.book().token(password)?;
-        if !name.is_empty() && name != login.principal.as_str() {
-            self.counters.bad_credentials.increment();
-            return Some(Err(LoginRefusal::BadCredentials));
+    /// Returns whose token this is, or why it lets nobody in; nothing if it is none of ours and of no known issuer.
+    /// Nobody guesses one: a right one is taken whatever has failed before.
+    fn check_token(&self, token: &[u8], network: Network) -> Option<LoginResult> {
+        let book = self.book();
+        if let Some(login) = book.token(token) {
+            self.counters.tokens.increment();
+            return Some(Ok(login));
         }
-        self.counters.tokens.increment();
-        Some(Ok(login))
+        Some(match book.jwt(token)? {
+            Ok(login) => {
+                self.counters.jwts.increment();
+                Ok(login)
+            }
+            Err(JwtRefusal::NoKeys) => {
+                self.counters.bad_jwt(JwtRefusal::NoKeys).increment();
+                Err(LoginRefusal::Busy)
+            }
+            Err(refusal) => Err(self.fail_token(network, self.counters.bad_jwt(refusal))),
+        })
+    }
+
+    /// A wrong token counts against its address alone: it tells no name that was not signed.
+    fn fail_token(&self, network: Network, counter: &Counter) -> LoginRefusal {
+        let now = Instant::now();
+        let mut throttle = self.throttle.lock();
+        if let Err(delay) = throttle.admit_address(network, now) {
+            return self.delay(delay);
+        }
+        let is_delayed_now = throttle.failed_address(network, now);
+        drop(throttle);
+        counter.increment();
+        if is_delayed_now {
+            self.counters.tell_of_delay(network);
+        }
+        LoginRefusal::BadCredentials
     }
 
     async fn check_password(
@@ -225,22 +288,10 @@ impl Authenticator for Accounts {
         self.book().certified(names)
     }
 
-    /// A wrong token counts against its address alone: it tells no name.
     fn bearer(&self, token: &[u8], from: IpAddr) -> LoginResult {
-        if let Some(login) = self.book().token(token) {
-            self.counters.tokens.increment();
-            return Ok(login);
-        }
-        let (network, now) = (Network::of(from), Instant::now());
-        let mut throttle = self.throttle.lock();
-        throttle.admit_address(network, now).map_err(|delay| self.delay(delay))?;
-        let is_delayed_now = throttle.failed_address(network, now);
-        drop(throttle);
-        self.counters.bad_tokens.increment();
-        if is_delayed_now {
-            self.counters.tell_of_delay(network);
-        }
-        Err(LoginRefusal::BadCredentials)
+        let network = Network::of(from);
+        self.check_token(token, network)
+            .unwrap_or_else(|| Err(self.fail_token(network, &self.counters.bad_tokens)))
     }
 
     fn is_good(&self, login: &Login) -> bool {

@@ -152,9 +152,23 @@ fn describe(status: &Value) -> String {
         broker["retained"],
         broker["queued"],
     ));
+    describe_troubles(status, &mut line);
+    if let Some(error) = status["mapping"]["error"].as_str() {
+        line(format_args!("mapping files: the last change was not applied:\n{error}"));
+    }
+    text
+}
+
+/// Says who was not let in, and what does not run as it should.
+fn describe_troubles(status: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     for (reason, count) in status["logins"]["refused"].as_object().into_iter().flatten() {
         if let Some(count) = count.as_u64().filter(|count| *count > 0) {
             line(format_args!("logins refused, {reason}: {count}"));
+        }
+    }
+    for (issuer, keys) in status["jwt"].as_object().into_iter().flatten() {
+        if let Some(error) = keys["error"].as_str() {
+            line(format_args!("keys of {issuer}: {} there, {error}", keys["keys"]));
         }
     }
     for (name, part) in status["parts"].as_object().into_iter().flatten() {
@@ -162,10 +176,6 @@ fn describe(status: &Value) -> String {
             line(format_args!("{name}: {error}"));
         }
     }
-    if let Some(error) = status["mapping"]["error"].as_str() {
-        line(format_args!("mapping files: the last change was not applied:\n{error}"));
-    }
-    text
 }
 
 /// Says where the gateway listens, and how safe that is.

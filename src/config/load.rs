@@ -166,7 +166,9 @@ fn collect_named_files(node: &Node, found: &mut impl FnMut(&str)) {
         NodeValue::Table(table) => {
             for entry in &table.entries {
                 match (entry.key.name.as_str(), entry.value.as_str()) {
-                    ("cert" | "ca" | "client-ca" | "crl" | "file", Some(written)) => found(written),
+                    ("cert" | "ca" | "client-ca" | "crl" | "file" | "keys", Some(written)) => {
+                        found(written)
+                    }
                     _ => collect_named_files(&entry.value, found),
                 }
             }

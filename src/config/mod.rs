@@ -9,6 +9,7 @@ mod access;
 mod context;
 mod files;
 mod gateway;
+mod jwt;
 mod limits;
 mod listener;
 mod load;
@@ -26,6 +27,7 @@ mod uplink;
 
 pub use context::Environment;
 pub use gateway::{GatewayConfig, GatewayId};
+pub use jwt::{JwtConfig, JwtKeys};
 pub use limits::{
     AuthLimits, CoapLimits, DownlinkLimits, HttpLimits, JsonLimits, Limits, MqttLimits, NetLimits,
     OpcUaLimits,

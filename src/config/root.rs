@@ -7,6 +7,7 @@ use tidegate_settings::{Issue, Issues, Node, TableReader};
 use super::access;
 use super::context::Context;
 use super::gateway::{GatewayConfig, GatewayId, MappingGlob};
+use super::jwt::JwtConfig;
 use super::limits::Limits;
 use super::listener::{ListenerConfig, Protocol, Taken};
 use super::opcua::OpcUaConfig;
@@ -34,6 +35,8 @@ pub struct Config {
     pub opcua: Vec<OpcUaConfig>,
     /// Who may log in; names are unique.
     pub principals: Vec<PrincipalConfig>,
+    /// Whose tokens are believed; issuers are unique.
+    pub jwt: Vec<JwtConfig>,
     /// Who may do what, in file order.
     pub access: Vec<AccessEntry>,
     /// Where telemetry goes, in file order; names are unique.
@@ -92,7 +95,12 @@ impl Config {
             PrincipalConfig::read(table, context, &mut names, &mut certificates, issues)
         };
         let principals = table.tables("principal", read, issues);
-        let access = read_access(&mut table, &principals, issues);
+        let mut issuers = Unique::new("issuers named");
+        let read = |table: TableReader<'_>, issues: &mut Issues| {
+            JwtConfig::read(table, context, &mut issuers, issues)
+        };
+        let jwt = table.tables("jwt", read, issues);
+        let access = read_access(&mut table, &principals, &jwt, issues);
         // A missing id is noted already; the uplinks are checked with another.
         let id = gateway
             .as_ref()
@@ -119,6 +127,7 @@ impl Config {
             http,
             opcua,
             principals,
+            jwt,
             access,
             uplinks,
         })
@@ -129,6 +138,7 @@ impl Config {
 fn read_access(
     table: &mut TableReader<'_>,
     principals: &[PrincipalConfig],
+    jwt: &[JwtConfig],
     issues: &mut Issues,
 ) -> Vec<AccessEntry> {
     let read = |table: TableReader<'_>, issues: &mut Issues| {
@@ -137,7 +147,9 @@ fn read_access(
         let glob = &rule.principal;
         let somebody = glob.matches("anonymous")
             || glob.to_string().starts_with("uplink:")
-            || principals.iter().any(|principal| glob.matches(principal.name.as_str()));
+            || principals.iter().any(|principal| glob.matches(principal.name.as_str()))
+            // Which names there will be is up to the issuer.
+            || !jwt.is_empty();
         if !somebody {
             let issue = Issue::hint(at, format!("no principal is named `{glob}`"));
             issues.push(issue.with_hint("add a `[[principal]]`, or correct the name"));

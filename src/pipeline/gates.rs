@@ -90,10 +90,11 @@ fn lets_in(config: &Config, protocol: Protocol) -> bool {
     };
     let is_http = matches!(protocol, Protocol::Http | Protocol::Https);
     let takes_certificates = tls.is_some_and(|tls| !matches!(tls.setup.clients, Clients::Anyone));
-    config.principals.iter().any(|principal| {
-        principal.password_hash.is_some()
-            || (!is_http && principal.scram.is_some())
-            || !principal.tokens.is_empty()
-            || (takes_certificates && principal.certificate.is_some())
-    })
+    !config.jwt.is_empty()
+        || config.principals.iter().any(|principal| {
+            principal.password_hash.is_some()
+                || (!is_http && principal.scram.is_some())
+                || !principal.tokens.is_empty()
+                || (takes_certificates && principal.certificate.is_some())
+        })
 }

@@ -12,8 +12,9 @@ use crate::{
         Account, Accounts, ConnectionSettings, Endpoint, MqttListener, MqttSettings,
         ThrottleSettings, WebSocketSettings,
     },
-    config::{Config, ListenerConfig, TlsConfig, WebSocketConfig},
+    config::{Config, JwtKeys, ListenerConfig, TlsConfig, WebSocketConfig},
     ingest::Ingest,
+    jwt::{Issuer, Issuers, KeySource},
     listening::Protocol,
 };
 
@@ -31,11 +32,34 @@ pub(super) fn accounts(config: &Config) -> impl Iterator<Item = Account> {
     })
 }
 
+/// Returns whose tokens are believed. Keys that are fetched from the same address as before go on.
+pub(super) fn issuers(config: &Config, before: &Issuers) -> Issuers {
+    Issuers::new(config.jwt.iter().map(|jwt| {
+        let keys = match &jwt.keys {
+            JwtKeys::Given(keys) => Arc::new(KeySource::given(keys.clone())),
+            JwtKeys::At(address) => {
+                let same = before.iter().find(|issuer| issuer.keys.address() == Some(address));
+                same.map_or_else(
+                    || Arc::new(KeySource::fetched(address.clone())),
+                    |issuer| Arc::clone(&issuer.keys),
+                )
+            }
+        };
+        Issuer {
+            name: jwt.issuer.clone(),
+            audience: jwt.audience.clone(),
+            claim: jwt.claim.clone(),
+            principals: jwt.principals.clone(),
+            keys,
+        }
+    }))
+}
+
 /// Makes the accounts of a configuration.
 pub(super) fn open_accounts(config: &Config) -> Arc<Accounts> {
     let limits = &config.limits.auth;
     let throttle = ThrottleSettings { failures: limits.failures, delay_max: limits.delay_max };
-    Arc::new(Accounts::new(accounts(config), throttle))
+    Arc::new(Accounts::new(accounts(config), issuers(config, &Issuers::default()), throttle))
 }
 
 /// The certificates of all encrypted listeners, to be replaced while they are used.

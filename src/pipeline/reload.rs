@@ -6,12 +6,15 @@ use std::{
     collections::BTreeMap,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use parking_lot::{Mutex, RwLock};
-use tidegate_adapter_api::PointSet;
-use tidegate_broker::access::AccessRules;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tidegate_adapter_api::{Authenticator as _, PointSet};
+use tidegate_broker::{Broker, access::AccessRules};
 use tidegate_mapping::MappingSet;
 use tidegate_model::{CredentialId, Principal};
 use tokio::sync::watch;
@@ -19,7 +22,7 @@ use tracing::{info, warn};
 
 use super::{
     gates::Gates,
-    listeners::{Certificates, accounts},
+    listeners::{Certificates, accounts, issuers},
     uplinks::LinkCertificates,
 };
 use crate::{
@@ -93,6 +96,8 @@ pub(super) struct Reloader {
     pub(super) mapping: Arc<RwLock<Arc<MappingSet>>>,
     pub(super) points: PointSenders,
     pub(super) accounts: Arc<Accounts>,
+    /// The accounts under which connections were looked at last.
+    pub(super) expelled: AtomicU64,
     pub(super) certificates: Certificates,
     pub(super) gates: Gates,
     pub(super) links: LinkCertificates,
@@ -118,6 +123,10 @@ impl Seen {
 impl Reloader {
     /// Applies what has changed, once two looks have found the same: a file that is being written is left alone.
     pub(super) fn look(&self) {
+        if self.accounts.version() != self.expelled.load(Ordering::Relaxed) {
+            // Keys of an issuer were fetched that are others than before.
+            self.expel(self.broker.core());
+        }
         let Some(path) = &self.source.path else { return };
         let found = stamps(path);
         let mut seen = self.seen.lock();
@@ -128,6 +137,20 @@ impl Reloader {
         } else {
             seen.last = found;
         }
+    }
+
+    /// Cuts the connections whose credential is no longer good.
+    fn expel(&self, mut core: MutexGuard<'_, Broker>) {
+        self.expelled.store(self.accounts.version(), Ordering::Relaxed);
+        let keeps = |principal: &Principal, credential: Option<CredentialId>| {
+            principal.is_anonymous()
+                || match credential {
+                    Some(credential) => self.accounts.has(principal, credential),
+                    None => self.accounts.knows(principal),
+                }
+        };
+        let expelled = core.expel(keeps, self.broker.clock().steady());
+        self.broker.submit(&core, expelled, Completion::None);
     }
 
     fn reload(&self, path: &Path) {
@@ -167,21 +190,13 @@ impl Reloader {
             sender.send_replace(points_of(&mapping));
         }
         *self.status.mapping_generation.lock() = generation;
-        self.accounts.replace(accounts(config));
+        let issuers = issuers(config, &self.accounts.issuers());
+        self.accounts.replace(accounts(config), issuers);
         let mut core = self.broker.core();
         if core.rules().entries() != config.access {
             core.set_rules(AccessRules::new(config.access.clone()));
         }
-        let keeps = |principal: &Principal, credential: Option<CredentialId>| {
-            principal.is_anonymous()
-                || match credential {
-                    Some(credential) => self.accounts.has(credential),
-                    None => self.accounts.knows(principal),
-                }
-        };
-        let expelled = core.expel(keeps, self.broker.clock().steady());
-        self.broker.submit(&core, expelled, Completion::None);
-        drop(core);
+        self.expel(core);
         for (tls, prepared) in certificates {
             tls.set(prepared);
         }

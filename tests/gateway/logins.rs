@@ -13,7 +13,14 @@ use serde_json::{Value, json};
 use tidegate::broker::Token;
 use tidegate_model::Timestamp;
 
-use crate::support::{authority, gateway::Gateway, peer::Peer, ports, programs, site::Site, wait};
+use crate::support::{
+    authority::{self, Authority},
+    gateway::Gateway,
+    peer::Peer,
+    ports, programs,
+    site::Site,
+    wait,
+};
 
 /// Where users come from, and where guesses do.
 const HOME: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
@@ -215,7 +222,12 @@ fn fault_m18_password_guessing() {
     assert!(wrong <= 5 + 2 * (u64::from(seconds.ilog2()) + 2), "{wrong} in {seconds} s");
     let grown = memory_peak_kib(door.gateway.id()).saturating_sub(before);
     assert!(grown < 64 << 10, "100 connections and two checks took {grown} KiB");
-    let metrics = programs::curl(&[&format!("http://127.0.0.1:{}/metrics", door.http)]).1;
+    let metrics = programs::curl(&[
+        "-u",
+        "canary:secret",
+        &format!("http://127.0.0.1:{}/metrics", door.http),
+    ])
+    .1;
     let line = format!("tidegate_logins_refused_total{{reason=\"bad-credentials\"}} {wrong}");
     assert!(metrics.lines().any(|found| found == line), "{metrics}");
     let said = door.gateway.output().to_string();
@@ -270,6 +282,182 @@ fn identity_3_connections_end_with_their_credentials() {
     let messages = paho.ask("messages", json!({"count": 1, "take": true}));
     assert_eq!(messages[0]["topic"], "wills/none");
     assert_eq!(paho.ask("state", json!({}))["connections"], 1);
+}
+
+/// An issuer of tokens, and a gateway that believes it: keys over HTTPS for one name, from a file for another.
+struct Federation {
+    issuer: Peer,
+    door: Door,
+}
+
+const ISSUER: &str = "https://idp.example";
+const FILED: &str = "https://filed.example";
+
+impl Federation {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let authority = Authority::new("idp");
+        let [cert, key] = authority.issue("localhost", 1).write(folder.path(), "idp");
+        let mut issuer = Peer::start("jwt_issuer.py", &["--cert", &cert, "--key", &key]);
+        for alg in ["RS256", "PS256", "ES256", "EdDSA"] {
+            issuer.ask("make_key", json!({"kid": alg.to_lowercase(), "alg": alg}));
+        }
+        let filed = issuer.ask("public_pem", json!({"kid": "rs256"}));
+        let port = &issuer.facts()["port"];
+        let config = format!(
+            "[[jwt]]\nissuer = \"{ISSUER}\"\naudience = \"tidegate\"\nurl = \"https://localhost:{port}/keys\"\n\
+             ca = \"idp-ca.pem\"\nrefresh = \"1s\"\nprincipals = [\"press-*\"]\n\
+             [[jwt]]\nissuer = \"{FILED}\"\naudience = \"tidegate\"\nkeys = \"filed.pem\"\nprincipal = \"client_id\"\n\
+             principals = [\"scada\"]\n[limits.auth]\nfailures = 1000\n\
+             [[access]]\nprincipal = \"*\"\npublish = [\"#\"]\nsubscribe = [\"#\"]\n"
+        );
+        let filed = filed.as_str().expect("a text");
+        let files = [("idp-ca.pem", authority.pem()), ("filed.pem", filed.to_owned())];
+        let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+        let door = Door::start_with(&["local"], &config, &files);
+        let mut federation = Self { issuer, door };
+        federation.wait_for_keys(4);
+        federation
+    }
+
+    fn wait_for_keys(&mut self, count: u64) {
+        wait::until("the keys to be fetched", || {
+            let keys = &self.door.gateway.status(&[])["jwt"][ISSUER];
+            (keys["keys"] == count).then_some(())
+        });
+    }
+
+    /// Returns a token of the first issuer with these claims besides its own.
+    fn sign(&mut self, kid: &str, more: Value, expires: f64) -> String {
+        let claims = merged(json!({"iss": ISSUER, "aud": "tidegate", "sub": "press-7"}), more);
+        let token =
+            self.issuer.ask("sign", json!({"kid": kid, "claims": claims, "expires": expires}));
+        token.as_str().expect("a text").to_owned()
+    }
+
+    fn forge(&mut self, header: Value, secret: &Value) -> String {
+        let claims = json!({"iss": ISSUER, "aud": "tidegate", "sub": "press-7"});
+        let asked = json!({"header": header, "claims": claims, "secret": secret, "expires": 60});
+        self.issuer.ask("forge", asked).as_str().expect("a text").to_owned()
+    }
+
+    /// Asks over HTTP with a token and returns the status.
+    fn web(&self, token: &str) -> u16 {
+        Web::connect(self.door.http).get(token)
+    }
+}
+
+fn merged(mut object: Value, more: Value) -> Value {
+    let Value::Object(more) = more else { panic!("claims are an object") };
+    for (name, value) in more {
+        object[name] = value;
+    }
+    object
+}
+
+/// identity.3: tokens that a foreign library has signed let in, over HTTP as bearer and over MQTT as the password; those
+/// that are wrong in one thing do not, and each is counted for what is wrong.
+#[test]
+fn identity_3_tokens_of_a_foreign_issuer() {
+    let mut federation = Federation::start();
+    for kid in ["rs256", "ps256", "es256", "eddsa"] {
+        let token = federation.sign(kid, json!({}), 60.0);
+        assert_eq!(federation.web(&token), 200, "{kid}");
+        for (name, answer) in [("press-7", 0), ("", 0), ("press-8", BAD_CREDENTIALS)] {
+            assert_eq!(federation.door.log_in(HOME, name, &token), answer, "{kid} as `{name}`");
+        }
+    }
+    let claims = json!({"iss": ISSUER, "aud": ["x", "tidegate"], "sub": "press-7"});
+    let unnamed = json!({"kid": "es256", "claims": claims, "expires": 60});
+    let unnamed = federation.issuer.ask("sign_unnamed", unnamed);
+    assert_eq!(
+        federation.web(unnamed.as_str().expect("a text")),
+        200,
+        "any key may have signed it"
+    );
+    let filed = json!({"iss": FILED, "client_id": "scada"});
+    let filed = federation.sign("rs256", filed, 60.0);
+    assert_eq!(federation.door.log_in(HOME, "scada", &filed), 0, "its key is known from a file");
+
+    let pem = federation.issuer.ask("public_pem", json!({"kid": "rs256"}));
+    let wrong = [
+        ("jwt-algorithm", federation.forge(json!({"alg": "none"}), &Value::Null)),
+        ("jwt-algorithm", federation.forge(json!({"alg": "HS256", "kid": "rs256"}), &pem)),
+        (
+            "jwt-algorithm",
+            federation.forge(json!({"alg": "HS256", "kid": "shared"}), &json!("secret")),
+        ),
+        ("jwt-signature", federation.forge(json!({"alg": "RS256", "kid": "rs256"}), &pem)),
+        ("jwt-key", federation.forge(json!({"alg": "ES256", "kid": "unknown"}), &pem)),
+        ("jwt-key", federation.forge(json!({"alg": "RS256", "kid": "encryption"}), &pem)),
+        ("jwt-expired", federation.sign("es256", json!({}), -31.0)),
+        ("jwt-not-yet", federation.sign("es256", json!({"nbf": 4_000_000_000_u64}), 60.0)),
+        ("jwt-audience", federation.sign("es256", json!({"aud": "another"}), 60.0)),
+        ("jwt-name", federation.sign("es256", json!({"sub": "local"}), 60.0)),
+        ("jwt-name", federation.sign("es256", json!({"sub": "press-/#"}), 60.0)),
+        ("jwt-key", federation.sign("es256", json!({"iss": FILED, "client_id": "scada"}), 60.0)),
+        ("jwt-name", federation.sign("rs256", json!({"iss": FILED, "client_id": "press-7"}), 60.0)),
+        ("bad-token", federation.sign("es256", json!({"iss": "https://other.example"}), 60.0)),
+        ("bad-token", federation.sign("es256", json!({"more": "x".repeat(9_000)}), 60.0)),
+    ];
+    for (reason, token) in &wrong {
+        let before = federation.door.logins()["refused"][reason].as_u64();
+        assert_eq!(federation.web(token), 401, "{reason}: {token}");
+        let after = federation.door.logins()["refused"][reason].as_u64();
+        assert_eq!(after, before.map(|before| before + 1), "{reason}: {token}");
+    }
+    for (reason, token) in wrong.iter().filter(|(reason, _)| reason.starts_with("jwt")) {
+        assert_eq!(federation.door.log_in(HOME, "press-7", token), BAD_CREDENTIALS, "{reason}");
+    }
+}
+
+/// identity.3, C8: keys are fetched anew; connections made with a key that is gone are cut; the last keys go on when they
+/// cannot be fetched, and the status says why; a token's end is that of its connections.
+#[test]
+fn identity_3_keys_of_an_issuer_rotate() {
+    let mut federation = Federation::start();
+    let old = federation.sign("es256", json!({"sub": "press-1"}), 600.0);
+    let mut by_old = federation.door.stay("press-1", &old, "old");
+    let short = federation.sign("rs256", json!({"sub": "press-2"}), -26.0);
+    let mut by_short = federation.door.stay("press-2", &short, "short");
+    let kept = federation.sign("rs256", json!({"sub": "press-3"}), 600.0);
+    assert_eq!(federation.web(&kept), 200);
+
+    federation.issuer.ask("make_key", json!({"kid": "next", "alg": "ES256"}));
+    let next = federation.sign("next", json!({}), 60.0);
+    wait::until("the new key", || (federation.web(&next) == 200).then_some(()));
+    federation.issuer.ask("hide_key", json!({"kid": "es256"}));
+    assert_eq!(read_packet(&mut by_old).expect("a good-bye")[..2], [0xe0, NOT_AUTHORIZED]);
+    assert_eq!(federation.web(&old), 401);
+    assert_eq!(read_packet(&mut by_short).expect("a good-bye")[..2], [0xe0, NOT_AUTHORIZED]);
+
+    for (status, body) in [(503, ""), (200, "{}"), (200, &*"x".repeat(300_000))] {
+        federation.issuer.ask("set_answer", json!({"status": status, "body": body}));
+        let before = federation.door.gateway.status(&[])["jwt"][ISSUER]["failures"].clone();
+        wait::until("a failed fetch", || {
+            let keys = &federation.door.gateway.status(&[])["jwt"][ISSUER];
+            (keys["failures"].as_u64() > before.as_u64() && keys["error"].is_string()).then_some(())
+        });
+        assert_eq!(federation.web(&kept), 200, "the last good keys go on");
+    }
+    let said = federation.door.gateway.tidegate("status", &[]).stdout;
+    assert!(said.contains(&format!("keys of {ISSUER}: 4 there")), "{said}");
+    federation.issuer.ask("set_answer", json!({}));
+    wait::until("the keys to be fetched again", || {
+        let keys = &federation.door.gateway.status(&[])["jwt"][ISSUER];
+        (keys["error"] == Value::Null).then_some(())
+    });
+
+    // An issuer that is not configured any more vouches for nobody.
+    let folder = federation.door.gateway.folder().to_owned();
+    let config = fs::read_to_string(folder.join("tidegate.toml")).expect("it was written");
+    let mut by_kept = federation.door.stay("press-3", &kept, "kept");
+    federation
+        .door
+        .gateway
+        .write("tidegate.toml", &config.replace("[\"press-*\"]", "[\"other-*\"]"));
+    assert_eq!(read_packet(&mut by_kept).expect("a good-bye")[..2], [0xe0, NOT_AUTHORIZED]);
+    assert_eq!(federation.web(&kept), 401);
 }
 
 /// A connection over which HTTP requests go one after the other.

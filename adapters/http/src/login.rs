@@ -9,10 +9,13 @@ use std::{
 };
 
 use axum::http::{HeaderMap, header};
-use tidegate_adapter_api::{Access, LoginRefusal, Peer};
+use tidegate_adapter_api::{Access, Login, LoginRefusal, LoginResult, Peer};
 use tidegate_model::{PeerNames, Principal};
 
-/// How long a login is believed before it is checked again: checking costs tens of milliseconds.
+use crate::site::wall_clock;
+
+/// How long a login is believed before it is checked again: a password costs tens of milliseconds, a signed token some
+/// of a hundred microseconds.
 const BELIEVED: Duration = Duration::from_secs(10);
 
 /// What is known of the client of one connection: its last login.
@@ -20,14 +23,14 @@ const BELIEVED: Duration = Duration::from_secs(10);
 pub(crate) struct Client {
     address: IpAddr,
     hasher: RandomState,
-    login: Mutex<Option<Login>>,
+    login: Mutex<Option<Believed>>,
     /// The names in the certificate that it has shown in its handshake.
     certificate: Option<PeerNames>,
     is_encrypted: bool,
 }
 
 #[derive(Debug)]
-struct Login {
+struct Believed {
     /// Keyed hash of the header, so that no password is kept.
     hash: u64,
     principal: Principal,
@@ -73,22 +76,16 @@ impl Client {
             }
             return stranger.clone();
         };
-        if let Some(token) = after_scheme(header.as_bytes(), b"Bearer ") {
-            return Ok(access.bearer(token, self.peer())?.principal);
-        }
         let hash = self.hasher.hash_one(header.as_bytes());
         let version = access.version();
         if let Some(principal) = self.believed(hash, version) {
             return Ok(principal);
         }
-        let credentials = credentials(header.as_bytes()).ok_or(LoginRefusal::BadCredentials)?;
-        let (name, password) =
-            credentials.split_once_at_colon().ok_or(LoginRefusal::BadCredentials)?;
-        let credentials = Some((name, password));
-        let principal = access.login_with(credentials, self.peer()).await?.principal;
-        let until = Instant::now() + BELIEVED;
+        let login = self.log_in(access, header.as_bytes()).await?;
+        let until = Instant::now() + BELIEVED.min(left(&login));
+        let principal = login.principal;
         *self.login.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Login { hash, principal: principal.clone(), until, version });
+            Some(Believed { hash, principal: principal.clone(), until, version });
         Ok(principal)
     }
 
@@ -98,6 +95,15 @@ impl Client {
             Some(header) => after_scheme(header.as_bytes(), b"Bearer ").is_some(),
             None => self.certificate.is_some(),
         }
+    }
+
+    async fn log_in(&self, access: &Access, header: &[u8]) -> LoginResult {
+        if let Some(token) = after_scheme(header, b"Bearer ") {
+            return access.bearer(token, self.peer());
+        }
+        let credentials = credentials(header).ok_or(LoginRefusal::BadCredentials)?;
+        let named = credentials.split_once_at_colon().ok_or(LoginRefusal::BadCredentials)?;
+        access.login_with(Some(named), self.peer()).await
     }
 
     fn peer(&self) -> Peer<'_> {
@@ -111,6 +117,13 @@ impl Client {
         });
         login.map(|login| login.principal.clone())
     }
+}
+
+/// Returns how long a login is good, at most.
+fn left(login: &Login) -> Duration {
+    let Some(ends) = login.ends else { return Duration::MAX };
+    let left = ends.as_unix_micros().saturating_sub(wall_clock().as_unix_micros());
+    Duration::from_micros(u64::try_from(left).unwrap_or(0))
 }
 
 /// Name and password, decoded, as they stand in the header.

@@ -109,6 +109,14 @@ name! {
 }
 
 impl Principal {
+    /// Returns the principal of an account, if it may have this name: it stands in topic filters and globs, and is none
+    /// that the gateway gives itself.
+    pub fn of_account(name: &str) -> Option<Self> {
+        let is_taken = name == "anonymous" || name.starts_with("uplink:");
+        let is_sound = !is_taken && !name.contains(['/', '+', '#', '*']);
+        Self::new(name).ok().filter(|_| is_sound)
+    }
+
     /// Returns the principal of a connection without credentials on a listener that allows them.
     pub fn anonymous() -> Self {
         Self("anonymous".into())

@@ -11,7 +11,11 @@ use tidegate_model::{CredentialId, PeerName, PeerNames, Principal};
 use tidegate_scram::{Decoys, Verifier};
 
 use super::Account;
-use crate::{broker::token::TokenHash, clock::wall};
+use crate::{
+    broker::token::TokenHash,
+    clock::wall,
+    jwt::{Bearer, Issuers, JwtRefusal, Origin, Verdict},
+};
 
 /// Longest token, in bytes; ours have 46.
 const TOKEN_BYTES_MAX: usize = 1_024;
@@ -27,6 +31,7 @@ pub(super) struct Book {
     principals: HashSet<Principal>,
     /// Those of all of them.
     credentials: HashSet<CredentialId>,
+    issuers: Issuers,
 }
 
 /// Kinds of credentials, told apart in their fingerprints.
@@ -36,10 +41,15 @@ pub(super) enum Kind {
     Certificate,
     Token,
     Scram,
+    Jwt,
 }
 
 impl Book {
-    pub(super) fn new(accounts: impl IntoIterator<Item = Account>, decoy_key: [u8; 32]) -> Self {
+    pub(super) fn new(
+        accounts: impl IntoIterator<Item = Account>,
+        issuers: Issuers,
+        decoy_key: [u8; 32],
+    ) -> Self {
         let mut book = Self {
             passwords: BTreeMap::new(),
             scram: BTreeMap::new(),
@@ -48,6 +58,7 @@ impl Book {
             tokens: HashMap::new(),
             principals: HashSet::new(),
             credentials: HashSet::new(),
+            issuers,
         };
         for Account { principal, password_hash, scram, certificate, tokens } in accounts {
             let mut login = |kind, ends, of: &[u8]| {
@@ -104,23 +115,43 @@ impl Book {
         (!has_ended(login)).then(|| login.clone())
     }
 
+    /// Returns whose token of a foreign issuer this is; nothing if it is no such token.
+    pub(super) fn jwt(&self, token: &[u8]) -> Option<Result<Login, JwtRefusal>> {
+        match self.issuers.verify(token, wall()) {
+            Verdict::Foreign => None,
+            Verdict::Refused(refusal) => Some(Err(refusal)),
+            Verdict::Good(Bearer { principal, ends, origin }) => {
+                let credential = fingerprint(Kind::Jwt, &principal, origin.as_bytes());
+                Some(Ok(Login { principal, credential, ends: Some(ends) }))
+            }
+        }
+    }
+
+    /// Returns whose tokens are believed.
+    pub(super) fn issuers(&self) -> &Issuers {
+        &self.issuers
+    }
+
     pub(super) fn certified(&self, names: &PeerNames) -> Option<Login> {
         names.iter().find_map(|name| self.certificates.get(name).cloned())
     }
 
     /// Returns whether the credential of a login is still one of its principal, and has not ended.
     pub(super) fn is_good(&self, login: &Login) -> bool {
-        self.credentials.contains(&login.credential) && !has_ended(login)
+        self.has(&login.principal, login.credential) && !has_ended(login)
     }
 
-    /// Returns whether there is an account of this principal.
+    /// Returns whether somebody could log in as this principal.
     pub(super) fn knows(&self, principal: &Principal) -> bool {
-        self.principals.contains(principal)
+        self.principals.contains(principal) || self.issuers.may_name(principal)
     }
 
-    /// Returns whether a credential is one of somebody's.
-    pub(super) fn has(&self, credential: CredentialId) -> bool {
+    /// Returns whether a credential is one of this principal's.
+    pub(super) fn has(&self, principal: &Principal, credential: CredentialId) -> bool {
+        let is_vouched_for =
+            |origin: Origin| fingerprint(Kind::Jwt, principal, origin.as_bytes()) == credential;
         self.credentials.contains(&credential)
+            || self.issuers.origins(principal).any(is_vouched_for)
     }
 }
 

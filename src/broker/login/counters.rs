@@ -8,7 +8,7 @@ use tidegate_adapter_api::{Counter, CounterSample, Counters};
 use tracing::warn;
 
 use super::throttle::{Cause, Network};
-use crate::telemetry::LogLimit;
+use crate::{jwt::JwtRefusal, telemetry::LogLimit};
 
 /// The counters of all logins.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) struct LoginCounters {
     pub(super) proofs: Counter,
     /// Logins by an API token.
     pub(super) tokens: Counter,
+    /// Logins by a token of a foreign issuer.
+    pub(super) jwts: Counter,
     /// Unknown names and wrong passwords.
     pub(super) bad_credentials: Counter,
     /// Wrong tokens.
@@ -31,6 +33,7 @@ pub(super) struct LoginCounters {
     by_address: Counter,
     by_name: Counter,
     by_login: Counter,
+    bad_jwts: [Counter; JwtRefusal::ALL.len()],
     limit: Mutex<LogLimit>,
 }
 
@@ -44,6 +47,8 @@ impl Default for LoginCounters {
             remembered: accepted("remembered"),
             proofs: accepted("scram"),
             tokens: accepted("token"),
+            jwts: accepted("jwt"),
+            bad_jwts: JwtRefusal::ALL.map(|refusal| refused(refusal.word())),
             bad_credentials: refused("bad-credentials"),
             bad_tokens: refused("bad-token"),
             busy: refused("busy"),
@@ -64,6 +69,12 @@ impl LoginCounters {
             Cause::Name => self.by_name.increment(),
             Cause::Login => self.by_login.increment(),
         }
+    }
+
+    /// Returns the counter of tokens of foreign issuers that are refused for this.
+    pub(super) fn bad_jwt(&self, refusal: JwtRefusal) -> &Counter {
+        let at = JwtRefusal::ALL.iter().position(|known| *known == refusal);
+        &self.bad_jwts[at.expect("all of them are there")]
     }
 
     /// Says that an address is delayed from now on; not more often than a log can bear.

@@ -20,7 +20,7 @@ fn account(name: &str, password: Option<&[u8]>, certificate: Option<&str>) -> Ac
 
 fn open(accounts: impl IntoIterator<Item = Account>) -> Accounts {
     let throttle = ThrottleSettings { failures: 5, delay_max: Duration::from_secs(60) };
-    Accounts::new(accounts, throttle)
+    Accounts::new(accounts, Issuers::default(), throttle)
 }
 
 /// Returns as whom a login lets in.
@@ -42,7 +42,7 @@ async fn the_right_password_lets_in() {
     assert_eq!(login("press-7", b"Secret").await, refused);
     assert_eq!(login("press-8", b"secret").await, refused);
     assert_eq!(login("press-7", &[b'x'; PASSWORD_BYTES_MAX + 1]).await, refused);
-    accounts.replace([]);
+    accounts.replace([], Issuers::default());
     assert_eq!(accounts.version(), 1);
     assert_eq!(login("press-7", b"secret").await, refused, "it is not remembered either");
 }
@@ -163,7 +163,7 @@ async fn a_right_password_is_remembered_until_it_changes() {
         (&told["accepted"]["password"], &told["accepted"]["remembered"]),
         (&1.into(), &49.into())
     );
-    accounts.replace([account("press-7", Some(b"changed"), None)]);
+    accounts.replace([account("press-7", Some(b"changed"), None)], Issuers::default());
     assert_eq!(login(b"secret").await, Err(LoginRefusal::BadCredentials));
     assert_eq!(login(b"changed").await, Ok("press-7".into()));
     assert_eq!(accounts.to_json()["accepted"]["password"], 2);
@@ -200,15 +200,15 @@ async fn a_login_is_good_until_its_credential_is_withdrawn() {
     let by_token = accounts.bearer(token.as_bytes(), HERE).unwrap();
     let by_certificate = accounts.certified(&names).unwrap();
     let good = || [&by_password, &by_token, &by_certificate].map(|login| accounts.is_good(login));
-    accounts.replace([before.clone(), account("another", Some(b"x"), None)]);
+    accounts.replace([before.clone(), account("another", Some(b"x"), None)], Issuers::default());
     assert_eq!(good(), [true; 3]);
-    accounts.replace([Account { tokens: Vec::new(), ..before.clone() }]);
+    accounts.replace([Account { tokens: Vec::new(), ..before.clone() }], Issuers::default());
     assert_eq!(good(), [true, false, true]);
     // The same password, hashed anew, is another credential.
-    accounts.replace([account("scada", Some(b"secret"), Some("CN=scada"))]);
+    accounts.replace([account("scada", Some(b"secret"), Some("CN=scada"))], Issuers::default());
     assert_eq!(good(), [false, false, true]);
     let renamed = Account { certificate: None, ..before.clone() };
-    accounts.replace([renamed, account("another", None, Some("CN=scada"))]);
+    accounts.replace([renamed, account("another", None, Some("CN=scada"))], Issuers::default());
     assert_eq!(good(), [true, true, false], "the certificate is somebody else's now");
     let ended = Login { ends: Some(Timestamp::from_unix_micros(1)), ..by_password.clone() };
     assert!(!accounts.is_good(&ended));

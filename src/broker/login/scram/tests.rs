@@ -10,7 +10,10 @@ use tidegate_model::{PeerName, PeerNames, Principal};
 use tidegate_scram::Verifier;
 
 use super::*;
-use crate::broker::{Account, ThrottleSettings};
+use crate::{
+    broker::{Account, ThrottleSettings},
+    jwt::Issuers,
+};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const FAILURES: u32 = 5;
@@ -30,7 +33,7 @@ fn account(name: &str, password: &str, certificate: Option<&str>) -> Account {
 
 fn open(accounts: impl IntoIterator<Item = Account>) -> Accounts {
     let throttle = ThrottleSettings { failures: FAILURES, delay_max: Duration::from_secs(60) };
-    Accounts::new(accounts, throttle)
+    Accounts::new(accounts, Issuers::default(), throttle)
 }
 
 /// A client after RFC 5802, section 3.
@@ -140,18 +143,18 @@ fn identity_3_names_cannot_be_told_apart() {
 fn identity_3_an_exchange_ends_with_the_account_it_began_with() {
     let accounts = open([account("press-7", "secret", None)]);
     let (second, exchange) = PRESS.begin(&accounts).unwrap();
-    accounts.replace([account("press-7", "new", None)]);
+    accounts.replace([account("press-7", "new", None)], Issuers::default());
     assert_eq!(finish(&accounts, exchange, &second, None), refused());
 
-    accounts.replace([account("press-7", "secret", None)]);
+    accounts.replace([account("press-7", "secret", None)], Issuers::default());
     let (second, exchange) = PRESS.begin(&accounts).unwrap();
     let peer = Peer { address: HERE, certificate: None };
     let (early, other) = PRESS.begin(&accounts).unwrap();
     let login = accounts.finish_scram(other, early.as_bytes(), peer).unwrap().login;
-    assert!(accounts.has(login.credential));
-    accounts.replace([]);
+    assert!(accounts.has(&login.principal, login.credential));
+    accounts.replace([], Issuers::default());
     assert_eq!(finish(&accounts, exchange, &second, None), refused());
-    assert!(!accounts.has(login.credential), "its connection is cut");
+    assert!(!accounts.has(&login.principal, login.credential), "its connection is cut");
 }
 
 /// identity.8, M18: wrong proofs are delayed like wrong passwords, also those of exchanges that were begun before.
