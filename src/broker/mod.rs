@@ -16,3 +16,6 @@ pub use login::{
 };
 pub use token::{InvalidToken, NoRandomBytes, TOKEN_PREFIX, Token, TokenHash, parse_tokens};
 pub use topics::{Topics, last_message};
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,10 @@ impl Driver<'_> {
                 self.connect(*connect).await;
                 Ok(())
             }
-            ClientPacket::Auth(auth) => self.auth(&auth),
+            ClientPacket::Auth(auth) => {
+                self.auth(&auth);
+                Ok(())
+            }
             ClientPacket::Publish(publish) => self.publish(publish),
             ClientPacket::PubAck(ack) => self.puback(&ack),
             ClientPacket::PubRec(ack) => self.pubrec(&ack),

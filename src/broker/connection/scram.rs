@@ -3,7 +3,6 @@
 use std::{sync::atomic::Ordering, time::Instant};
 
 use tidegate_adapter_api::{LoginRefusal, Peer};
-use tidegate_broker::Superseded;
 use tidegate_mqtt::{
     Password, ReasonCode, Text,
     packet::{Auth, ConnAck, Connect},
@@ -41,7 +40,7 @@ impl Driver<'_> {
     }
 
     /// Takes an AUTH: the proof, or the first message of a client that logs in again.
-    pub(super) fn auth(&mut self, auth: &Auth) -> Result<(), Superseded> {
+    pub(super) fn auth(&mut self, auth: &Auth) {
         if auth.reason == ReasonCode::ReAuthenticate {
             match self.begin_exchange(auth.data.as_ref()) {
                 Ok((challenge, exchange)) => {
@@ -58,8 +57,7 @@ impl Driver<'_> {
                 Err(refusal) => self.refuse(refusal, Told::InWordsOfScram),
             }
         }
-        // Without an exchange there is no turn of the client: the protocol machine has closed the connection.
-        Ok(())
+        // Without an exchange it is not the client's turn: the protocol machine lets no AUTH through.
     }
 
     fn let_in(&mut self, connect: Option<Box<Connect>>, proven: Proven) {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use tidegate_adapter_api::{
     Adapter, PathPoint, Point, PointAddress, PointId,
@@ -12,7 +12,7 @@ use tidegate_adapter_http::{HttpAdapter, HttpSettings};
 use tidegate_model::{AdapterName, Each, PathPattern};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinHandle,
     time::timeout,
 };
@@ -74,6 +74,13 @@ impl Bench {
         Client { stream: TcpStream::connect(self.address).await.unwrap(), input: Vec::new() }
     }
 
+    /// Opens a connection from an address of this machine.
+    pub(crate) async fn connect_from(&self, address: IpAddr) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        Client { stream: socket.connect(self.address).await.unwrap(), input: Vec::new() }
+    }
+
     /// Stops the adapter, which must end in time.
     pub(crate) async fn stop(self) {
         self.handles.shutdown.cancel();
@@ -105,6 +112,11 @@ impl Answer {
 }
 
 impl Client {
+    /// Gives the socket to somebody who speaks something else over it.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends text as it is.
     pub(crate) async fn send(&mut self, text: &str) {
         // A peer that has closed is seen when its answer is read.

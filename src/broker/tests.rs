@@ -1,0 +1,191 @@
+//! A listener whose logins the test decides.
+
+use std::{
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use tempfile::TempDir;
+use tidegate_adapter_api::{Access, Authenticator, Gate, Login, LoginResult};
+use tidegate_broker::{Broker, BrokerLimits, access::AccessRules};
+use tidegate_mapping::MappingSet;
+use tidegate_model::{CredentialId, Principal};
+use tidegate_settings::Issues;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Accounts, BrokerHandle, ConnectionSettings, Endpoint, MqttListener, MqttSettings,
+    ThrottleSettings,
+};
+use crate::{
+    clock::Clock,
+    commander::command_channel,
+    config::StoreConfig,
+    exchanges::Exchanges,
+    ingest::Ingest,
+    jwt::Issuers,
+    store::{self, DataDirectory, Store},
+};
+
+/// How long anything may take that takes milliseconds; generous, for loaded machines.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// CONNECT of MQTT 5: clean start, client `c`, user `u` with password `p`.
+const CONNECT: &[u8] = b"\x10\x14\0\x04MQTT\x05\xC2\0\0\0\0\x01c\0\x01u\0\x01p";
+const NOT_AUTHORIZED: u8 = 0x87;
+
+/// Finds every password right, as late as the test wants.
+struct Slow {
+    is_known: AtomicBool,
+    asked: Notify,
+    go_on: Notify,
+}
+
+impl Authenticator for Slow {
+    fn login<'a>(
+        &'a self,
+        name: &'a str,
+        _password: &'a [u8],
+        _from: IpAddr,
+    ) -> Pin<Box<dyn Future<Output = LoginResult> + Send + 'a>> {
+        Box::pin(async move {
+            self.asked.notify_one();
+            self.go_on.notified().await;
+            Ok(Login::new(Principal::new(name).unwrap(), CredentialId::new([7; 16])))
+        })
+    }
+
+    fn is_good(&self, _login: &Login) -> bool {
+        self.is_known.load(Ordering::SeqCst)
+    }
+}
+
+/// A listener with a broker behind it.
+struct Rig {
+    logins: Arc<Slow>,
+    broker: BrokerHandle,
+    client: TcpStream,
+    store: Store,
+    task: JoinSet<()>,
+    stop: CancellationToken,
+    _folder: TempDir,
+}
+
+impl Rig {
+    /// Starts it, and lets a client send its CONNECT.
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(&folder.path().join("data")).unwrap();
+        let config = StoreConfig::default();
+        let (journal, recovery) = store::open(&directory, &config).unwrap();
+        let store = store::spawn("broker test", directory, journal, &recovery, &config).unwrap();
+        let core = Broker::new(BrokerLimits::default(), AccessRules::default());
+        let broker = BrokerHandle::new(core, store.handle(), Clock::start());
+        let mapping = MappingSet::compile(&[], &Default::default(), &mut Issues::default());
+        let mapping = Arc::new(RwLock::new(Arc::new(mapping.unwrap())));
+        let (commands, _) = command_channel();
+        let exchanges = Exchanges::recover([].into_iter(), 1 << 20, broker.clock().steady());
+        let ingest = Ingest::new(broker.clone(), mapping, commands, exchanges);
+        let logins = Arc::new(Slow {
+            is_known: AtomicBool::new(true),
+            asked: Notify::new(),
+            go_on: Notify::new(),
+        });
+        let endpoint = Endpoint {
+            address: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
+            websocket: None,
+            access: Access::new(Arc::clone(&logins) as _, false),
+            gate: Gate::always_open(),
+        };
+        let throttle = ThrottleSettings { failures: 5, delay_max: PATIENCE };
+        let settings = MqttSettings {
+            connection: ConnectionSettings {
+                protocol: Arc::new(tidegate_mqtt::Settings::default()),
+                accounts: Arc::new(Accounts::new([], Issuers::default(), throttle)),
+            },
+            connections_max: 10,
+            connections_per_address_max: 10,
+            handshakes_max: 10,
+        };
+        let listener = Arc::new(MqttListener::bind(vec![endpoint], settings, ingest).unwrap());
+        let address = listener.local_addresses()[0];
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(listener.run(stop.clone()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(CONNECT).await.unwrap();
+        Self { logins, broker, client, store, task, stop, _folder: folder }
+    }
+
+    async fn wait_until_asked(&self) {
+        timeout(PATIENCE, self.logins.asked.notified()).await.expect("the client is checked");
+    }
+
+    /// Removes the account, as a reload of the configuration does: first from the book, then from the core.
+    fn remove_account(&self) {
+        self.logins.is_known.store(false, Ordering::SeqCst);
+        self.broker.core().expel(|_, _| false, self.broker.clock().steady());
+    }
+
+    /// Returns all that the client hears until it is cut off, or, if it is not, of a packet of the type `first`.
+    async fn heard(&mut self, first: u8) -> Vec<u8> {
+        let mut heard = Vec::new();
+        let reading = async {
+            while heard.first() != Some(&first)
+                && self.client.read_buf(&mut heard).await.unwrap() > 0
+            {}
+        };
+        timeout(PATIENCE, reading).await.expect("the client is answered");
+        heard
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        drop(self.client);
+        self.task.join_next().await.expect("it ran").expect("no panic");
+        self.store.stop().unwrap();
+    }
+}
+
+/// identity.4: a login that was checked before its account was removed, and finished after, comes too late.
+#[tokio::test]
+async fn identity_4_a_login_does_not_outlive_its_account() {
+    let mut rig = Rig::start().await;
+    rig.wait_until_asked().await;
+    rig.remove_account();
+    rig.logins.go_on.notify_one();
+    let connack = rig.heard(0x20).await;
+    assert_eq!(connack[..4], [0x20, 3, 0, NOT_AUTHORIZED], "{connack:02X?}");
+    assert_eq!(rig.broker.core().summary().sessions, 0);
+    rig.stop().await;
+}
+
+/// identity.4: one that was finished just before is cut off.
+#[tokio::test]
+async fn identity_4_a_connection_does_not_outlive_its_account() {
+    let mut rig = Rig::start().await;
+    rig.wait_until_asked().await;
+    rig.logins.go_on.notify_one();
+    let connack = rig.heard(0x20).await;
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:02X?}");
+    rig.remove_account();
+    let disconnect = rig.heard(0xE0).await;
+    assert_eq!(disconnect[..], [0xE0, 1, NOT_AUTHORIZED], "{disconnect:02X?}");
+    assert_eq!(rig.broker.core().summary().sessions, 0);
+    rig.stop().await;
+}
