@@ -98,6 +98,29 @@ impl Ingest {
         self.shared.broker.core().rules().rights(principal, None)
     }
 
+    /// Returns what whoever published may do: a session's rights may come from its client identifier.
+    fn rights_behind(&self, source: Source, publisher: &Principal) -> Arc<Rights> {
+        match source {
+            Source::Session(attachment) | Source::ExactlyOnce(attachment, _) => {
+                let rights = self.shared.broker.core().rights(attachment).cloned();
+                rights.unwrap_or_else(|_| self.rights(publisher))
+            }
+            Source::Gateway => self.rights(publisher),
+        }
+    }
+
+    /// Counts that the rules deny a principal something, and says so.
+    pub fn denied(&self, principal: &Principal) -> Refusal {
+        self.shared.broker.core().note_denial(principal);
+        Refusal::NotAuthorized
+    }
+
+    /// Counts that the rules deny a principal to publish, and says so.
+    pub fn denied_publication(&self, principal: &Principal) -> Refusal {
+        let refusal = self.denied(principal);
+        self.counted(refusal)
+    }
+
     /// Returns what was refused or dropped before the append, by reason.
     pub fn not_admitted(&self) -> BTreeMap<&'static str, u64> {
         self.shared.counters.not_admitted.lock().clone()
@@ -145,7 +168,9 @@ impl Ingest {
         exchange: Option<&Exchange>,
         completion: impl FnOnce() -> Completion,
     ) -> Result<Published, Refusal> {
-        let (messages, command) = self.prepare(message).map_err(|refusal| self.counted(refusal))?;
+        let publisher = message.publisher.clone();
+        let prepared = self.prepare(message, || self.rights_behind(source, &publisher));
+        let (messages, command) = prepared.map_err(|refusal| self.counted(refusal))?;
         let published = self
             .route(messages, source, exchange, completion)
             .map_err(|refusal| self.counted(refusal))?;
@@ -160,9 +185,9 @@ impl Ingest {
             let rights =
                 self.shared.broker.core().rules().rights(&will.principal, Some(&will.client_id));
             let prepared = if rights.may_publish(&message.topic) {
-                self.prepare(message)
+                self.prepare(message, || rights)
             } else {
-                Err(Refusal::NotAuthorized)
+                Err(self.denied(&will.principal))
             };
             match prepared {
                 Ok((messages, command)) => match self.shared.broker.publish_will(will, messages) {
@@ -178,14 +203,18 @@ impl Ingest {
     }
 
     /// Returns a message with what mappings make of it, and the command it is.
-    fn prepare(&self, message: Message) -> Result<(Vec<Message>, Option<CommandOrder>), Refusal> {
+    fn prepare(
+        &self,
+        message: Message,
+        rights: impl FnOnce() -> Arc<Rights>,
+    ) -> Result<(Vec<Message>, Option<CommandOrder>), Refusal> {
         let command = match command_target(&message.topic) {
             Some(_) if message.retain => {
                 let reason =
                     "a command cannot be retained: it would be carried out again and again";
                 return Err(Refusal::Invalid { reason: reason.into() });
             }
-            Some(target) => Some(command_order(target, &message, &self.rights(&message.publisher))),
+            Some(target) => Some(command_order(target, &message, &rights())),
             None => None,
         };
         let mut messages = self.derive(&message);
@@ -419,14 +448,14 @@ impl Ingest {
                 && let Applied::Message { topic, .. } = &applied
                 && self.is_command(topic)
             {
-                return Err(Refusal::NotAuthorized);
+                return Err(self.denied(&publisher));
             }
             let Some(message) = self.to_message(applied, &publisher, Qos::AtLeastOnce, false)
             else {
                 continue;
             };
             if rights.as_ref().is_some_and(|rights| !rights.may_publish(&message.topic)) {
-                return Err(Refusal::NotAuthorized);
+                return Err(self.denied(&publisher));
             }
             messages.push(message);
         }
@@ -499,7 +528,7 @@ impl IntakeSink for Ingest {
             return Ok(None);
         };
         if !self.rights(principal).may_receive(&topic) {
-            return Err(Refusal::NotAuthorized);
+            return Err(self.denied(principal));
         }
         Ok(self.shared.broker.core().last(&topic).map(|routed| last_message(routed)))
     }
@@ -528,8 +557,13 @@ fn command_order(target: Topic, message: &Message, rights: &Rights) -> CommandOr
         let topic = properties
             .response_topic
             .clone()
-            // An outcome is no command, whoever asks for it.
-            .filter(|topic| rights.may_receive(topic) && command_target(topic).is_none())?;
+            // The outcome goes where whoever asks could have sent it and reads it, and is no command.
+            .filter(|topic| {
+                rights.may_receive(topic)
+                    && rights.may_publish(topic)
+                    && !topic.is_dollar()
+                    && command_target(topic).is_none()
+            })?;
         Some((topic, properties.correlation_data.clone()))
     });
     let origin = CommandOrigin::Local { response };

@@ -158,6 +158,11 @@ impl Status {
         use std::sync::atomic::Ordering::Relaxed;
         let core = self.broker.core();
         let (summary, counters) = (core.summary(), core.counters().clone());
+        let denials: Map<String, Value> = core
+            .denials()
+            .iter()
+            .map(|(principal, count)| (principal.as_str().into(), (*count).into()))
+            .collect();
         drop(core);
         let listener = self.mqtt.as_ref();
         json!({
@@ -177,7 +182,10 @@ impl Status {
             "received": counters.received,
             "delivered": counters.delivered,
             "expired": counters.expired,
+            "sessions-refused": counters.sessions_refused,
+            "takeovers-refused": counters.takeovers_refused,
             "wills-dropped": counters.wills_dropped,
+            "denied": denials,
             "carried-forward": counters.carried_records,
             "carried-forward-bytes": counters.carried_bytes,
             "dropped": {
@@ -327,6 +335,8 @@ impl Health for Status {
             ("received", "tidegate_messages_received_total"),
             ("delivered", "tidegate_messages_delivered_total"),
             ("expired", "tidegate_messages_expired_total"),
+            ("sessions-refused", "tidegate_mqtt_sessions_refused_total"),
+            ("takeovers-refused", "tidegate_mqtt_takeovers_refused_total"),
             ("wills-dropped", "tidegate_wills_dropped_total"),
             ("carried-forward", "tidegate_carried_forward_total"),
             ("carried-forward-bytes", "tidegate_carried_forward_bytes_total"),
@@ -334,6 +344,7 @@ impl Health for Status {
             counter(&mut text, name, &broker[key]);
         }
         by_reason(&mut text, "tidegate_messages_dropped_total", "reason", &broker["dropped"]);
+        by_reason(&mut text, "tidegate_denied_total", "principal", &broker["denied"]);
         if let Value::Object(store) = &status["store"] {
             for (key, value) in store.iter().filter(|(_, value)| value.is_number()) {
                 gauge(&mut text, &format!("tidegate_store_{}", key.replace('-', "_")), value);

@@ -44,7 +44,7 @@ impl TopicSpaceBackend for Topics {
     fn publish(&self, principal: &Principal, publication: Publication) -> Receipt {
         let rights = self.ingest.rights(principal);
         if publication.topic.is_dollar() || !rights.may_publish(&publication.topic) {
-            return Receipt::ready(Outcome::Refused(Refusal::NotAuthorized));
+            return Receipt::ready(Outcome::Refused(self.ingest.denied_publication(principal)));
         }
         let message = Message {
             topic: publication.topic,
@@ -62,7 +62,7 @@ impl TopicSpaceBackend for Topics {
 
     fn last(&self, principal: &Principal, topic: &Topic) -> Result<Option<LastMessage>, Refusal> {
         if !self.ingest.rights(principal).may_receive(topic) {
-            return Err(Refusal::NotAuthorized);
+            return Err(self.ingest.denied(principal));
         }
         Ok(self.ingest.broker().core().last(topic).map(|routed| last_message(routed)))
     }
@@ -75,7 +75,7 @@ impl TopicSpaceBackend for Topics {
         limit: usize,
     ) -> Result<Vec<LastMessage>, Refusal> {
         if !self.ingest.rights(principal).may_subscribe(filter) {
-            return Err(Refusal::NotAuthorized);
+            return Err(self.ingest.denied(principal));
         }
         let found = self.ingest.broker().core().list(filter, after, limit);
         Ok(found.iter().map(|routed| last_message(routed)).collect())
@@ -88,7 +88,7 @@ impl TopicSpaceBackend for Topics {
         capacity: usize,
     ) -> Result<TopicEvents, Refusal> {
         if !self.ingest.rights(principal).may_subscribe(filter) {
-            return Err(Refusal::NotAuthorized);
+            return Err(self.ingest.denied(principal));
         }
         let (sender, receiver) = mpsc::channel(capacity);
         let options = SubscriptionOptions {
@@ -98,7 +98,12 @@ impl TopicSpaceBackend for Topics {
             retain_handling: RetainHandling::DoNotSend,
             identifier: None,
         };
-        self.ingest.broker().core().add_local(filter, options, Arc::new(Reader { sender }));
+        self.ingest.broker().core().add_local(
+            principal,
+            filter,
+            options,
+            Arc::new(Reader { sender }),
+        );
         Ok(receiver)
     }
 }

@@ -105,6 +105,8 @@ limits! {
         max_sessions: usize = "max-sessions", 20_000, count();
         /// Sessions of one principal.
         max_sessions_per_principal: usize = "max-sessions-per-principal", 1_000, count();
+        /// How often in a second one session may go from one connection to another.
+        max_takeovers_per_second: u32 = "max-takeovers-per-second", 10, read::integer(1..=1_000);
         /// The longest session expiry; longer ones are shortened to it.
         max_session_expiry: Duration = "max-session-expiry", Duration::from_secs(7 * 86_400), expiry();
     }
@@ -157,6 +159,8 @@ limits! {
         header_deadline: Duration = "header-deadline", Duration::from_secs(10), deadline();
         /// For the body of a request.
         body_deadline: Duration = "body-deadline", Duration::from_secs(30), deadline();
+        /// For an answer that the client does not read.
+        write_deadline: Duration = "write-deadline", Duration::from_secs(30), deadline();
         /// Between requests.
         idle_deadline: Duration = "idle-deadline", Duration::from_secs(60), deadline();
         /// Bytes of the head.

@@ -280,6 +280,7 @@ mod http {
                 header_deadline: limits.header_deadline,
                 body_deadline: limits.body_deadline,
                 idle_deadline: limits.idle_deadline,
+                write_deadline: limits.write_deadline,
                 header_bytes_max: super::bytes(limits.max_header_bytes),
                 header_count_max: limits.max_header_count,
                 body_bytes_max: super::bytes(limits.max_body_bytes),

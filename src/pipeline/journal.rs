@@ -117,6 +117,7 @@ fn limits(config: &Config) -> BrokerLimits {
         retained_per_principal: limits.retained_per_principal,
         retained_bytes: bytes(limits.retained_bytes),
         receive_maximum: limits.receive_maximum,
+        takeovers_per_second: limits.max_takeovers_per_second,
         ..BrokerLimits::default()
     }
 }

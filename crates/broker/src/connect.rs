@@ -1,6 +1,6 @@
 //! Sessions and their connections: beginning, takeover, end, wills.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tidegate_model::{ClientId, CredentialId, Principal, Timestamp};
@@ -54,6 +54,8 @@ pub struct ConnectOutcome {
 
 /// Longest client identifier that a session can be stored under, in bytes.
 const CLIENT_ID_BYTES_MAX: usize = 1_024;
+/// The time in which takeovers are counted.
+const TAKEOVER_WINDOW: Duration = Duration::from_secs(1);
 /// With more than this in its transaction, a tick lets no further session end.
 const TICK_BYTES: usize = 1 << 20;
 
@@ -66,6 +68,9 @@ pub enum ConnectRefusal {
     /// The client identifier is longer than 1 024 bytes.
     #[error("the client identifier is longer than {CLIENT_ID_BYTES_MAX} bytes")]
     ClientIdTooLong,
+    /// The session goes from connection to connection too often.
+    #[error("the session is taken over too often")]
+    TakeoverRate,
     /// The will may not be published by the principal.
     #[error("not authorized to publish the will")]
     WillNotAuthorized,
@@ -110,12 +115,14 @@ impl Broker {
         }
         let rights = self.rules.rights(&request.principal, Some(&request.client_id));
         if request.will.as_ref().is_some_and(|will| !rights.may_publish(&will.message.topic)) {
+            self.note_denial(&request.principal);
             return Err(ConnectRefusal::WillNotAuthorized);
         }
         let name = (request.principal.clone(), request.client_id.clone());
         let existing = self.by_client.get(&name).copied();
-        if existing.is_none() {
-            self.check_quota(&request.principal)?;
+        match existing {
+            Some(key) => self.check_takeover(key, now)?,
+            None => self.check_quota(&request.principal)?,
         }
         let mut transaction = Transaction::new();
         let mut wills = Vec::new();
@@ -151,15 +158,34 @@ impl Broker {
         })
     }
 
-    fn check_quota(&self, principal: &Principal) -> Result<(), ConnectRefusal> {
-        if self.sessions.len() >= self.limits.sessions {
+    fn check_quota(&mut self, principal: &Principal) -> Result<(), ConnectRefusal> {
+        let own = || self.sessions.iter().filter(|(_, session)| session.principal == *principal);
+        let is_full = self.sessions.len() >= self.limits.sessions
+            // Counting is for the rare case: it starts only when the principal could be over its share.
+            || self.sessions.len() >= self.limits.sessions_per_principal
+                && own().count() >= self.limits.sessions_per_principal;
+        if is_full {
+            self.counters.sessions_refused += 1;
             return Err(ConnectRefusal::QuotaExceeded);
         }
-        // Counting is for the rare case: it starts only when the principal could be over its share.
-        let over = self.sessions.len() >= self.limits.sessions_per_principal
-            && self.sessions.iter().filter(|(_, session)| session.principal == *principal).count()
-                >= self.limits.sessions_per_principal;
-        if over { Err(ConnectRefusal::QuotaExceeded) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Two clients of one name that always come back must not keep the gateway busy with it.
+    fn check_takeover(&mut self, key: SessionKey, now: Timestamp) -> Result<(), ConnectRefusal> {
+        let session = &mut self.sessions[key.0];
+        if session.link.is_none() {
+            return Ok(());
+        }
+        if now.saturating_since(session.takeovers.0) >= TAKEOVER_WINDOW {
+            session.takeovers = (now, 0);
+        }
+        if session.takeovers.1 >= self.limits.takeovers_per_second {
+            self.counters.takeovers_refused += 1;
+            return Err(ConnectRefusal::TakeoverRate);
+        }
+        session.takeovers.1 += 1;
+        Ok(())
     }
 
     /// Puts a connection on a session and notes what must survive.
@@ -335,11 +361,18 @@ impl Broker {
         (!transaction.is_empty()).then_some(transaction)
     }
 
-    /// Replaces the access rules; sessions feel it with their next message.
+    /// Replaces the access rules; sessions feel it with their next message, also with those that wait for them.
     pub fn set_rules(&mut self, rules: crate::access::AccessRules) {
         self.rules = rules;
         for (_, session) in &mut self.sessions {
-            session.rights = self.rules.rights(&session.principal, Some(&session.client_id));
+            let rights = self.rules.rights(&session.principal, Some(&session.client_id));
+            if rights != session.rights {
+                session.rights = rights;
+                session.unchecked = session.queue.len();
+            }
+        }
+        for (_, local) in &mut self.locals {
+            local.rights = self.rules.rights(&local.principal, None);
         }
     }
 
@@ -357,8 +390,8 @@ impl Broker {
     /// # Errors
     ///
     /// [`Superseded`] if the session has gone to another connection.
-    pub fn rights(&mut self, attachment: Attachment) -> Result<&Rights, Superseded> {
-        self.attached(attachment).map(|session| &*session.rights)
+    pub fn rights(&mut self, attachment: Attachment) -> Result<&Arc<Rights>, Superseded> {
+        self.attached(attachment).map(|session| &session.rights)
     }
 }
 

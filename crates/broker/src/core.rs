@@ -48,6 +48,8 @@ pub struct BrokerLimits {
     pub retained_bytes: usize,
     /// Most messages in flight to one client, whatever it allows.
     pub receive_maximum: u16,
+    /// How often in a second one session may be taken over.
+    pub takeovers_per_second: u32,
     /// Most topics whose last message is kept for those who ask later.
     pub last_values: usize,
     /// Most bytes of these messages.
@@ -67,6 +69,7 @@ impl Default for BrokerLimits {
             retained_per_principal: 10_000,
             retained_bytes: 64 << 20,
             receive_maximum: 64,
+            takeovers_per_second: 10,
             last_values: 10_000,
             last_value_bytes: 16 << 20,
         }
@@ -88,8 +91,12 @@ pub struct BrokerCounters {
     pub dropped_local_full: u64,
     /// Deliveries dropped because the message expired.
     pub expired: u64,
-    /// Deliveries withheld because the rights of the session do not cover the topic.
+    /// Deliveries withheld because the rights of the reader do not cover the topic.
     pub denied: u64,
+    /// Connections for which there was no place among the sessions.
+    pub sessions_refused: u64,
+    /// Connections that came for a session which had changed hands too often.
+    pub takeovers_refused: u64,
     /// Wills that were not published: their principals had lost the right, or there was no room for them.
     pub wills_dropped: u64,
     /// The size of the bodies of records that were appended.
@@ -163,6 +170,8 @@ pub struct Broker {
     pub(crate) wills: Vec<PendingWill>,
     pub(crate) next_will: u64,
     pub(crate) counters: BrokerCounters,
+    /// What each principal was denied.
+    pub(crate) denials: BTreeMap<Principal, u64>,
     pub(crate) scratch: Vec<Target>,
     /// Messages routed so far.
     pub(crate) routed: u64,
@@ -198,6 +207,7 @@ impl Broker {
             wills: Vec::new(),
             next_will: 1,
             counters: BrokerCounters::default(),
+            denials: BTreeMap::new(),
             scratch: Vec::new(),
             routed: 0,
             restored: HashMap::new(),
@@ -214,6 +224,21 @@ impl Broker {
     /// Returns what has been counted.
     pub fn counters(&self) -> &BrokerCounters {
         &self.counters
+    }
+
+    /// Counts something that the rules deny a principal.
+    pub fn note_denial(&mut self, principal: &Principal) {
+        match self.denials.get_mut(principal) {
+            Some(count) => *count += 1,
+            // As many as there are accounts: nobody else gets as far as a rule.
+            None => drop(self.denials.insert(principal.clone(), 1)),
+        }
+    }
+
+    /// Returns how often the rules have denied each principal a publication, a subscription, a read, a will or the
+    /// delivery of a message.
+    pub fn denials(&self) -> &BTreeMap<Principal, u64> {
+        &self.denials
     }
 
     /// Returns what there is at the moment.

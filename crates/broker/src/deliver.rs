@@ -7,7 +7,7 @@ use crate::{
     core::{Broker, Superseded},
     delivery::Delivery,
     persist,
-    session::{Attachment, Inflight, SessionKey, Stage},
+    session::{Attachment, Inflight, Session, SessionKey, Stage},
 };
 
 /// With more than this in its transaction, further progress waits for the next one.
@@ -41,6 +41,39 @@ pub enum InboundId {
     Repeated,
 }
 
+impl Session {
+    /// Returns what a client that is back is sent again next, if it is, and whether its rights withhold a message.
+    ///
+    /// A message that it may not have any more is done with. Of an exchange with quality of service 2 the client may
+    /// know the packet identifier, so that it ends in order, but without the message.
+    fn next_resend(&mut self, transaction: &mut Transaction) -> (Option<Due>, bool) {
+        let at = self.inflight.len() - self.resend;
+        let Inflight { packet_id, stage, delivery } = &mut self.inflight[at];
+        let packet_id = *packet_id;
+        let is_denied =
+            *stage == Stage::Sent && !self.rights.may_receive(&delivery.routed.message.topic);
+        if is_denied && delivery.qos < Qos::ExactlyOnce {
+            let qos = delivery.qos;
+            self.finish(packet_id, qos);
+            return (None, true);
+        }
+        if is_denied {
+            *stage = Stage::Released;
+            if let Some((taker, position)) = self.taker.zip(delivery.position) {
+                persist::put_outbound(transaction, taker, packet_id, position, Stage::Released);
+            }
+        }
+        let due = match stage {
+            Stage::Sent => {
+                Due::Publish { delivery: delivery.clone(), packet_id: Some(packet_id), dup: true }
+            }
+            Stage::Released => Due::Release { packet_id },
+        };
+        self.resend -= 1;
+        (Some(due), is_denied)
+    }
+}
+
 impl Broker {
     /// Takes up to `max` things that are due to a client, oldest first.
     ///
@@ -64,19 +97,12 @@ impl Broker {
         let mut transaction = Transaction::new();
         let mut taken = 0;
         let mut expired = 0;
+        let mut denied = 0;
         while taken < max && session.resend > 0 {
-            let at = session.inflight.len() - session.resend;
-            session.resend -= 1;
-            taken += 1;
-            let Inflight { packet_id, stage, delivery } = &session.inflight[at];
-            due.push(match stage {
-                Stage::Sent => Due::Publish {
-                    delivery: delivery.clone(),
-                    packet_id: Some(*packet_id),
-                    dup: true,
-                },
-                Stage::Released => Due::Release { packet_id: *packet_id },
-            });
+            let (again, was_denied) = session.next_resend(&mut transaction);
+            taken += usize::from(again.is_some());
+            denied += u64::from(was_denied);
+            due.extend(again);
         }
         while taken < max {
             let Some(next) = session.queue.front() else { break };
@@ -85,9 +111,13 @@ impl Broker {
             {
                 break;
             }
+            let is_denied =
+                session.unchecked > 0 && !session.rights.may_receive(&next.routed.message.topic);
             let delivery = session.pop().expect("looked at above");
-            if delivery.routed.message.is_expired(now) {
-                expired += 1;
+            let is_expired = delivery.routed.message.is_expired(now);
+            if is_denied || is_expired {
+                denied += u64::from(is_denied);
+                expired += u64::from(is_expired && !is_denied);
                 delivery.position.into_iter().for_each(|position| session.progress.done(position));
                 continue;
             }
@@ -115,6 +145,11 @@ impl Broker {
         }
         self.counters.delivered += taken as u64;
         self.counters.expired += expired;
+        if denied > 0 {
+            self.counters.denied += denied;
+            let principal = self.sessions[attachment.session.0].principal.clone();
+            (0..denied).for_each(|_| self.note_denial(&principal));
+        }
         Ok((!transaction.is_empty()).then_some(transaction))
     }
 

@@ -202,23 +202,29 @@ impl Broker {
                 subscription_ids.extend(options.identifier);
             }
         });
-        let outbound = backlog.outbound.get(&position.ordinal).copied();
+        let mut outbound = backlog.outbound.get(&position.ordinal).copied();
         let session = &mut self.sessions[backlog.key.0];
         session.progress.expect(position);
         if backlog.done.contains(&position.ordinal) {
             session.progress.done(position);
             return;
         }
-        if !session.rights.may_receive(&message.topic) {
+        let is_had = matches!(outbound, Some((_, Stage::Released)));
+        if !is_had && !session.rights.may_receive(&message.topic) {
             // The rights have changed while it waited (promise C7).
             self.counters.denied += 1;
-            session.progress.done(position);
-            if let Some((packet_id, _)) = outbound {
-                let taker = backlog.taker;
-                self.mend(|transaction| persist::delete_outbound(transaction, taker, packet_id));
-            }
-            return;
+            let Some((packet_id, stage)) = &mut outbound else {
+                session.progress.done(position);
+                return;
+            };
+            // The client may know the packet identifier: the exchange ends in order, without the message.
+            let (taker, packet_id) = (backlog.taker, *packet_id);
+            *stage = Stage::Released;
+            self.mend(|transaction| {
+                persist::put_outbound(transaction, taker, packet_id, position, Stage::Released);
+            });
         }
+        let session = &mut self.sessions[backlog.key.0];
         let delivery = Delivery {
             // It was stored, so it was to be confirmed, whatever the subscription says by now; an exchange under
             // way ends as it began.

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use thiserror::Error;
-use tidegate_model::{Message, Qos, Topic, TopicFilter, Value};
+use tidegate_model::{Message, Principal, Qos, Topic, TopicFilter, Value};
 use tidegate_mqtt::SubscriptionId;
 use tidegate_store::{
     BODY_BYTES_MAX, Position, TRANSACTION_BYTES_MAX, TakerId, Transaction, record,
 };
 
 use crate::{
+    access::Rights,
     core::Broker,
     delivery::{Delivery, Routed, size_estimate},
     persist,
@@ -124,6 +125,9 @@ pub(crate) struct Mark {
 #[derive(Debug)]
 pub(crate) struct Local {
     filter: TopicFilter,
+    /// On whose behalf it reads, and what it may read.
+    pub(crate) principal: Principal,
+    pub(crate) rights: Arc<Rights>,
     reader: Arc<dyn LocalSubscriber>,
     mark: Mark,
 }
@@ -369,14 +373,23 @@ impl Broker {
 
     /// Whether a subscriber gets the message; what it does not get is counted.
     fn takes(&mut self, routed: &Routed, target: &Target) -> bool {
+        let (rights, principal) = match target.subscriber {
+            Subscriber::Session(key) => {
+                let session = &self.sessions[key.0];
+                (&session.rights, &session.principal)
+            }
+            Subscriber::Local(key) => (&self.locals[key].rights, &self.locals[key].principal),
+        };
+        if !rights.may_receive(&routed.message.topic) {
+            self.counters.denied += 1;
+            let principal = principal.clone();
+            self.note_denial(&principal);
+            return false;
+        }
         let Subscriber::Session(key) = target.subscriber else {
             return true;
         };
         let session = &self.sessions[key.0];
-        if !session.rights.may_receive(&routed.message.topic) {
-            self.counters.denied += 1;
-            return false;
-        }
         if target.qos == Qos::AtMostOnce && session.link.is_none() {
             return false;
         }
@@ -417,16 +430,21 @@ impl Broker {
         self.last_values.set(routed);
     }
 
-    /// Subscribes a reader inside the gateway, until it says that it is gone.
+    /// Subscribes a reader inside the gateway, until it says that it is gone. It gets what `principal` may receive at
+    /// the moment of each message.
     pub fn add_local(
         &mut self,
+        principal: &Principal,
         filter: &TopicFilter,
         options: SubscriptionOptions,
         reader: Arc<dyn LocalSubscriber>,
     ) {
-        let local = Local { filter: filter.clone(), reader, mark: Mark::default() };
+        let rights = self.rules.rights(principal, None);
+        let (principal, filter) = (principal.clone(), filter.clone());
+        let local = Local { filter, principal, rights, reader, mark: Mark::default() };
+        let filter = local.filter.clone();
         let key = self.locals.insert(local);
-        self.subscriptions.insert(filter, Subscriber::Local(key), options);
+        self.subscriptions.insert(&filter, Subscriber::Local(key), options);
     }
 
     /// Removes the readers inside the gateway that nobody reads from any more.

@@ -139,9 +139,13 @@ pub(crate) struct Session {
     pub(crate) expiry: Expiry,
     pub(crate) link: Option<Link>,
     pub(crate) disconnected_at: Option<Timestamp>,
+    /// Since when takeovers are counted, and how many there were.
+    pub(crate) takeovers: (Timestamp, u32),
     pub(crate) subscriptions: BTreeMap<TopicFilter, SubscriptionOptions>,
     pub(crate) queue: VecDeque<Delivery>,
     pub(crate) queue_bytes: usize,
+    /// How many of the queue's oldest came before the rights changed: they are looked at again before they go out.
+    pub(crate) unchecked: usize,
     pub(crate) inflight: VecDeque<Inflight>,
     /// Deliveries of a resumed session that are sent again before anything new, oldest first.
     pub(crate) resend: usize,
@@ -163,9 +167,11 @@ impl Session {
             expiry: Expiry::AtDisconnect,
             link: None,
             disconnected_at: None,
+            takeovers: (Timestamp::default(), 0),
             subscriptions: BTreeMap::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
+            unchecked: 0,
             inflight: VecDeque::new(),
             resend: 0,
             next_packet_id: 1,
@@ -200,6 +206,7 @@ impl Session {
 
     pub(crate) fn pop(&mut self) -> Option<Delivery> {
         let delivery = self.queue.pop_front()?;
+        self.unchecked = self.unchecked.saturating_sub(1);
         // The size of a typed reading grows when its JSON is made, so the sum is kept from below.
         self.queue_bytes = self.queue_bytes.saturating_sub(delivery.size_estimate());
         if self.queue.is_empty() {

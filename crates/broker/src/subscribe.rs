@@ -88,6 +88,8 @@ impl Broker {
         }
         let session = &mut self.sessions[key.0];
         if !session.rights.may_subscribe(filter) {
+            let principal = session.principal.clone();
+            self.note_denial(&principal);
             return (SubscribeResult::NotAuthorized, false);
         }
         let is_new = !session.subscriptions.contains_key(filter);

@@ -2,6 +2,7 @@
 
 mod carry;
 mod recover;
+mod rights;
 mod wills;
 
 use std::{

@@ -135,6 +135,7 @@ impl Driver<'_> {
         let outcome =
             core.connect(request, broker.clock().steady()).map_err(|refusal| match refusal {
                 ConnectRefusal::QuotaExceeded => ReasonCode::QuotaExceeded,
+                ConnectRefusal::TakeoverRate => ReasonCode::ConnectionRateExceeded,
                 ConnectRefusal::ClientIdTooLong => ReasonCode::ClientIdentifierNotValid,
                 ConnectRefusal::WillNotAuthorized => ReasonCode::NotAuthorized,
             })?;
@@ -194,13 +195,15 @@ impl Driver<'_> {
                 return Ok(());
             }
         }
-        let publisher = {
+        let (publisher, may_publish) = {
             let mut core = broker.core();
-            if publish.topic.is_dollar() || !core.rights(attachment)?.may_publish(&publish.topic) {
-                return Err(Refused::Refusal(Refusal::NotAuthorized));
-            }
-            core.principal(attachment)?.clone()
+            let may_publish =
+                !publish.topic.is_dollar() && core.rights(attachment)?.may_publish(&publish.topic);
+            (core.principal(attachment)?.clone(), may_publish)
         };
+        if !may_publish {
+            return Err(Refused::Refusal(ingest.denied_publication(&publisher)));
+        }
         let source = match publish.delivery {
             Delivery::ExactlyOnce { packet_id, .. } => {
                 Source::ExactlyOnce(attachment, packet_id.as_u16())
