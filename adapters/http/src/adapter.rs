@@ -53,7 +53,7 @@ pub struct HttpSettings {
     pub body_deadline: Duration,
     /// From an answer to the next request (`limits.http.idle`).
     pub idle_deadline: Duration,
-    /// For an answer to a peer that does not read.
+    /// For an answer to a peer that does not read (`limits.http.write-deadline`).
     pub write_deadline: Duration,
     /// Most bytes of a head (`limits.http.max-header-bytes`).
     pub header_bytes_max: usize,

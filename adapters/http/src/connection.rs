@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    http::Request,
+    http::{Request, Version, header},
     response::{IntoResponse, Response},
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -24,7 +24,7 @@ use crate::{
     ingest,
     listener::Capacity,
     login::Client,
-    problem::Refused,
+    problem::{Problem, Refused},
     site::Site,
     stream::{Deadlines, Progress, TimedStream},
 };
@@ -115,9 +115,20 @@ where
     }
 }
 
+/// A request of HTTP/1.1 names its host, and none names two (RFC 9112, section 3.2): who reads the other one would take
+/// it for another request.
+fn names_host_once<B>(request: &Request<B>) -> bool {
+    match request.headers().get_all(header::HOST).iter().count() {
+        0 => request.version() < Version::HTTP_11,
+        count => count == 1,
+    }
+}
+
 async fn answer(shared: &Shared, client: Arc<Client>, mut request: Request<Incoming>) -> Response {
     let counters = &shared.site.counters;
-    let response = if ingest::is_reserved(request.uri().path()) {
+    let response = if !names_host_once(&request) {
+        Problem::bad_request("the field Host is there once").into_response()
+    } else if ingest::is_reserved(request.uri().path()) {
         counters.api.increment();
         request.extensions_mut().insert(client);
         let Ok(response) = shared.router.clone().call(request.map(Body::new)).await;

@@ -126,6 +126,22 @@ impl<S> TimedStream<S> {
         passed(&mut self.read_timer, deadline, context).map(|()| self.progress.time_out())
     }
 
+    /// Begins the wait for the next head, behind an answer that has gone out.
+    ///
+    /// The library does not read again of itself then: without this nothing would wake the connection.
+    fn begin_idle(&mut self, context: &mut Context<'_>) {
+        if self.awaits_head() && self.head_since.is_none() {
+            let since = *self.idle_since.get_or_insert_with(Instant::now);
+            // What has passed is found by the next read; the call is for the waker.
+            let _ = passed(&mut self.read_timer, since + self.deadlines.idle, context);
+        }
+    }
+
+    /// Notes that a part of an answer has gone out: the wait for the next head begins behind the last.
+    fn note_write(&mut self) {
+        self.idle_since = None;
+    }
+
     fn check_write(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let since = *self.write_since.get_or_insert_with(Instant::now);
         let deadline = since + self.deadlines.write;
@@ -174,7 +190,10 @@ impl<S: Write + Unpin> Write for TimedStream<S> {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(context, bytes) {
             Poll::Pending => self.check_write(context).map(Err),
-            ready => ready,
+            ready => {
+                self.note_write();
+                ready
+            }
         }
     }
 
@@ -185,7 +204,10 @@ impl<S: Write + Unpin> Write for TimedStream<S> {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write_vectored(context, buffers) {
             Poll::Pending => self.check_write(context).map(Err),
-            ready => ready,
+            ready => {
+                self.note_write();
+                ready
+            }
         }
     }
 
@@ -193,13 +215,23 @@ impl<S: Write + Unpin> Write for TimedStream<S> {
         self.stream.is_write_vectored()
     }
 
-    /// Is called when everything was written: the peer keeps up.
+    /// Is called when everything was written, which with TLS is not yet everything sent.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write_since = None;
-        Pin::new(&mut self.stream).poll_flush(context)
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Pending => self.check_write(context).map(Err),
+            Poll::Ready(result) => {
+                // The peer keeps up.
+                self.write_since = None;
+                self.begin_idle(context);
+                Poll::Ready(result)
+            }
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        match Pin::new(&mut self.stream).poll_shutdown(context) {
+            Poll::Pending => self.check_write(context).map(Err),
+            ready => ready,
+        }
     }
 }
