@@ -3,6 +3,7 @@
 #[allow(dead_code, reason = "tests take from the harness what they need")]
 mod support;
 
+mod faults;
 mod first_start;
 mod harness;
 mod journal;
@@ -15,7 +16,9 @@ mod mqtt;
 mod press_hall;
 mod presses;
 mod repeats;
+mod rights;
 mod scram;
 mod service;
+mod swap;
 mod syscalls;
 mod tls;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -109,6 +109,7 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn spawn(&mut self) {
         assert!(self.process.is_none(), "the gateway is still running");
+        raise_descriptors();
         let program = env!("CARGO_BIN_EXE_tidegate").to_owned();
         let words: Vec<&String> = self.wrapper.iter().chain([&program]).collect();
         let mut command = Command::new(words[0]);
@@ -243,4 +244,11 @@ impl Gateway {
         while self.notices.recv(&mut buffer).is_ok() {}
         self.notices.set_nonblocking(false).expect("a socket can wait");
     }
+}
+
+/// Lets this process, and with it those that it starts, have as many descriptors as the system allows.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("the soft limit can be raised to the hard one");
 }

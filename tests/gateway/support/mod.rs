@@ -4,6 +4,8 @@
 //! let things happen: [`wait::until`] polls for what is expected and panics with its name when it does not come.
 
 pub(crate) mod authority;
+pub(crate) mod canary;
+pub(crate) mod crowd;
 pub(crate) mod gateway;
 pub(crate) mod journal;
 pub(crate) mod mosquitto;
@@ -11,6 +13,8 @@ pub(crate) mod peer;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod programs;
+pub(crate) mod rules;
 pub(crate) mod site;
 pub(crate) mod trace;
 pub(crate) mod wait;
+pub(crate) mod wire;

@@ -5,13 +5,16 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait;
 
-/// Lines of output that are kept to explain a failure.
-const LINES_MAX: usize = 400;
+/// Lines of output that are kept; a process that writes more has a fault of its own.
+const LINES_MAX: usize = 50_000;
+/// The last of them that explain a failure.
+const LINES_SHOWN: usize = 400;
 
 /// A process of ours: killed by its number when dropped, and nobody else's.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub(crate) struct Owned {
 
 /// The last lines that a process wrote, on standard error and, unless it is taken, standard output.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Output(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct Output(Arc<Mutex<VecDeque<(Instant, String)>>>);
 
 /// What becomes of the standard output of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +113,11 @@ impl Drop for Owned {
 impl Output {
     /// Returns the lines kept, oldest first.
     pub(crate) fn lines(&self) -> Vec<String> {
+        self.timed_lines().into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// Returns the lines kept and when each came, oldest first.
+    pub(crate) fn timed_lines(&self) -> Vec<(Instant, String)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
@@ -121,7 +129,7 @@ impl Output {
                 if lines.len() == LINES_MAX {
                     lines.pop_front();
                 }
-                lines.push_back(String::from_utf8_lossy(&line).into_owned());
+                lines.push_back((Instant::now(), String::from_utf8_lossy(&line).into_owned()));
             }
         });
     }
@@ -129,6 +137,7 @@ impl Output {
 
 impl std::fmt::Display for Output {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.lines().join("\n"))
+        let lines = self.lines();
+        formatter.write_str(&lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n"))
     }
 }

@@ -197,6 +197,13 @@ class Client:
             "by_server": flags.is_disconnect_packet_from_server,
             "properties": show_properties(properties),
         }
+        if not self.options.get("reconnect"):
+            # Nobody will answer any more.
+            for answer in self.answers.values():
+                if not answer.done():
+                    answer.set_exception(ConnectionError(f"closed: {reason.value}"))
+                    answer.exception()
+            self.answers.clear()
 
     def _published(self, mid, reason, _properties):
         self._resolve(mid, reason.value)
