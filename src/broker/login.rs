@@ -235,7 +235,10 @@ impl Accounts {
         if let Some((login, _)) = account.filter(|_| self.memory.knows(tag, Instant::now())) {
             return remembered(login);
         }
-        let turn = place.turn().await;
+        let Some(turn) = place.turn().await else {
+            self.counters.busy.increment();
+            return Err(LoginRefusal::Busy);
+        };
         // Others have had their turns meanwhile: the same login, or wrong ones from the same place.
         self.admit(network, name)?;
         if let Some((login, _)) = account.filter(|_| self.memory.knows(tag, Instant::now())) {

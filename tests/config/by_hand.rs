@@ -29,6 +29,12 @@ fn principals_and_access() {
     check(&Case::all_of(include_str!("wrong/principals_and_access.txt")));
 }
 
+/// identity.3: where an issuer is, and which names it may give, is never left to chance.
+#[test]
+fn issuers_of_tokens() {
+    check(&Case::all_of(include_str!("wrong/jwt.txt")));
+}
+
 #[test]
 fn uplinks() {
     check(&Case::all_of(include_str!("wrong/uplinks.txt")));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidegate::config::{
-    Compression, Config, Durability, Limits, LinkHost, MqttVersion, OpcUaLogin, OpcUaSecurity,
-    PayloadFormat, StoreConfig, WhenFull,
+    Compression, Config, Durability, JwtKeys, Limits, LinkHost, MqttVersion, OpcUaLogin,
+    OpcUaSecurity, PayloadFormat, StoreConfig, WhenFull,
 };
 use tidegate_settings::ByteSize;
 
@@ -149,6 +149,7 @@ max-ratio = 50
 max-depth = 8
 [limits.auth]
 failures = 3
+delay-max = "5m"
 
 [mqtt]
 listen = ["192.0.2.1:1883", "[::1]:1883"]
@@ -165,6 +166,14 @@ rebrowse = "5m"
 name = "press-7"
 password = { file = "secrets/press-7.hash" }
 certificate = "CN=press-7"
+
+[[jwt]]
+issuer = "https://idp.example"
+audience = "gw"
+url = "https://idp.example:8443/keys.json"
+refresh = "1h"
+principal = "client_id"
+principals = ["press-*", "scada"]
 
 [[access]]
 principal = "press-*"
@@ -224,6 +233,7 @@ fn every_key_arrives() {
     assert_eq!((limits.opcua.max_array, limits.opcua.max_depth), (1000, 16));
     assert_eq!((limits.http.max_header_count, limits.json.max_depth), (50, 8));
     assert_eq!((limits.downlink.max_ratio, limits.auth.failures), (50, 3));
+    assert_eq!(limits.auth.delay_max, Duration::from_secs(300));
     // Each of the tables above sets every key to something else than its default.
     let unlike = [
         limits.net != default.net,
@@ -249,6 +259,12 @@ fn every_key_arrives() {
     assert!(hash.expose().ends_with("$aGFzaGhhc2hoYXNoaGFzaA"), "the line end is no part of it");
     let certificate = config.principals[0].certificate.as_ref().unwrap();
     assert_eq!(certificate.as_str(), "CN=press-7");
+    let jwt = &config.jwt[0];
+    assert_eq!((jwt.issuer.as_str(), jwt.audience.as_str()), ("https://idp.example", "gw"));
+    assert_eq!((jwt.claim.as_str(), jwt.principals.len()), ("client_id", 2));
+    let JwtKeys::At(address) = &jwt.keys else { panic!("{jwt:?}") };
+    assert_eq!(address.to_string(), "https://idp.example:8443/keys.json");
+    assert_eq!((address.refresh, &address.ca), (Duration::from_secs(3_600), &None));
     let uplink = &config.uplinks[0];
     assert_eq!((uplink.url.host(), uplink.url.port()), (&LinkHost::Name("localhost".into()), 1883));
     assert_eq!((uplink.version, uplink.format), (MqttVersion::V3, PayloadFormat::Json));

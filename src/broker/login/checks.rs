@@ -1,6 +1,6 @@
 //! Checks of passwords: off the network threads, a few at a time, in turn.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
+    time::timeout,
 };
 use zeroize::Zeroizing;
 
@@ -24,6 +25,8 @@ const CHECKS_MAX: usize = 2;
 const WAITING_MAX: usize = 512;
 /// Most of them from one address.
 const WAITING_PER_ADDRESS_MAX: usize = WAITING_MAX / 2;
+/// How long a login waits; those who asked have given up by then.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Memory of this size goes back to the system when it is freed, whichever thread had it; so much of it as is not used
 /// costs nothing. The C library keeps what is smaller than 32 MiB, for each of many threads.
@@ -78,10 +81,11 @@ impl Checks {
 }
 
 impl Place<'_> {
-    /// Waits for a check, first come, first served. Cancel-safe, but loses its place in the order.
-    pub(super) async fn turn(&self) -> Turn {
-        let turn = Arc::clone(&self.checks.turns).acquire_owned().await;
-        Turn(turn.expect("the semaphore is never closed"))
+    /// Waits for a check, first come, first served; `None` if that takes too long. Cancel-safe, but loses its place in
+    /// the order.
+    pub(super) async fn turn(&self) -> Option<Turn> {
+        let turn = timeout(WAIT_MAX, Arc::clone(&self.checks.turns).acquire_owned()).await.ok()?;
+        Some(Turn(turn.expect("the semaphore is never closed")))
     }
 }
 
@@ -148,6 +152,17 @@ pub fn hash_password(password: &[u8]) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// identity.8: nobody waits for ever behind checks that take long.
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_comes_soon_or_not() {
+        let checks = Checks::new();
+        let place = checks.enter(Network::of([192, 0, 2, 1].into())).unwrap();
+        let turns = [place.turn().await.unwrap(), place.turn().await.unwrap()];
+        assert!(place.turn().await.is_none());
+        drop(turns);
+        assert!(place.turn().await.is_some());
+    }
 
     #[test]
     fn the_decoy_takes_part_in_checks() {
