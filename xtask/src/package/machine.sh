@@ -65,7 +65,7 @@ sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/tidegate demo --for 10s|' -e 's/^Type
     /usr/lib/systemd/system/tidegate.service > /etc/systemd/system/tidegate-demo.service
 systemctl daemon-reload
 systemctl start tidegate-demo && echo "demo=ended"
-journalctl --unit tidegate-demo --no-pager --output cat | sed 's/^/demo: /'
+journalctl --boot --unit tidegate-demo --no-pager --output cat | sed 's/^/demo: /'
 
 # A removal takes the service away and keeps data and configuration.
 dpkg --remove tidegate
@@ -75,7 +75,7 @@ dpkg --install next.deb
 echo "data-removed=$(kept)"
 
 dpkg --purge tidegate
-journalctl --unit tidegate --no-pager | grep -v '^--'
+journalctl --boot --unit tidegate --no-pager | grep -v '^--'
 for left in /etc/tidegate /var/lib/tidegate /run/tidegate; do
     [ -e "$left" ] && echo "left=$left"
 done
