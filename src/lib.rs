@@ -14,6 +14,7 @@ pub mod expiry;
 pub mod ingest;
 pub mod jwt;
 pub mod listening;
+pub mod memory;
 pub mod pipeline;
 pub mod points;
 pub mod service;

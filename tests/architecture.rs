@@ -15,6 +15,7 @@ const ALLOWED: &[Package] = &[
     Package { name: "tidegate-settings", folder: "crates/settings", uses: Uses::Only(&[]) },
     Package { name: "tidegate-coap", folder: "crates/coap", uses: Uses::Only(&["tidegate-model"]) },
     Package { name: "tidegate-mqtt", folder: "crates/mqtt", uses: Uses::Only(&["tidegate-model"]) },
+    Package { name: "tidegate-heap", folder: "crates/heap", uses: Uses::Only(&[]) },
     Package { name: "tidegate-names", folder: "crates/names", uses: Uses::Only(&[]) },
     Package {
         name: "tidegate-rules",

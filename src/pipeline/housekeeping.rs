@@ -2,21 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tidegate_store::Seq;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::reload::Reloader;
 use crate::{
-    broker::BrokerHandle, commander::History, control::Answerer, ingest::Ingest, service,
-    status::Status, store::Completion, uplink::UplinkHandle,
+    broker::BrokerHandle, commander::History, control::Answerer, ingest::Ingest, memory::Memory,
+    service, status::Status, store::Completion, uplink::UplinkHandle,
 };
 
 /// How often expiries are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How often certificates that end soon are warned of.
 const DAY: Duration = Duration::from_secs(86_400);
+/// How often freed memory is looked for.
+const MEMORY_TICK: Duration = Duration::from_secs(10);
 /// How often files are looked at.
 const RELOAD_TICK: Duration = Duration::from_millis(250);
 /// Sessions' records are carried forward when the journal is larger than this part of its limit.
@@ -50,6 +56,9 @@ impl Keeper {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut days = interval(DAY);
         days.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut memories = interval(MEMORY_TICK);
+        memories.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let memory = Arc::new(Mutex::new(Memory::default()));
         let mut is_alive = true;
         let mut pressure = self.broker.store().pressure();
         loop {
@@ -59,6 +68,12 @@ impl Keeper {
                 _ = ticks.tick() => {}
                 _ = days.tick() => {
                     self.status.warn_of_certificates();
+                    continue;
+                }
+                _ = memories.tick() => {
+                    let memory = Arc::clone(&memory);
+                    // Others are served meanwhile; who comes too soon has nothing to do.
+                    drop(spawn_blocking(move || memory.try_lock().map(|mut it| it.look())));
                     continue;
                 }
                 _ = looks.tick() => {

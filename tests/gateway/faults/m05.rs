@@ -35,7 +35,9 @@ fn fault_m05_slow_connects_and_stalled_handshakes() {
         ("dribble", plant.mqtts, json!({"rest": STALLED, "interval": 2.0}), count - count / 2),
     ];
     let names: Vec<String> = (0..kinds.len()).map(|number| format!("crowd-{number}")).collect();
-    for (name, (kind, port, more, count)) in names.iter().zip(kinds) {
+    for (number, (name, (kind, port, mut more, count))) in names.iter().zip(kinds).enumerate() {
+        // Each crowd from its own address: one has a share of the places only.
+        more["source"] = json!(format!("127.0.0.{}", 10 + number));
         crowds.gather(name, kind, port, count, more);
     }
     for (number, name) in names.iter().enumerate() {

@@ -13,8 +13,11 @@ fn plant() -> Plant {
     let access = [access("anonymous", &["open/#", "$"]), access("alice", &["a/#", "open/#"])];
     let websocket = "[mqtt.websocket]\nlisten = [\"127.0.0.1:PORT\"]\nanonymous = true\n\
                      origins = [\"https://scada.example\"]\n";
+    // Wrong tokens are tried by the hundred here, and each is to be looked at.
+    let limits = "[limits.auth]\nfailures = 1000\n";
     let port = crate::support::ports::free_port().to_string();
-    let mut plant = Plant::start(&access.concat(), &websocket.replace("PORT", &port));
+    let more = websocket.replace("PORT", &port) + limits;
+    let mut plant = Plant::start(&access.concat(), &more);
     plant.websocket = port.parse().expect("a number");
     plant
 }
