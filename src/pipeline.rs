@@ -196,6 +196,7 @@ impl Gateway {
             links: inside.uplinks.certificates,
             status: Arc::clone(&status),
         };
+        reloader.expel_at_start();
         let keeper = Arc::new(housekeeping::Keeper {
             broker,
             ingest,

@@ -74,6 +74,8 @@ pub struct Accounts {
     checks: Checks,
     memory: Memory,
     throttle: Mutex<Throttle>,
+    /// Apart, so that a program whose token has ended does not delay passwords from the same address.
+    tokens_throttle: Mutex<Throttle>,
     counters: LoginCounters,
 }
 
@@ -93,6 +95,7 @@ impl Accounts {
             checks: Checks::new(),
             memory: Memory::new(),
             throttle: Mutex::new(Throttle::new(throttle)),
+            tokens_throttle: Mutex::new(Throttle::new(throttle)),
             counters: LoginCounters::default(),
         }
     }
@@ -163,6 +166,10 @@ impl Accounts {
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(self.fail(network, name));
         }
+        // Before there is a queue: what is remembered needs no check.
+        if let Some(login) = self.remembered(&self.book(), name, password, network) {
+            return Ok(login);
+        }
         let Some(place) = self.checks.enter(network) else {
             self.counters.busy.increment();
             return Err(LoginRefusal::Busy);
@@ -200,10 +207,11 @@ impl Accounts {
         })
     }
 
-    /// A wrong token counts against its address alone: it tells no name that was not signed.
+    /// A wrong token counts against its address alone, and against other wrong tokens: it tells no name that was not
+    /// signed.
     fn fail_token(&self, network: Network, counter: &Counter) -> LoginRefusal {
         let now = Instant::now();
-        let mut throttle = self.throttle.lock();
+        let mut throttle = self.tokens_throttle.lock();
         if let Err(delay) = throttle.admit_address(network, now) {
             return self.delay(delay);
         }
@@ -216,6 +224,24 @@ impl Accounts {
         LoginRefusal::BadCredentials
     }
 
+    /// Returns whose password this is, if it was found right lately. Unknown names take as long as known ones.
+    fn remembered(
+        &self,
+        book: &Book,
+        name: &str,
+        password: &[u8],
+        network: Network,
+    ) -> Option<Login> {
+        let account = book.password(name);
+        let hash = account.map_or_else(|| DECOY.into(), |(_, hash)| Arc::clone(hash));
+        let tag = self.memory.tag(name, &hash, password);
+        let now = Instant::now();
+        let (login, _) = account.filter(|_| self.memory.knows(tag, now))?;
+        self.counters.remembered.increment();
+        self.throttle.lock().succeeded(network, name, now);
+        Some(login.clone())
+    }
+
     async fn check_password(
         &self,
         book: &Book,
@@ -226,29 +252,20 @@ impl Accounts {
     ) -> LoginResult {
         let account = book.password(name);
         let hash = account.map_or_else(|| DECOY.into(), |(_, hash)| Arc::clone(hash));
-        let tag = self.memory.tag(name, &hash, password);
-        let remembered = |login: &Login| {
-            self.counters.remembered.increment();
-            self.throttle.lock().succeeded(network, name, Instant::now());
-            Ok(login.clone())
-        };
-        if let Some((login, _)) = account.filter(|_| self.memory.knows(tag, Instant::now())) {
-            return remembered(login);
-        }
         let Some(turn) = place.turn().await else {
             self.counters.busy.increment();
             return Err(LoginRefusal::Busy);
         };
         // Others have had their turns meanwhile: the same login, or wrong ones from the same place.
         self.admit(network, name)?;
-        if let Some((login, _)) = account.filter(|_| self.memory.knows(tag, Instant::now())) {
-            return remembered(login);
+        if let Some(login) = self.remembered(book, name, password, network) {
+            return Ok(login);
         }
-        let matches = turn.verify(hash, password).await;
+        let matches = turn.verify(Arc::clone(&hash), password).await;
         match account {
             Some((login, _)) if matches => {
                 let now = Instant::now();
-                self.memory.remember(tag, now);
+                self.memory.remember(self.memory.tag(name, &hash, password), now);
                 self.throttle.lock().succeeded(network, name, now);
                 self.counters.passwords.increment();
                 Ok(login.clone())

@@ -81,12 +81,12 @@ impl PrincipalConfig {
 
 fn read_name(node: &Node, issues: &mut Issues) -> Option<Principal> {
     let text = read::string(node, issues)?;
-    if text == "anonymous" || text.starts_with("uplink:") {
+    if Principal::is_own_name(text) {
         let hint = "choose another name; the gateway gives this one itself";
         issues.error(node.span, format!("the name `{text}` is taken"), hint);
         return None;
     }
-    let name = Principal::new(text).ok().filter(|_| !text.contains(['/', '+', '#', '*']));
+    let name = Principal::of_account(text);
     if name.is_none() {
         issues.error(node.span, format!("`{text}` cannot be the name of a principal"), NAME_HINT);
     }

@@ -72,6 +72,11 @@ impl KeySource {
         Self::with(KeySet::default(), Some(address))
     }
 
+    /// Keys that another source of the same place has fetched, until this one has.
+    pub fn fetched_again(address: KeyAddress, before: &Self) -> Self {
+        Self::with(KeySet::clone(&before.current()), Some(address))
+    }
+
     fn with(keys: KeySet, address: Option<KeyAddress>) -> Self {
         Self {
             current: RwLock::new(Arc::new(keys)),
@@ -185,6 +190,12 @@ impl Fetches {
 }
 
 impl KeyAddress {
+    /// Returns whether both are the same place, however it is asked.
+    pub fn is_at(&self, other: &Self) -> bool {
+        let place = |it: &Self| (it.is_encrypted, it.port, it.host.clone(), it.path.clone());
+        place(self) == place(other)
+    }
+
     /// Returns host and port, as a request names them.
     pub fn authority(&self) -> String {
         let host = match self.host.parse::<IpAddr>() {
@@ -199,7 +210,9 @@ impl KeyAddress {
 impl fmt::Display for KeyAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_encrypted { "https" } else { "http" };
-        write!(formatter, "{scheme}://{}{}", self.authority(), self.path)
+        // What stands in a query may be secret.
+        let path = self.path.split('?').next().unwrap_or_default();
+        write!(formatter, "{scheme}://{}{path}", self.authority())
     }
 }
 

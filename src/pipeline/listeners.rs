@@ -14,7 +14,7 @@ use crate::{
     },
     config::{Config, JwtKeys, ListenerConfig, TlsConfig, WebSocketConfig},
     ingest::Ingest,
-    jwt::{Issuer, Issuers, KeySource},
+    jwt::{Issuer, Issuers, KeyAddress, KeySource},
     listening::Protocol,
 };
 
@@ -38,11 +38,14 @@ pub(super) fn issuers(config: &Config, before: &Issuers) -> Issuers {
         let keys = match &jwt.keys {
             JwtKeys::Given(keys) => Arc::new(KeySource::given(keys.clone())),
             JwtKeys::At(address) => {
-                let same = before.iter().find(|issuer| issuer.keys.address() == Some(address));
-                same.map_or_else(
-                    || Arc::new(KeySource::fetched(address.clone())),
-                    |issuer| Arc::clone(&issuer.keys),
-                )
+                let place = |known: &KeyAddress| known.is_at(address);
+                let old = before.iter().find(|issuer| issuer.keys.address().is_some_and(place));
+                match old.map(|issuer| &issuer.keys) {
+                    Some(keys) if keys.address() == Some(address) => Arc::clone(keys),
+                    // The same keys by other means: who has logged in with them stays.
+                    Some(keys) => Arc::new(KeySource::fetched_again(address.clone(), keys)),
+                    None => Arc::new(KeySource::fetched(address.clone())),
+                }
             }
         };
         Issuer {

@@ -140,6 +140,11 @@ impl Reloader {
     }
 
     /// Cuts the connections whose credential is no longer good.
+    /// Drops what is left of principals that were removed while the gateway was down: nothing of them is published.
+    pub(super) fn expel_at_start(&self) {
+        self.expel(self.broker.core());
+    }
+
     fn expel(&self, mut core: MutexGuard<'_, Broker>) {
         self.expelled.store(self.accounts.version(), Ordering::Relaxed);
         let keeps = |principal: &Principal, credential: Option<CredentialId>| {

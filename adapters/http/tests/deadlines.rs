@@ -140,13 +140,13 @@ async fn broken_requests_are_refused() {
         assert!(client.is_closed().await, "{shown}");
     }
     let mut client = bench.connect().await;
-    let both = "POST /plain HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n7\r\n0\r\n\r\n";
+    let both = "POST /plain HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n7\r\n0\r\n\r\n";
     client.send(both).await;
     assert_eq!(client.answer().await.status, 201);
     assert!(client.is_closed().await, "one request, one answer");
     assert_eq!(bench.gateway.batches_waiting(), 1);
     let endless = format!(
-        "POST /plain HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        "POST /plain HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n{}",
         "5\r\nxxxxx\r\n".repeat(300)
     );
     let mut client = bench.connect().await;

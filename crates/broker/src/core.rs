@@ -25,6 +25,9 @@ use crate::{
     wills::PendingWill,
 };
 
+/// Most principals whose denials are told apart.
+const DENIALS_MAX: usize = 4_096;
+
 /// What the core may grow to; the defaults are those of `docs/fault-catalogue.md`, section 2.
 #[derive(Clone, Debug)]
 pub struct BrokerLimits {
@@ -228,10 +231,11 @@ impl Broker {
 
     /// Counts something that the rules deny a principal.
     pub fn note_denial(&mut self, principal: &Principal) {
-        match self.denials.get_mut(principal) {
-            Some(count) => *count += 1,
-            // As many as there are accounts: nobody else gets as far as a rule.
-            None => drop(self.denials.insert(principal.clone(), 1)),
+        if let Some(count) = self.denials.get_mut(principal) {
+            *count += 1;
+        } else if self.denials.len() < DENIALS_MAX {
+            // Beyond, the sum counts alone: foreign issuers of tokens may name as many as they like.
+            self.denials.insert(principal.clone(), 1);
         }
     }
 

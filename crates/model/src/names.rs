@@ -112,9 +112,14 @@ impl Principal {
     /// Returns the principal of an account, if it may have this name: it stands in topic filters and globs, and is none
     /// that the gateway gives itself.
     pub fn of_account(name: &str) -> Option<Self> {
-        let is_taken = name == "anonymous" || name.starts_with("uplink:");
+        let is_taken = Self::is_own_name(name);
         let is_sound = !is_taken && !name.contains(['/', '+', '#', '*']);
         Self::new(name).ok().filter(|_| is_sound)
+    }
+
+    /// Returns whether the gateway gives this name itself: to clients without credentials, uplinks and adapters.
+    pub fn is_own_name(name: &str) -> bool {
+        name == "anonymous" || name.starts_with("uplink:") || name.starts_with("adapter:")
     }
 
     /// Returns the principal of a connection without credentials on a listener that allows them.

@@ -86,7 +86,8 @@ fn is_welcome(
 ) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
     let origin = origin.to_ascii_lowercase();
-    let page_host = origin.split_once("://").map(|(_, host)| host);
+    let page = origin.split_once("://").filter(|(scheme, _)| !is_encrypted || *scheme == "https");
+    let page_host = page.map(|(_, host)| host);
     let asked_host = host.and_then(|host| host.to_str().ok()).map(str::to_ascii_lowercase);
     let is_sure = |host: &str| is_encrypted || is_address_or_localhost(host);
     settings.origins.contains(&origin)
