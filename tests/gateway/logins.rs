@@ -506,7 +506,7 @@ impl Drop for StopOnDrop<'_> {
 fn identity_8_http_says_when_to_come_back() {
     let door = Door::start(&["scada"], "[limits.auth]\nfailures = 3\ndelay-max = \"1h\"\n");
     let guesses: [&[&str]; 3] =
-        [&["-u", "scada:guess"], &["-H", "Authorization: Bearer guess"], &["-u", "nobody:guess"]];
+        [&["-u", "scada:guess"], &["-u", "other:guess"], &["-u", "nobody:guess"]];
     for guess in guesses {
         assert_eq!(door.http(ELSEWHERE, guess), (401, String::new()), "{guess:?}");
     }
@@ -522,6 +522,8 @@ fn identity_8_http_says_when_to_come_back() {
         let (status, after) = door.http(ELSEWHERE, words);
         assert_eq!((status, after.parse::<u64>().is_ok()), (429, true), "{words:?}");
     }
+    let token = ["-H", "Authorization: Bearer guess"];
+    assert_eq!(door.http(ELSEWHERE, &token).0, 401, "tokens are delayed apart from passwords");
     assert_eq!(door.http(HOME, &["-u", "scada:secret"]).0, 200);
     assert_eq!(
         door.log_in(ELSEWHERE, "scada", "secret"),
