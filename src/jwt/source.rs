@@ -239,6 +239,35 @@ pub async fn keep_fresh(accounts: Arc<Accounts>, stop: CancellationToken) {
 mod tests {
     use super::*;
 
+    fn address(path: &str, refresh: u64) -> KeyAddress {
+        KeyAddress {
+            is_encrypted: true,
+            host: "idp.plant.example".into(),
+            port: 443,
+            path: path.into(),
+            refresh: Duration::from_secs(refresh),
+            ca: None,
+        }
+    }
+
+    /// C8: how keys are fetched may change without anybody losing a login; where they come from may not.
+    #[test]
+    fn keys_survive_a_change_of_how_they_are_fetched() {
+        const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        let before = KeySource::with(KeySet::parse(KEYS).unwrap(), Some(address("/keys", 600)));
+        let after = KeySource::fetched_again(address("/keys", 300), &before);
+        assert_eq!(after.current(), before.current());
+        assert!(address("/keys", 600).is_at(&address("/keys", 300)));
+        assert!(!address("/keys", 600).is_at(&address("/other", 600)));
+    }
+
+    /// C15: what stands in a query may be secret.
+    #[test]
+    fn the_query_of_an_address_is_not_shown() {
+        let shown = address("/keys?api_key=secret", 600).to_string();
+        assert_eq!(shown, "https://idp.plant.example/keys");
+    }
+
     #[test]
     fn fetches_are_regular_asked_for_or_repeated_but_never_many() {
         let refresh = Duration::from_secs(600);

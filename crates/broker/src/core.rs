@@ -25,7 +25,7 @@ use crate::{
     wills::PendingWill,
 };
 
-/// Most principals whose denials are told apart.
+/// Most principals whose denials are told apart; those of others count as `*`'s.
 const DENIALS_MAX: usize = 4_096;
 
 /// What the core may grow to; the defaults are those of `docs/fault-catalogue.md`, section 2.
@@ -234,8 +234,10 @@ impl Broker {
         if let Some(count) = self.denials.get_mut(principal) {
             *count += 1;
         } else if self.denials.len() < DENIALS_MAX {
-            // Beyond, the sum counts alone: foreign issuers of tokens may name as many as they like.
             self.denials.insert(principal.clone(), 1);
+        } else {
+            // Foreign issuers of tokens may name as many as they like: no account is called `*`.
+            *self.denials.entry(Principal::new("*").expect("it is short")).or_insert(0) += 1;
         }
     }
 

@@ -142,6 +142,15 @@ impl Principal {
 mod tests {
     use super::*;
 
+    /// identity.3: neither a file nor a foreign issuer can name what the gateway names itself.
+    #[test]
+    fn an_account_has_no_name_of_the_gateway() {
+        for name in ["anonymous", "uplink:cloud", "adapter:http", "a/b", "a+", "#", "press-*", ""] {
+            assert_eq!(Principal::of_account(name), None, "{name}");
+        }
+        assert!(Principal::of_account("press-7").is_some());
+    }
+
     #[test]
     fn names_refuse_what_their_kind_forbids() {
         assert_eq!(ClientId::new(""), Err(NameError::Empty));

@@ -169,11 +169,12 @@ async fn a_right_password_is_remembered_until_it_changes() {
     assert_eq!(accounts.to_json()["accepted"]["password"], 2);
 }
 
-/// identity.8: wrong tokens count against their address; right ones, which nobody guesses, are taken all the same.
+/// identity.8: wrong tokens count against their address; right ones, which nobody guesses, are taken all the same, and
+/// so are passwords: a program whose token has ended locks out nobody else at its address.
 #[tokio::test]
 async fn wrong_tokens_delay_their_address() {
     let (good, kept) = Token::generate(None).unwrap();
-    let scada = Account { tokens: vec![kept], ..account("scada", None, None) };
+    let scada = Account { tokens: vec![kept], ..account("scada", Some(b"secret"), None) };
     let accounts = open([scada]);
     for _ in 0..5 {
         assert_eq!(accounts.bearer(b"tg_guess", HERE), Err(LoginRefusal::BadCredentials));
@@ -186,6 +187,22 @@ async fn wrong_tokens_delay_their_address() {
         (&5.into(), &1.into())
     );
     assert_eq!(told["names-with-failures"], 0);
+    assert_eq!(name(accounts.login("scada", b"secret", HERE).await), Ok("scada".into()));
+}
+
+/// identity.8: what is remembered waits for nobody, even when all places of the queue are taken.
+#[tokio::test]
+async fn a_remembered_password_needs_no_place_in_the_queue() {
+    let accounts =
+        open([account("press-7", Some(b"secret"), None), account("press-8", Some(b"other"), None)]);
+    let login =
+        async |user: &str, password: &[u8]| name(accounts.login(user, password, HERE).await);
+    assert_eq!(login("press-7", b"secret").await, Ok("press-7".into()));
+    let network = Network::of(HERE);
+    let places: Vec<_> = std::iter::from_fn(|| accounts.checks.enter(network)).collect();
+    assert!(!places.is_empty());
+    assert_eq!(login("press-8", b"other").await, Err(LoginRefusal::Busy));
+    assert_eq!(login("press-7", b"secret").await, Ok("press-7".into()));
 }
 
 /// C8: a login is good as long as the same credential would let in.

@@ -33,6 +33,9 @@ pub(super) fn list(arguments: &ConfigArguments, as_json: bool) -> anyhow::Result
         let users: Vec<Value> = users.iter().map(User::to_json).collect();
         println!("{}", json!({ "principals": users }));
     } else {
+        if users.is_empty() {
+            eprintln!("tidegate: there is no `[[principal]]`; `tidegate user add NAME` makes one");
+        }
         for user in &users {
             user.print();
         }

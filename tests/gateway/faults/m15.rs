@@ -124,6 +124,41 @@ fn finish_exchanges(alice: &mut Wire) -> Vec<String> {
     numbers.into_iter().map(|number| number.to_string()).collect()
 }
 
+/// M15: of an account that was removed while the gateway was down nothing is published either, though its rules are
+/// still there; the will of another one is.
+#[test]
+fn fault_m15_a_principal_is_removed_while_the_gateway_is_down() {
+    let all = [access("alice", &["a/#"]), access("bob", &["a/#"])].concat();
+    let mut plant = Plant::start(&all, "");
+    let operator = plant.token("operator").to_owned();
+    let watching = Hello {
+        login: Some(("operator", &operator)),
+        client_id: "watcher",
+        clean: false,
+        expiry: HOUR,
+        ..Hello::default()
+    };
+    let (mut watcher, _) = Wire::connect(plant.mqtt, &watching);
+    assert_eq!(watcher.subscribe("a/#", 1), 1);
+    let accounts = ["alice", "bob"].map(|name| (name, plant.token(name).to_owned()));
+    let clients = accounts.each_ref().map(|(name, token)| {
+        let will = Some(("a/will", *name));
+        let login = Some((*name, token.as_str()));
+        let hello =
+            Hello { login, client_id: name, clean: false, expiry: HOUR, will, ..Hello::default() };
+        Wire::connect(plant.mqtt, &hello).0
+    });
+    plant.gateway.kill9();
+    drop((clients, watcher));
+    plant.rewrite(&all, &["alice"]);
+    plant.gateway.start_again();
+    let (mut watcher, is_present) = Wire::connect(plant.mqtt, &watching);
+    assert!(is_present);
+    let will = watcher.message(wait::DEADLINE).expect("bob's will");
+    assert_eq!((will.topic.as_str(), will.payload.as_str()), ("a/will", "bob"));
+    assert_eq!(watcher.messages(QUIET), [], "nothing of alice");
+}
+
 /// M15: an account is removed under its connections: they are closed with 0x87, and nothing comes from them any more.
 #[test]
 fn fault_m15_a_principal_is_removed_while_connected() {

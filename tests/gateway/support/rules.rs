@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::canary::{Canary, Places};
@@ -38,6 +37,8 @@ impl Rules {
     #[track_caller]
     pub(crate) fn note(gateway: &Gateway, places: Option<&Places<'_>>, secrets: &[&str]) -> Self {
         let process = gateway.id();
+        // Before the canary, whose own connections come and go.
+        let descriptors = descriptors(process);
         let canary = places.map(|places| {
             let mut canary = Canary::start(places);
             // The first round trips, and those before the case, are good ones.
@@ -45,14 +46,9 @@ impl Rules {
             canary.restart();
             canary
         });
-        // The canary's own connections come and go.
-        let few = (0..20).map(|_| {
-            thread::sleep(Duration::from_millis(20));
-            descriptors(process)
-        });
         Self {
             process,
-            descriptors: few.min().unwrap_or(0),
+            descriptors,
             resident: memory(process, "VmRSS"),
             growth_max: GROWTH_MAX,
             secrets: secrets.iter().map(|&secret| secret.to_owned()).collect(),

@@ -118,3 +118,17 @@ fn readers_of_other_protocols_get_what_their_principals_may_receive() {
     house.core.set_rules(rules(&["secret/#"]));
     assert_eq!((count(&mut house, "open/1"), count(&mut house, "secret/1")), (0, 1));
 }
+
+/// C10: names that foreign issuers of tokens give do not fill the memory; those beyond count together.
+#[test]
+fn denials_are_told_apart_for_so_many_only() {
+    let mut house = House::new();
+    for number in 0..5_000 {
+        house.core.note_denial(&Principal::new(&format!("device-{number}")).unwrap());
+    }
+    let known = Principal::new("device-0").unwrap();
+    house.core.note_denial(&known);
+    let others = Principal::new("*").unwrap();
+    let denials = house.core.denials();
+    assert_eq!((denials.len(), denials[&known], denials[&others]), (4_097, 2, 904));
+}
