@@ -14,11 +14,14 @@ use std::{
 use parking_lot::Mutex;
 use tidegate_adapter_api::{Access, Door, Gate};
 use tidegate_tls::ServerTls;
-use tokio::task::JoinSet;
+use tokio::{net::TcpStream, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{self, ConnectionSettings, Surroundings, WebSocketSettings, Wrapping};
+use super::{
+    connection::{self, Arrival, ConnectionSettings, Surroundings, WebSocketSettings, Wrapping},
+    loops::EventLoops,
+};
 use crate::ingest::Ingest;
 
 /// How long accepting pauses when the system has no descriptor left.
@@ -79,6 +82,7 @@ pub struct MqttListener {
     ingest: Ingest,
     counters: Arc<ListenerCounters>,
     per_address: Arc<Mutex<HashMap<IpAddr, Used>>>,
+    loops: EventLoops,
 }
 
 /// Where clients come in, and who they are taken for.
@@ -107,6 +111,7 @@ impl MqttListener {
     pub fn bind(
         endpoints: Vec<Endpoint>,
         settings: MqttSettings,
+        loops: EventLoops,
         ingest: Ingest,
     ) -> Result<Self, (SocketAddr, io::Error)> {
         let mut entrances = Vec::with_capacity(endpoints.len());
@@ -122,6 +127,7 @@ impl MqttListener {
             ingest,
             counters: Arc::default(),
             per_address: Arc::default(),
+            loops,
         })
     }
 
@@ -154,46 +160,24 @@ impl MqttListener {
 
     async fn accept(self: Arc<Self>, index: usize, stop: CancellationToken) {
         let mut connections = JoinSet::new();
-        let Entrance { door, wrapping, .. } = &self.entrances[index];
-        let mut door = door.lock().await;
+        let mut door = self.entrances[index].door.lock().await;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    if ended.is_err_and(|error| error.is_panic()) {
-                        warn!("A connection's task panicked");
+                    match ended {
+                        Ok(Some(guest)) => self.serve(index, guest, &mut connections, &stop),
+                        Ok(None) => {}
+                        Err(error) if error.is_panic() => warn!("A connection's task panicked"),
+                        Err(_) => {}
                     }
                     continue;
                 }
                 accepted = door.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let places = self.take_place(peer.ip()).and_then(|place| {
-                        let opening = wrapping.is_plain().then_some(None);
-                        let opening = opening.or_else(|| self.take_handshake(peer.ip()).map(Some));
-                        Some((place, opening?))
-                    });
-                    let Some((place, opening)) = places else {
-                        self.counters.refused.fetch_add(1, Ordering::Relaxed);
-                        debug!(%peer, "Connection refused, there are too many");
-                        continue;
-                    };
-                    let shared = Arc::clone(&self);
-                    let stop = stop.clone();
-                    connections.spawn(async move {
-                        let _place = place;
-                        let Entrance { wrapping, access, .. } = &shared.entrances[index];
-                        let around = Surroundings {
-                            settings: &shared.settings.connection,
-                            ingest: &shared.ingest,
-                            access,
-                            counters: &shared.counters,
-                        };
-                        connection::accept(stream, peer, wrapping, opening, around, stop).await;
-                    });
-                }
+                Ok((stream, peer)) => self.let_in(index, stream, peer, &mut connections, &stop),
                 Err(error) => {
                     debug!(%error, "Cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -202,6 +186,65 @@ impl MqttListener {
         }
         drop(door);
         while connections.join_next().await.is_some() {}
+    }
+
+    /// Gives a connection its place, and its handshakes below MQTT if it needs some.
+    fn let_in(
+        self: &Arc<Self>,
+        index: usize,
+        stream: TcpStream,
+        peer: SocketAddr,
+        connections: &mut JoinSet<Option<Guest>>,
+        stop: &CancellationToken,
+    ) {
+        let is_plain = self.entrances[index].wrapping.is_plain();
+        let places = self.take_place(peer.ip()).and_then(|place| {
+            let opening = is_plain.then_some(None);
+            let opening = opening.or_else(|| self.take_handshake(peer.ip()).map(Some));
+            Some((place, opening?))
+        });
+        let Some((place, opening)) = places else {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            debug!(%peer, "Connection refused, there are too many");
+            return;
+        };
+        let arrival = Arrival::new(stream, peer, opening);
+        if is_plain {
+            return self.serve(index, Guest { arrival, place }, connections, stop);
+        }
+        // Their computations would keep the connections of an event loop waiting.
+        let (shared, stop) = (Arc::clone(self), stop.clone());
+        connections.spawn(async move {
+            let Entrance { wrapping, .. } = &shared.entrances[index];
+            let arrival = arrival.open(wrapping, shared.surroundings(index), &stop).await?;
+            Some(Guest { arrival, place })
+        });
+    }
+
+    /// Serves a client whose handshakes below MQTT are over, on an event loop.
+    fn serve(
+        self: &Arc<Self>,
+        index: usize,
+        guest: Guest,
+        connections: &mut JoinSet<Option<Guest>>,
+        stop: &CancellationToken,
+    ) {
+        let (shared, stop) = (Arc::clone(self), stop.clone());
+        self.loops.spawn_in(connections, async move {
+            let Guest { arrival, place } = guest;
+            connection::serve(arrival, shared.surroundings(index), stop).await;
+            drop(place);
+            None
+        });
+    }
+
+    fn surroundings(&self, index: usize) -> Surroundings<'_> {
+        Surroundings {
+            settings: &self.settings.connection,
+            ingest: &self.ingest,
+            access: &self.entrances[index].access,
+            counters: &self.counters,
+        }
     }
 
     fn take_place(&self, address: IpAddr) -> Option<Place> {
@@ -243,6 +286,12 @@ impl MqttListener {
             counters: Arc::clone(&self.counters),
         })
     }
+}
+
+/// A client with a place.
+struct Guest {
+    arrival: Arrival,
+    place: Place,
 }
 
 /// A connection's place in the counts; given back when it is dropped.

@@ -4,6 +4,7 @@ mod connection;
 mod handle;
 mod listener;
 mod login;
+mod loops;
 mod token;
 mod topics;
 
@@ -14,6 +15,7 @@ pub use listener::{Endpoint, ListenerCounters, MqttListener, MqttSettings};
 pub use login::{
     Account, Accounts, Proven, ScramRefusal, ThrottleSettings, hash_password, is_password_hash,
 };
+pub use loops::EventLoops;
 pub use token::{InvalidToken, NoRandomBytes, TOKEN_PREFIX, Token, TokenHash, parse_tokens};
 pub use topics::{Topics, last_message};
 

@@ -14,9 +14,12 @@ use std::{
 use parking_lot::RwLock;
 use tempfile::TempDir;
 use tidegate_adapter_api::{Access, Authenticator, Gate, Login, LoginResult};
-use tidegate_broker::{Broker, BrokerLimits, access::AccessRules};
+use tidegate_broker::{
+    Broker, BrokerLimits, Source,
+    access::{AccessEntry, AccessFilter, AccessRules, Glob},
+};
 use tidegate_mapping::MappingSet;
-use tidegate_model::{CredentialId, Principal};
+use tidegate_model::{CredentialId, Message, Payload, Principal, Qos, Topic};
 use tidegate_settings::Issues;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,7 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Accounts, BrokerHandle, ConnectionSettings, Endpoint, MqttListener, MqttSettings,
+    Accounts, BrokerHandle, ConnectionSettings, Endpoint, EventLoops, MqttListener, MqttSettings,
     ThrottleSettings,
 };
 use crate::{
@@ -38,7 +41,7 @@ use crate::{
     exchanges::Exchanges,
     ingest::Ingest,
     jwt::Issuers,
-    store::{self, DataDirectory, Store},
+    store::{self, Completion, DataDirectory, Store},
 };
 
 /// How long anything may take that takes milliseconds; generous, for loaded machines.
@@ -122,7 +125,9 @@ impl Rig {
             connections_per_address_max: 10,
             handshakes_max: 10,
         };
-        let listener = Arc::new(MqttListener::bind(vec![endpoint], settings, ingest).unwrap());
+        let loops = EventLoops::start(1).unwrap();
+        let listener =
+            Arc::new(MqttListener::bind(vec![endpoint], settings, loops, ingest).unwrap());
         let address = listener.local_addresses()[0];
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
@@ -187,5 +192,49 @@ async fn identity_4_a_connection_does_not_outlive_its_account() {
     let disconnect = rig.heard(0xE0).await;
     assert_eq!(disconnect[..], [0xE0, 1, NOT_AUTHORIZED], "{disconnect:02X?}");
     assert_eq!(rig.broker.core().summary().sessions, 0);
+    rig.stop().await;
+}
+
+/// broker.20: a client that takes everything at once gets everything: what did not fit into one write is not left
+/// lying until something else happens.
+#[tokio::test]
+async fn broker_20_nothing_waits_behind_a_full_write() {
+    const MESSAGES: usize = 9_000;
+    const PAYLOAD: usize = 1_000;
+    /// SUBSCRIBE to `t` with quality of service 0, and `t` in a PUBLISH with its lengths.
+    const SUBSCRIBE: &[u8] = b"\x82\x07\0\x01\0\0\x01t\0";
+    const PUBLISH_BYTES: usize = 1 + 2 + 3 + 1 + PAYLOAD;
+    let mut rig = Rig::start().await;
+    let everything = vec![AccessFilter::parse("#").unwrap()];
+    rig.broker.core().set_rules(AccessRules::new(vec![AccessEntry {
+        principal: Glob::new("*"),
+        publish: Vec::new(),
+        subscribe: everything,
+        command: Vec::new(),
+        manage: None,
+    }]));
+    rig.logins.go_on.notify_one();
+    let connack = rig.heard(0x20).await;
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:02X?}");
+    rig.client.write_all(SUBSCRIBE).await.unwrap();
+    let suback = rig.heard(0x90).await;
+    assert_eq!(suback[..], [0x90, 4, 0, 1, 0, 0], "{suback:02X?}");
+    let now = rig.broker.clock().wall();
+    for _ in 0..MESSAGES {
+        let message = Message {
+            topic: Topic::new("t").unwrap(),
+            payload: Payload::bytes(vec![b'.'; PAYLOAD]),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            properties: None,
+            publisher: Principal::anonymous(),
+            arrival: now,
+        };
+        rig.broker.publish(vec![message], Source::Gateway, || Completion::None).unwrap();
+    }
+    let mut received = vec![0; MESSAGES * PUBLISH_BYTES];
+    timeout(PATIENCE, rig.client.read_exact(&mut received)).await.expect("no stall").unwrap();
+    let packets = received.chunks_exact(PUBLISH_BYTES);
+    assert!(packets.into_iter().all(|packet| packet[0] == 0x30 && packet[6] == 0));
     rig.stop().await;
 }

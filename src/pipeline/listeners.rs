@@ -9,7 +9,7 @@ use tidegate_tls::{ServerPrepared, ServerSetup, ServerTls, TlsError};
 use super::{StartError, gates::Gates};
 use crate::{
     broker::{
-        Account, Accounts, ConnectionSettings, Endpoint, MqttListener, MqttSettings,
+        Account, Accounts, ConnectionSettings, Endpoint, EventLoops, MqttListener, MqttSettings,
         ThrottleSettings, WebSocketSettings,
     },
     config::{Config, JwtKeys, ListenerConfig, TlsConfig, WebSocketConfig},
@@ -20,6 +20,9 @@ use crate::{
 
 /// Frames may hold a little more than the largest packet.
 const WEBSOCKET_BYTES_BEYOND: usize = 16 << 10;
+
+/// Threads that MQTT connections live on.
+const EVENT_LOOPS: usize = 1;
 
 /// Returns who may log in.
 pub(super) fn accounts(config: &Config) -> impl Iterator<Item = Account> {
@@ -135,7 +138,11 @@ pub(super) fn listen_mqtt(
     let Some(listener) = &config.mqtt else { return Ok(None) };
     let settings = settings(config, accounts);
     let endpoints = endpoints(listener, &settings, accounts, certificates, gates);
-    let bound = MqttListener::bind(endpoints, settings, ingest.clone());
+    let loops = EventLoops::start(
+        std::env::var("TIDEGATE_LOOPS").ok().and_then(|n| n.parse().ok()).unwrap_or(EVENT_LOOPS),
+    )
+    .map_err(StartError::Thread)?;
+    let bound = MqttListener::bind(endpoints, settings, loops, ingest.clone());
     bound.map(Some).map_err(|(address, source)| StartError::Listen {
         protocol: "MQTT",
         address: address.to_string(),

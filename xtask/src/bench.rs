@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures of docs/performance.md, on this machine, in one table.
 
+mod broker;
 mod child;
 mod figures;
 mod gateway;
@@ -65,7 +66,8 @@ struct Cost {
 
 /// Where the gateways of a run are, and what they are made of.
 #[derive(Debug)]
-struct Run {
+struct Run<'p> {
+    places: &'p Places,
     binary: PathBuf,
     folder: PathBuf,
     python: PathBuf,
@@ -78,6 +80,7 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
     let folder = places.target.join(format!("bench-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let run = Run {
+        places,
         binary,
         folder: folder.clone(),
         python: places.cache.join("python/bin/python"),
@@ -86,13 +89,14 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
     let table = match options.subject {
         Subject::Telemetry => run.measure(),
         Subject::Identity => identity::measure(&run),
+        Subject::Broker(ref choice) => broker::measure(&run, choice),
     };
     fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     print!("{}", table?);
     Ok(())
 }
 
-impl Run {
+impl Run<'_> {
     fn measure(&self) -> Result<Table> {
         let mut table = Table::default();
         self.at_rest(&mut table)?;

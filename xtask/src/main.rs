@@ -29,7 +29,9 @@ Commands:
                             with a systemd of its own, as root
   bench [--profile NAME]    build the gateway (release or dist) and print the figures of docs/performance.md;
                             with --binary PATH measure that program instead;
-                            `bench identity …`: those of TLS and access rules
+                            `bench identity …`: those of TLS and access rules;
+                            `bench broker [--only WORDS] [--sides NAME,…] [--rounds COUNT] …`:
+                            what a message costs the broker, beside others and a relay
 
 Environment:
   CARGO_TARGET_DIR          where builds go; default: the cache folder, shared by all checkouts

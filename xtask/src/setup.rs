@@ -4,6 +4,7 @@ mod cargo_deny;
 pub(crate) mod cross;
 pub(crate) mod debian;
 mod python;
+pub(crate) mod rumqttd;
 
 use std::path::PathBuf;
 

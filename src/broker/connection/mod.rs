@@ -69,56 +69,63 @@ pub(super) struct Surroundings<'a> {
     pub(super) counters: &'a ListenerCounters,
 }
 
-/// Carries out the handshakes below MQTT, and serves one client until one side ends the connection.
-///
-/// `opening` is given back when the client has logged in.
-pub(super) async fn accept(
-    stream: TcpStream,
-    peer: SocketAddr,
-    wrapping: &Wrapping,
-    opening: Option<Opening>,
-    around: Surroundings<'_>,
-    stop: CancellationToken,
-) {
-    let accepted = Instant::now();
-    // Small packets go out at once; batches are written together anyway.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "Cannot set TCP_NODELAY");
-    }
-    let deadline = accepted + around.settings.protocol.connect_timeout;
-    let opened = tokio::select! {
-        biased;
-        () = stop.cancelled() => return,
-        opened = timeout_at(deadline.into(), Transport::accept(stream, wrapping)) => opened,
-    };
-    let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let named = opened.and_then(|transport| {
-        let names = transport.socket().peer_names().map_err(io::Error::other)?;
-        Ok((transport, names))
-    });
-    match named {
-        Ok((transport, names)) => {
-            let client = Arrival { transport, names, opening, peer, accepted };
-            serve(client, around, stop).await;
-        }
-        Err(error) => {
-            around.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
-            debug!(%peer, %error, "The handshake failed");
-        }
-    }
-}
-
-/// A client whose handshakes are over.
-struct Arrival {
+/// A client that has come, with or without the handshakes below MQTT behind it.
+pub(super) struct Arrival {
     transport: Transport,
+    /// The names in the certificate that the client has shown.
     names: Option<PeerNames>,
+    /// Given back when the client has logged in.
     opening: Option<Opening>,
     peer: SocketAddr,
     accepted: Instant,
 }
 
-async fn serve(client: Arrival, around: Surroundings<'_>, stop: CancellationToken) {
+impl Arrival {
+    /// Takes a connection as it was accepted.
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, opening: Option<Opening>) -> Self {
+        // Small packets go out at once; batches are written together anyway.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "Cannot set TCP_NODELAY");
+        }
+        let transport = Transport::new(stream);
+        Self { transport, names: None, opening, peer, accepted: Instant::now() }
+    }
+
+    /// Carries out the handshakes below MQTT; `None` if one fails or takes too long.
+    pub(super) async fn open(
+        self,
+        wrapping: &Wrapping,
+        around: Surroundings<'_>,
+        stop: &CancellationToken,
+    ) -> Option<Self> {
+        let Self { transport, opening, peer, accepted, .. } = self;
+        let deadline = accepted + around.settings.protocol.connect_timeout;
+        let opened = tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            opened = timeout_at(deadline.into(), transport.open(wrapping)) => opened,
+        };
+        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let named = opened.and_then(|transport| {
+            let names = transport.socket().peer_names().map_err(io::Error::other)?;
+            Ok(Self { transport, names, opening, peer, accepted })
+        });
+        named
+            .inspect_err(|error| {
+                around.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
+                debug!(%peer, %error, "The handshake failed");
+            })
+            .ok()
+    }
+}
+
+/// Serves a client until one side ends the connection, on the runtime that it is called on.
+pub(super) async fn serve(client: Arrival, around: Surroundings<'_>, stop: CancellationToken) {
     let Arrival { mut transport, names: certificate, opening, peer, accepted } = client;
+    if let Err(error) = transport.move_here() {
+        debug!(%peer, %error, "Cannot wait for the socket");
+        return;
+    }
     let Surroundings { settings, ingest, access, counters } = around;
     let mut driver = Driver {
         connection: Connection::new(accepted, Arc::clone(&settings.protocol)),
@@ -195,6 +202,7 @@ impl Driver<'_> {
             consume_budget().await;
             self.end_with_credential();
             self.pump().await;
+            let was_full = !self.output.has_room();
             if !is_trusted && self.attachment.is_some() {
                 is_trusted = true;
                 self.opening = None;
@@ -207,6 +215,10 @@ impl Driver<'_> {
                 if is_told || since.elapsed() >= LINGER {
                     return Ok(());
                 }
+            }
+            if was_full && self.output.has_room() {
+                // What was left for want of room is not announced again.
+                continue;
             }
             let reads = !self.connection.is_closed() && self.may_take_input();
             let signal = self.replies.signal();

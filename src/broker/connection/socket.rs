@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice, Read, Write},
+    os::fd::AsFd,
     sync::Arc,
 };
 
@@ -74,10 +75,8 @@ impl Socket {
     /// # Errors
     ///
     /// If the client breaks off or shows something that does not stand up; it has been told which.
-    pub(super) async fn encrypted(
-        stream: TcpStream,
-        config: Arc<ServerConfig>,
-    ) -> io::Result<Self> {
+    pub(super) async fn encrypt(self, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let Self { stream, .. } = self;
         let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
         session.set_buffer_limit(Some(TLS_BUFFER_BYTES));
         let mut tls = Box::new(Tls { session, has_plaintext: false });
@@ -97,6 +96,17 @@ impl Socket {
             }
         }
         Ok(Self { stream, tls: Some(tls), budget: TURN_BYTES })
+    }
+
+    /// Waits on the runtime that this is called on, from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the system lacks a descriptor.
+    pub(super) fn move_here(&mut self) -> io::Result<()> {
+        let descriptor = self.stream.as_fd().try_clone_to_owned()?;
+        self.stream = TcpStream::from_std(descriptor.into())?;
+        Ok(())
     }
 
     /// Returns the names in the certificate that the client has shown.

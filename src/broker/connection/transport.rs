@@ -67,20 +67,35 @@ pub(super) struct Frames {
 }
 
 impl Transport {
+    /// Takes a connection without handshakes.
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self::Bytes(Socket::plain(stream))
+    }
+
     /// Carries out all handshakes.
     ///
     /// # Errors
     ///
     /// If the client breaks off or asks for something that is not there; it has been told which.
-    pub(super) async fn accept(stream: TcpStream, wrapping: &Wrapping) -> io::Result<Self> {
+    pub(super) async fn open(self, wrapping: &Wrapping) -> io::Result<Self> {
+        let Self::Bytes(socket) = self else { return Ok(self) };
         let socket = match &wrapping.tls {
-            Some(tls) => Socket::encrypted(stream, tls.config()).await?,
-            None => Socket::plain(stream),
+            Some(tls) => socket.encrypt(tls.config()).await?,
+            None => socket,
         };
         match &wrapping.websocket {
             Some(settings) => upgrade(socket, settings).await,
             None => Ok(Self::Bytes(socket)),
         }
+    }
+
+    /// Waits for the socket on the runtime that this is called on, from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the system lacks a descriptor.
+    pub(super) fn move_here(&mut self) -> io::Result<()> {
+        self.socket_mut().move_here()
     }
 
     pub(super) fn socket(&self) -> &Socket {

@@ -37,8 +37,17 @@ impl Child {
 
     /// Returns the resident memory in bytes.
     pub(super) fn rss_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// Returns the most memory that has been resident, in bytes.
+    pub(super) fn peak_bytes(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes: u64 = line
             .and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok())
             .context("the kernel tells no resident memory")?;

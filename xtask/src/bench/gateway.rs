@@ -109,6 +109,11 @@ impl Gateway {
         self.process.rss_bytes()
     }
 
+    /// Returns the most memory that has been resident, in bytes.
+    pub(super) fn peak_bytes(&self) -> Result<u64> {
+        self.process.peak_bytes()
+    }
+
     /// Replaces the configuration by one with these further tables, in one step.
     pub(super) fn reconfigure(&self, more: &str) -> Result<()> {
         let (aside, file) = (self.folder.join("new"), self.folder.join("tidegate.toml"));

@@ -89,7 +89,7 @@ impl Certificates {
 }
 
 /// Measures, and returns the table.
-pub(super) fn measure(run: &Run) -> Result<Table> {
+pub(super) fn measure(run: &Run<'_>) -> Result<Table> {
     let mut table = Table::default();
     let certificates = Certificates::make(&run.binary, run.folder.join("certificates"))?;
     handshakes(run, &certificates, &mut table)?;
@@ -100,7 +100,7 @@ pub(super) fn measure(run: &Run) -> Result<Table> {
 }
 
 /// Full handshakes by `openssl s_time`, which closes the connection after each.
-fn handshakes(run: &Run, certificates: &Certificates, table: &mut Table) -> Result<()> {
+fn handshakes(run: &Run<'_>, certificates: &Certificates, table: &mut Table) -> Result<()> {
     let port = free_port()?;
     let more = certificates.table(port, false);
     let gateway = run.gateway("handshakes", Site { more: &more, ..Site::default() })?;
@@ -146,7 +146,7 @@ fn handshake_round(
 }
 
 /// Resident memory of subscribed, idle connections.
-fn memory(run: &Run, certificates: &Certificates, table: &mut Table) -> Result<()> {
+fn memory(run: &Run<'_>, certificates: &Certificates, table: &mut Table) -> Result<()> {
     let script = run.plant.with_file_name("idle.py");
     let files = ["ca.pem", "press-7.pem", "press-7.key"].map(|name| certificates.file(name));
     for (name, files) in [("over TLS", &files[..]), ("over TCP", &[])] {
@@ -168,7 +168,7 @@ fn memory(run: &Run, certificates: &Certificates, table: &mut Table) -> Result<(
 }
 
 fn per_connection(
-    run: &Run,
+    run: &Run<'_>,
     script: &Path,
     port: u16,
     files: &[String],
@@ -185,7 +185,7 @@ fn per_connection(
 }
 
 /// A message's cost among few and many rules, the rule that lets it through the last of all.
-fn rules(run: &Run, table: &mut Table) -> Result<()> {
+fn rules(run: &Run<'_>, table: &mut Table) -> Result<()> {
     let gateways = RULES.map(|count| {
         let mut more = String::new();
         for number in (1..=count).rev() {
@@ -216,7 +216,7 @@ fn rules(run: &Run, table: &mut Table) -> Result<()> {
 }
 
 /// From the file that is replaced to the first request that feels it.
-fn changes(run: &Run, table: &mut Table) -> Result<()> {
+fn changes(run: &Run<'_>, table: &mut Table) -> Result<()> {
     let rule = |topic: &str| {
         format!(
             "[[access]]\nprincipal = \"anonymous\"\npublish = [\"{topic}\"]\nsubscribe = [\"#\"]\n"

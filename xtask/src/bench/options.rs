@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use super::broker::Choice;
 use crate::places::Places;
 use crate::process;
 
@@ -15,12 +16,14 @@ pub(crate) struct Options {
 }
 
 /// Which figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     /// The way from devices to the cloud.
     Telemetry,
     /// TLS and access rules.
     Identity,
+    /// What a message costs the broker, beside others.
+    Broker(Choice),
 }
 
 /// Of which program.
@@ -44,6 +47,10 @@ impl Options {
     pub(crate) fn parse(words: &[&str]) -> Result<Self> {
         let (subject, words) = match words {
             ["identity", rest @ ..] => (Subject::Identity, rest),
+            ["broker", rest @ ..] => {
+                let (choice, rest) = Choice::parse(rest)?;
+                (Subject::Broker(choice), rest)
+            }
             _ => (Subject::Telemetry, words),
         };
         let program = match words {
@@ -53,7 +60,7 @@ impl Options {
             }
             ["--binary", path] => Program::Binary(PathBuf::from(path)),
             other => bail!(
-                "`{}`: bench takes `identity`, and `--profile release`, `--profile dist` or `--binary PATH`",
+                "`{}`: bench takes `identity` or `broker [--only WORDS] [--sides NAME,…] [--rounds COUNT]`, and `--profile release`, `--profile dist` or `--binary PATH`",
                 other.join(" ")
             ),
         };
@@ -92,7 +99,12 @@ mod tests {
         let binary = Program::Binary("x".into());
         assert_eq!(Options::parse(&["--binary", "x"]).unwrap(), telemetry(binary.clone()));
         let identity = Options::parse(&["identity", "--binary", "x"]).unwrap();
-        assert_eq!(identity, of(Subject::Identity, binary));
+        assert_eq!(identity, of(Subject::Identity, binary.clone()));
+        let broker =
+            Options::parse(&["broker", "--only", "QoS 1", "--rounds", "3", "--binary", "x"]);
+        let choice = Choice { only: Some("QoS 1".to_owned()), sides: None, rounds: 3 };
+        assert_eq!(broker.unwrap(), of(Subject::Broker(choice), binary));
+        assert!(Options::parse(&["broker", "--rounds", "0"]).is_err());
         assert!(Options::parse(&["--profile", "dev"]).is_err());
         assert!(Options::parse(&["--binary"]).is_err());
     }

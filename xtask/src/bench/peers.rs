@@ -66,6 +66,11 @@ impl Mosquitto {
     pub(super) fn rss_bytes(&self) -> Result<u64> {
         self.process.rss_bytes()
     }
+
+    /// Returns the most memory that has been resident, in bytes.
+    pub(super) fn peak_bytes(&self) -> Result<u64> {
+        self.process.peak_bytes()
+    }
 }
 
 /// MQTT clients that are there and say nothing; they go when it is dropped.

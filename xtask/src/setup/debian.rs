@@ -30,11 +30,11 @@ const NEEDS: &[Need] = &[
 /// Decides which services may start while packages are installed.
 const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
 
-/// Keeps mosquitto down and lets everything else go its way.
+/// Keeps the brokers down and lets everything else go its way.
 const POLICY: &str = "\
 #!/bin/sh
-# Placed by Tidegate's `cargo xtask setup` while it installs mosquitto; safe to remove.
-case \"$1\" in mosquitto|mosquitto.service) exit 101 ;; esac
+# Placed by Tidegate's `cargo xtask setup` while it installs brokers; safe to remove.
+case \"$1\" in mosquitto|mosquitto.service|nats-server|nats-server.service) exit 101 ;; esac
 exit 0
 ";
 

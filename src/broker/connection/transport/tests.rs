@@ -63,7 +63,7 @@ async fn what_was_left_behind_goes_out_without_anything_new() {
         rest.len()
     });
     let (stream, _) = listener.accept().await.unwrap();
-    let mut transport = Transport::accept(stream, &wrapping).await.unwrap();
+    let mut transport = Transport::new(stream).open(&wrapping).await.unwrap();
     transport.trust();
     let mut output = Output::with_limit(1 << 20);
     // As much as goes, until the tail of a message has been taken and cannot leave.
