@@ -143,6 +143,21 @@ impl BrokerHandle {
         }
     }
 
+    /// Makes a change durable that was decided under the lock `core` and takes several transactions; the completion is
+    /// that of the last.
+    pub fn submit_all(
+        &self,
+        core: &MutexGuard<'_, Broker>,
+        mut transactions: Vec<Transaction>,
+        completion: Completion,
+    ) {
+        let last = transactions.pop();
+        for transaction in transactions {
+            self.submit(core, Some(transaction), Completion::None);
+        }
+        self.submit(core, last, completion);
+    }
+
     /// Publishes a will with what was made of it, and ends it in the same transaction.
     ///
     /// One that finds no room is tried again later; one that is refused for good ends, counted.
@@ -181,7 +196,7 @@ impl BrokerHandle {
     pub fn tick(&self) -> Vec<DueWill> {
         let mut core = self.core();
         let tick = core.tick(self.clock().steady());
-        self.submit(&core, tick.transaction, Completion::None);
+        self.submit_all(&core, tick.transactions, Completion::None);
         tick.wills
     }
 
@@ -189,9 +204,7 @@ impl BrokerHandle {
     pub fn carry(&self, horizon: Seq, bytes_max: usize) -> Carried {
         let mut core = self.core();
         let mut carried = core.carry(horizon, bytes_max);
-        for transaction in carried.transactions.drain(..) {
-            self.submit(&core, Some(transaction), Completion::None);
-        }
+        self.submit_all(&core, std::mem::take(&mut carried.transactions), Completion::None);
         carried
     }
 

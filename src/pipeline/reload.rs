@@ -155,7 +155,7 @@ impl Reloader {
                 }
         };
         let expelled = core.expel(keeps, self.broker.clock().steady());
-        self.broker.submit(&core, expelled, Completion::None);
+        self.broker.submit_all(&core, expelled, Completion::None);
     }
 
     fn reload(&self, path: &Path) {

@@ -13,6 +13,7 @@ mod limits;
 mod logins;
 mod management;
 mod mqtt;
+mod mqtt5;
 mod press_hall;
 mod presses;
 mod repeats;

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use crate::support::{gateway::Gateway, peer::Peer, ports, site::Site};
 
 /// A gateway that is a broker and nothing else.
-struct Broker {
-    gateway: Gateway,
-    paho: Peer,
-    port: u16,
+pub(crate) struct Broker {
+    pub(crate) gateway: Gateway,
+    pub(crate) paho: Peer,
+    pub(crate) port: u16,
 }
 
 impl Broker {
-    fn start(more: &str) -> Self {
+    pub(crate) fn start(more: &str) -> Self {
         let port = ports::free_port();
         let config = format!(
             "[gateway]\nid = \"broker\"\ndata-dir = \"data\"\n[mqtt]\nlisten = [\"127.0.0.1:{port}\"]\nanonymous = true\n{more}"
@@ -24,7 +24,12 @@ impl Broker {
         }
     }
 
-    fn connect(&mut self, client: &str, version: u8, more: Value) -> Value {
+    /// Returns what status says of the broker.
+    pub(crate) fn status(&self) -> Value {
+        self.gateway.status(&[])["broker"].clone()
+    }
+
+    pub(crate) fn connect(&mut self, client: &str, version: u8, more: Value) -> Value {
         let mut options = json!({
             "client": client, "client_id": client, "host": "127.0.0.1", "port": self.port, "version": version,
         });
@@ -33,17 +38,17 @@ impl Broker {
     }
 
     /// Connects with a session that outlives the connection.
-    fn connect_persistent(&mut self, client: &str, version: u8, clean: bool) -> Value {
+    pub(crate) fn connect_persistent(&mut self, client: &str, version: u8, clean: bool) -> Value {
         let properties =
             if version == 5 { json!({"SessionExpiryInterval": 3600}) } else { Value::Null };
         self.connect(client, version, json!({"clean": clean, "properties": properties}))
     }
 
-    fn subscribe(&mut self, client: &str, filter: &str, qos: u8) -> Value {
+    pub(crate) fn subscribe(&mut self, client: &str, filter: &str, qos: u8) -> Value {
         self.paho.ask("subscribe", json!({"client": client, "filters": [[filter, qos]]}))
     }
 
-    fn publish(
+    pub(crate) fn publish(
         &mut self,
         client: &str,
         topic: &str,
@@ -55,13 +60,13 @@ impl Broker {
         self.paho.ask("publish", message)
     }
 
-    fn messages(&mut self, client: &str, count: usize) -> Vec<Value> {
+    pub(crate) fn messages(&mut self, client: &str, count: usize) -> Vec<Value> {
         let messages =
             self.paho.ask("messages", json!({"client": client, "count": count, "take": true}));
         messages.as_array().expect("a list of messages").clone()
     }
 
-    fn payloads(&mut self, client: &str, count: usize) -> Vec<String> {
+    pub(crate) fn payloads(&mut self, client: &str, count: usize) -> Vec<String> {
         let payload = |message: &Value| message["payload"].as_str().expect("text").to_owned();
         self.messages(client, count).iter().map(payload).collect()
     }

@@ -145,11 +145,12 @@ impl Broker {
         self.last_seq = seq;
     }
 
-    /// Returns how many bytes may be carried now: over the gateway's run no more than are appended otherwise, and
-    /// `credit`. Carrying what stays in use for ever must not wear the disk out.
+    /// Returns how many bytes may be carried now, or passed on within a group: over the gateway's run no more than are
+    /// appended otherwise, and `credit`. Moving what stays in use for ever must not wear the disk out.
     pub fn carry_allowance(&self, credit: u64) -> usize {
         let allowed = self.counters.appended_bytes.saturating_add(credit);
-        usize::try_from(allowed.saturating_sub(self.counters.carried_bytes)).unwrap_or(usize::MAX)
+        let taken = self.counters.carried_bytes.saturating_add(self.counters.passed_on_bytes);
+        usize::try_from(allowed.saturating_sub(taken)).unwrap_or(usize::MAX)
     }
 
     /// Takes notice of a carrying that did not become whole: its copies are struck out.

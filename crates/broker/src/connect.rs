@@ -9,9 +9,10 @@ use tidegate_store::Transaction;
 use crate::{
     access::Rights,
     core::{Broker, Superseded},
+    parts::Parts,
     persist,
-    route::Subscriber,
     session::{Attachment, ConnectionId, Expiry, Link, Session, SessionKey, Wake, Will},
+    shared::end_parts,
     wills::DueWill,
 };
 
@@ -46,8 +47,8 @@ pub struct ConnectOutcome {
     pub session_present: bool,
     /// How long the session will outlive the connection, after the cap.
     pub expiry: Expiry,
-    /// Must be durable before the CONNACK (promises D9 and D11).
-    pub transaction: Option<Transaction>,
+    /// Go to the journal in this order, and must be durable before the CONNACK (promises D9 and D11).
+    pub transactions: Vec<Transaction>,
     /// What a connection that had to give way leaves behind.
     pub wills: Vec<DueWill>,
 }
@@ -93,8 +94,8 @@ pub enum Disconnect {
 pub struct Tick {
     /// Wills to publish.
     pub wills: Vec<DueWill>,
-    /// Goes to the journal.
-    pub transaction: Option<Transaction>,
+    /// Go to the journal in this order, with nothing in between.
+    pub transactions: Vec<Transaction>,
 }
 
 impl Broker {
@@ -124,16 +125,16 @@ impl Broker {
             Some(key) => self.check_takeover(key, now)?,
             None => self.check_quota(&request.principal)?,
         }
-        let mut transaction = Transaction::new();
+        let mut parts = Parts::default();
         let mut wills = Vec::new();
         if let Some(key) = existing {
-            wills.extend(self.unlink(key, now, &mut transaction));
+            wills.extend(self.unlink(key, now, &mut parts.open));
         }
         let present =
             existing.filter(|key| !request.clean_start && !self.sessions[key.0].is_expired(now));
-        wills.extend(self.settle_wills(&name, present.is_some(), now, &mut transaction));
+        wills.extend(self.settle_wills(&name, present.is_some(), now, &mut parts.open));
         if let Some(key) = existing.filter(|_| present.is_none()) {
-            self.forget(key, &mut transaction);
+            self.forget(key, &mut parts);
         }
         let key = present.unwrap_or_else(|| {
             let key = SessionKey(self.sessions.insert(Session::new(
@@ -144,7 +145,7 @@ impl Broker {
             self.by_client.insert(name, key);
             key
         });
-        let expiry = self.link(key, request, rights, &mut transaction);
+        let expiry = self.link(key, request, rights, &mut parts.open);
         let attachment = Attachment {
             session: key,
             connection: self.sessions[key.0].link.as_ref().expect("linked above").connection,
@@ -153,7 +154,7 @@ impl Broker {
             attachment,
             session_present: present.is_some(),
             expiry,
-            transaction: (!transaction.is_empty()).then_some(transaction),
+            transactions: parts.into_transactions(),
             wills,
         })
     }
@@ -224,10 +225,11 @@ impl Broker {
             persist::put_session(transaction, session);
         }
         Self::set_will(&mut self.next_will, session, request.will, transaction);
+        self.note_presence(key);
         expiry
     }
 
-    /// Ends a connection. Returns wills that are due at once; the transaction goes to the journal.
+    /// Ends a connection. Returns wills that are due at once.
     ///
     /// # Errors
     ///
@@ -239,7 +241,7 @@ impl Broker {
         now: Timestamp,
     ) -> Result<Tick, Superseded> {
         let session = self.attached(attachment)?;
-        let mut transaction = Transaction::new();
+        let mut parts = Parts::default();
         if let Disconnect::Normal { expiry } = how {
             if let Some(Expiry::After(after)) = expiry
                 && session.expiry != Expiry::AtDisconnect
@@ -252,7 +254,7 @@ impl Broker {
             if let Some((number, will)) = session.will.take()
                 && will.is_stored()
             {
-                persist::delete_will(&mut transaction, number);
+                persist::delete_will(&mut parts.open, number);
             }
         }
         let cap = self.limits.session_expiry;
@@ -261,11 +263,9 @@ impl Broker {
             session.expiry = Expiry::After(after.min(cap));
         }
         let wills: Vec<DueWill> =
-            self.unlink(attachment.session, now, &mut transaction).into_iter().collect();
-        if self.sessions[attachment.session.0].expiry == Expiry::AtDisconnect {
-            self.forget(attachment.session, &mut transaction);
-        }
-        Ok(Tick { wills, transaction: (!transaction.is_empty()).then_some(transaction) })
+            self.unlink(attachment.session, now, &mut parts.open).into_iter().collect();
+        self.settle(attachment.session, &mut parts);
+        Ok(Tick { wills, transactions: parts.into_transactions() })
     }
 
     /// Takes the connection off a session. Its will is returned if it is due, else kept for later.
@@ -282,26 +282,41 @@ impl Broker {
         if session.taker.is_some() {
             persist::put_session(transaction, session);
         }
+        self.note_presence(key);
         self.end_will(key.0, now)
     }
 
-    /// Ends a session for good.
-    fn forget(&mut self, key: SessionKey, transaction: &mut Transaction) {
-        let session = self.sessions.remove(key.0);
-        self.by_client.remove(&(session.principal.clone(), session.client_id.clone()));
-        for filter in session.subscriptions.keys() {
-            self.subscriptions.remove(filter, &Subscriber::Session(key));
-        }
-        if let Some(taker) = session.taker {
-            self.ordinals.remove(&taker);
-            persist::delete_session(transaction, taker, &session);
+    /// Ends a session that has lost its connection, or lets others take what waits for it.
+    fn settle(&mut self, key: SessionKey, parts: &mut Parts) {
+        if self.sessions[key.0].expiry == Expiry::AtDisconnect {
+            self.forget(key, parts);
+        } else {
+            self.pass_on_waiting(key, parts);
         }
     }
 
-    /// Ends sessions, retained messages and the waiting of wills whose time has come. Call it about once a second.
+    /// Ends a session for good.
+    fn forget(&mut self, key: SessionKey, parts: &mut Parts) {
+        let subscriptions = std::mem::take(&mut self.sessions[key.0].subscriptions);
+        for filter in subscriptions.keys() {
+            self.strike_off(key, filter);
+        }
+        let mut session = self.sessions.remove(key.0);
+        session.subscriptions = subscriptions;
+        self.by_client.remove(&(session.principal.clone(), session.client_id.clone()));
+        let is_parted = self.hand_over(&mut session, parts);
+        if let Some(taker) = session.taker {
+            self.ordinals.remove(&taker);
+            persist::delete_session(&mut parts.open, taker, &session);
+        }
+        end_parts(is_parted, parts);
+    }
+
+    /// Ends sessions, retained messages and the waiting of wills whose time has come, and passes on what waits for
+    /// members of groups that are not there. Call it about once a second.
     pub fn tick(&mut self, now: Timestamp) -> Tick {
         self.remove_gone_locals();
-        let mut transaction = Transaction::new();
+        let mut parts = Parts::default();
         let mut wills = Vec::new();
         let expired: Vec<SessionKey> = self
             .sessions
@@ -311,21 +326,22 @@ impl Broker {
             .collect();
         for key in expired {
             // What does not fit into one transaction waits for the next tick.
-            if transaction.encoded_len() > TICK_BYTES {
+            if parts.bytes() > TICK_BYTES {
                 break;
             }
             let session = &self.sessions[key.0];
             let name = (session.principal.clone(), session.client_id.clone());
-            wills.extend(self.settle_wills(&name, false, now, &mut transaction));
-            self.forget(key, &mut transaction);
+            wills.extend(self.settle_wills(&name, false, now, &mut parts.open));
+            self.forget(key, &mut parts);
         }
+        self.pass_on_all_waiting(&mut parts, TICK_BYTES);
         wills.extend(self.due_wills(now));
-        while transaction.encoded_len() <= TICK_BYTES
+        while parts.bytes() <= TICK_BYTES
             && let Some(topic) = self.retained.take_expired(now)
         {
-            persist::delete_retained(&mut transaction, &topic);
+            persist::delete_retained(&mut parts.open, &topic);
         }
-        Tick { wills, transaction: (!transaction.is_empty()).then_some(transaction) }
+        Tick { wills, transactions: parts.into_transactions() }
     }
 
     /// Takes the connections off the sessions whose principal, or credential, `keeps` does not know any more. Nothing
@@ -335,7 +351,7 @@ impl Broker {
         &mut self,
         keeps: impl Fn(&Principal, Option<CredentialId>) -> bool,
         now: Timestamp,
-    ) -> Option<Transaction> {
+    ) -> Vec<Transaction> {
         let strangers: Vec<SessionKey> = self
             .sessions
             .iter()
@@ -345,20 +361,18 @@ impl Broker {
             })
             .map(|(index, _)| SessionKey(index))
             .collect();
-        let mut transaction = Transaction::new();
+        let mut parts = Parts::default();
         for key in strangers {
             if let Some((number, _)) = self.sessions[key.0].will.take() {
-                persist::delete_will(&mut transaction, number);
+                persist::delete_will(&mut parts.open, number);
             }
-            self.unlink(key, now, &mut transaction);
-            if self.sessions[key.0].expiry == Expiry::AtDisconnect {
-                self.forget(key, &mut transaction);
-            }
+            self.unlink(key, now, &mut parts.open);
+            self.settle(key, &mut parts);
         }
         for pending in self.wills.extract_if(.., |pending| !keeps(&pending.principal, None)) {
-            persist::delete_will(&mut transaction, pending.number);
+            persist::delete_will(&mut parts.open, pending.number);
         }
-        (!transaction.is_empty()).then_some(transaction)
+        parts.into_transactions()
     }
 
     /// Replaces the access rules; sessions feel it with their next message, also with those that wait for them.

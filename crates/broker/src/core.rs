@@ -21,6 +21,7 @@ use crate::{
     retained::{Retained, RetainedLimits},
     route::{Local, Subscriber, Target},
     session::{Attachment, Session, SessionKey, SubscriptionOptions},
+    shared::Groups,
     tree::SubscriptionTree,
     wills::PendingWill,
 };
@@ -108,6 +109,10 @@ pub struct BrokerCounters {
     pub carried_records: u64,
     /// What that took up in the journal.
     pub carried_bytes: u64,
+    /// Messages that went from one member of a shared subscription to another.
+    pub passed_on: u64,
+    /// The size of the bodies of records that were appended for that.
+    pub passed_on_bytes: u64,
     /// Messages of quality of service 0 that no uplink took because storage was full or slow.
     pub not_admitted: u64,
 }
@@ -121,6 +126,8 @@ pub struct BrokerSummary {
     pub connected: usize,
     /// Subscriptions of all sessions.
     pub subscriptions: usize,
+    /// Groups of sessions that share a subscription.
+    pub shared_groups: usize,
     /// Messages that wait for sessions.
     pub queued: usize,
     /// Retained messages.
@@ -162,6 +169,7 @@ pub struct Broker {
     pub(crate) sessions: Slab<Session>,
     pub(crate) by_client: HashMap<(Principal, ClientId), SessionKey>,
     pub(crate) locals: Slab<Local>,
+    pub(crate) groups: Groups,
     pub(crate) retained: Retained,
     pub(crate) last_values: LastValues,
     pub(crate) uplinks: Vec<UplinkRoute>,
@@ -202,6 +210,7 @@ impl Broker {
             sessions: Slab::new(),
             by_client: HashMap::new(),
             locals: Slab::new(),
+            groups: Groups::default(),
             uplinks: Vec::new(),
             uplink_names: BTreeMap::new(),
             last_seq: Seq::ORIGIN,
@@ -257,6 +266,7 @@ impl Broker {
                 .iter()
                 .map(|(_, session)| session.subscriptions.len())
                 .sum(),
+            shared_groups: self.groups.len(),
             queued: self.sessions.iter().map(|(_, session)| session.queue.len()).sum(),
             retained: self.retained.len(),
             retained_bytes: self.retained.bytes(),

@@ -6,6 +6,8 @@ use tidegate_model::{Message, Qos};
 use tidegate_mqtt::SubscriptionId;
 use tidegate_store::Position;
 
+use crate::shared::GroupKey;
+
 /// A message with the encodings that its subscribers share.
 #[derive(Debug)]
 pub struct Routed {
@@ -35,6 +37,8 @@ pub struct Delivery {
     pub subscription_ids: Vec<SubscriptionId>,
     /// Where the message stands in the journal, if it waits there for a persistent session.
     pub position: Option<Position>,
+    /// The group that has chosen the session for it, if it came by a shared subscription.
+    pub(crate) group: Option<GroupKey>,
 }
 
 impl Delivery {

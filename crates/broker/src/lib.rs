@@ -12,11 +12,13 @@ mod deliver;
 mod delivery;
 mod frames;
 mod last_values;
+mod parts;
 mod persist;
 mod recover;
 mod retained;
 mod route;
 mod session;
+mod shared;
 mod subscribe;
 #[cfg(test)]
 mod tests;

@@ -201,8 +201,11 @@ pub(crate) fn delete_outbound(transaction: &mut Transaction, taker: TakerId, pac
 pub(crate) fn put_progress(transaction: &mut Transaction, taker: TakerId, progress: &Progress) {
     let mut value = progress.cursor.seq.get().to_be_bytes().to_vec();
     value.extend_from_slice(&progress.cursor.ordinal.to_be_bytes());
-    for ordinal in progress.done_beyond() {
-        value.extend_from_slice(&ordinal.to_be_bytes());
+    for (first, last) in stretches(progress.done_beyond()) {
+        if first < last {
+            value.extend_from_slice(&(first | STRETCH).to_be_bytes());
+        }
+        value.extend_from_slice(&last.to_be_bytes());
     }
     transaction.put(&taker_key(PROGRESS, taker, b""), &value).expect(FITS);
 }
@@ -212,9 +215,40 @@ pub(crate) fn read_progress(value: &[u8]) -> Option<(Position, Vec<u64>)> {
     let (ordinal, rest) = rest.split_first_chunk::<8>()?;
     let position =
         Position { seq: Seq::new(u64::from_be_bytes(*seq)), ordinal: u64::from_be_bytes(*ordinal) };
-    let beyond =
-        rest.as_chunks::<8>().0.iter().map(|ordinal| u64::from_be_bytes(*ordinal)).collect();
+    let mut beyond = Vec::new();
+    let mut first = None;
+    for number in rest.as_chunks::<8>().0 {
+        let number = u64::from_be_bytes(*number);
+        if number & STRETCH != 0 {
+            first = Some(number & !STRETCH);
+            continue;
+        }
+        let first = first.take().unwrap_or(number);
+        // A session has no more records than its queue holds; what says so is damaged.
+        if number.checked_sub(first)? > STRETCH_MAX {
+            return None;
+        }
+        beyond.extend(first..=number);
+    }
     Some((position, beyond))
+}
+
+/// Set in the first of two ordinals that stand for all between them.
+const STRETCH: u64 = 1 << 63;
+/// Longest stretch that is believed.
+const STRETCH_MAX: u64 = 1 << 24;
+
+/// Returns the first and the last of each run of numbers that follow each other.
+fn stretches(numbers: impl Iterator<Item = u64>) -> impl Iterator<Item = (u64, u64)> {
+    let mut numbers = numbers.peekable();
+    std::iter::from_fn(move || {
+        let first = numbers.next()?;
+        let mut last = first;
+        while let Some(next) = numbers.next_if_eq(&(last + 1)) {
+            last = next;
+        }
+        Some((first, last))
+    })
 }
 
 pub(crate) fn put_will(

@@ -172,7 +172,7 @@ impl Broker {
         let key = SessionKey(self.sessions.insert(session));
         self.by_client.insert(name, key);
         for (filter, options) in subscriptions {
-            self.subscriptions.insert(&filter, Subscriber::Session(key), options);
+            self.enlist(key, &filter, options);
         }
         Some(SessionBacklog {
             taker,
@@ -202,6 +202,16 @@ impl Broker {
                 subscription_ids.extend(options.identifier);
             }
         });
+        // A record for which the session has a subscription of its own is taken for that one's.
+        let shared = match qos {
+            None => self.group_of(&self.sessions[backlog.key.0], &message),
+            Some(_) => None,
+        };
+        if let Some((_, options)) = shared {
+            qos = Some(options.qos);
+            retain_as_published = options.retain_as_published;
+            subscription_ids.extend(options.identifier);
+        }
         let mut outbound = backlog.outbound.get(&position.ordinal).copied();
         let session = &mut self.sessions[backlog.key.0];
         session.progress.expect(position);
@@ -235,6 +245,7 @@ impl Broker {
             retain: message.retain && retain_as_published,
             subscription_ids,
             position: Some(position),
+            group: shared.map(|(group, _)| group),
             routed: Arc::clone(
                 self.restored.entry(position.seq).or_insert_with(|| Routed::new(message)),
             ),

@@ -15,6 +15,7 @@ use crate::{
     delivery::{Delivery, Routed, size_estimate},
     persist,
     session::{Attachment, Session, SessionKey, SubscriptionOptions},
+    shared::{GroupKey, Member},
 };
 
 /// Returns the size of the message's record, or a little more; `None` if its value is nested too deep.
@@ -110,6 +111,8 @@ impl fmt::Debug for dyn LocalSubscriber {
 pub(crate) enum Subscriber {
     Session(SessionKey),
     Local(usize),
+    /// The place of a group that shares the subscription.
+    Group(usize),
 }
 
 /// Where a subscriber stands among the targets of the message that was routed last to it, so that its further
@@ -140,6 +143,37 @@ pub(crate) struct Target {
     qos: Qos,
     retain_as_published: bool,
     subscription_ids: Vec<SubscriptionId>,
+    /// The group that has chosen the subscriber.
+    group: Option<GroupKey>,
+}
+
+/// Returns how many records a message takes beyond the first: one for each session that gets it once more as a member of
+/// a group.
+fn twins(targets: &[Target], index: usize) -> usize {
+    let own = || targets.iter().filter(|target| target.message == index);
+    own()
+        .filter(|target| target.group.is_some())
+        .filter(|twin| own().filter(|other| other.subscriber == twin.subscriber).count() > 1)
+        .count()
+}
+
+impl Target {
+    /// Makes the target of a message that a member of a group takes.
+    pub(crate) fn of_member(
+        index: usize,
+        message: &Message,
+        member: &Member,
+        group: GroupKey,
+    ) -> Self {
+        Self {
+            message: index,
+            subscriber: Subscriber::Session(member.session),
+            qos: member.qos_of(message),
+            retain_as_published: member.options.retain_as_published,
+            subscription_ids: member.options.identifier.into_iter().collect(),
+            group: Some(group),
+        }
+    }
 }
 
 impl Broker {
@@ -167,6 +201,10 @@ impl Broker {
             self.collect_targets(index, message, source, &mut targets);
         }
         let result = self.check(&messages, &targets, admission);
+        match result {
+            Ok(()) => self.count_unfit(),
+            Err(_) => self.forget_unfit(),
+        }
         let routing = result.map(|()| self.hand_out_all(messages, &targets, source, admission));
         self.scratch = targets;
         routing
@@ -211,7 +249,7 @@ impl Broker {
             }
         };
         self.routed += 1;
-        let Self { subscriptions, sessions, locals, routed, .. } = self;
+        let Self { subscriptions, sessions, locals, groups, routed, .. } = self;
         subscriptions.matches(&message.topic, |&subscriber, options: &SubscriptionOptions| {
             if options.no_local && publisher == Some(subscriber) {
                 return;
@@ -220,6 +258,7 @@ impl Broker {
             let mark = match subscriber {
                 Subscriber::Session(key) => &mut sessions[key.0].mark,
                 Subscriber::Local(key) => &mut locals[key].mark,
+                Subscriber::Group(place) => return groups.hits.push(place),
             };
             if mark.routed == *routed {
                 let target = &mut targets[mark.target];
@@ -235,8 +274,12 @@ impl Broker {
                 qos,
                 retain_as_published: options.retain_as_published,
                 subscription_ids: options.identifier.into_iter().collect(),
+                group: None,
             });
         });
+        if !self.groups.hits.is_empty() {
+            self.collect_shared(index, message, targets);
+        }
     }
 
     /// Refuses before anything has changed; what passes here cannot fail later.
@@ -247,11 +290,12 @@ impl Broker {
         admission: Admission,
     ) -> Result<(), RouteRefusal> {
         let mut bytes = 0;
-        for message in messages {
+        for (index, message) in messages.iter().enumerate() {
             let size = record_size(message)
                 .filter(|size| *size <= MESSAGE_BYTES_MAX)
                 .ok_or(RouteRefusal::TooLarge)?;
-            bytes += (size + RECORD_OVERHEAD) * if message.retain { 2 } else { 1 };
+            let twins = if self.groups.len() > 0 { twins(targets, index) } else { 0 };
+            bytes += (size + RECORD_OVERHEAD) * (1 + twins + usize::from(message.retain));
         }
         bytes += targets.len() * TAKER_BYTES;
         if bytes > TRANSACTION_BYTES_MAX {
@@ -287,7 +331,7 @@ impl Broker {
             Subscriber::Session(key) => {
                 target.qos > Qos::AtMostOnce && self.sessions[key.0].taker.is_some()
             }
-            Subscriber::Local(_) => false,
+            Subscriber::Local(_) | Subscriber::Group(_) => false,
         }
     }
 
@@ -303,17 +347,26 @@ impl Broker {
         let message = &routed.message;
         let confirmed = message.qos > Qos::AtMostOnce;
         let mut takers = self.uplink_takers(message, admission);
-        routing.matched |= !takers.is_empty() || !targets.is_empty();
+        routing.matched |= !takers.is_empty();
         let seq = self.last_seq.next();
         let mut deliveries = Vec::with_capacity(targets.len());
+        let mut twins = Vec::new();
         for target in targets {
             if !self.takes(routed, target) {
                 continue;
             }
+            routing.matched = true;
             let taker = match target.subscriber {
                 Subscriber::Session(key) if self.is_stored(target) => self.sessions[key.0].taker,
                 _ => None,
             };
+            if target.group.is_some()
+                && let Some(taker) = taker
+                && takers.iter().any(|(other, _)| *other == taker)
+            {
+                twins.push((target, taker));
+                continue;
+            }
             let position = taker.map(|taker| {
                 let ordinal = self.next_ordinal(taker);
                 takers.push((taker, ordinal));
@@ -329,6 +382,15 @@ impl Broker {
             self.tell_uplinks(&takers, body.len());
             self.last_seq = seq;
             routing.awaited |= confirmed;
+            // A record has each taker once: who gets the message once more has another record.
+            for (target, taker) in twins {
+                let seq = self.last_seq.next();
+                let ordinal = self.next_ordinal(taker);
+                transaction.append(seq, &[(taker, ordinal)], &body).expect("sizes were checked");
+                self.counters.appended_bytes += body.len() as u64;
+                self.last_seq = seq;
+                deliveries.push((target, Some(Position { seq, ordinal })));
+            }
         }
         if message.retain && (confirmed || admission == Admission::Open) {
             persist::put_retained(transaction, message);
@@ -379,6 +441,7 @@ impl Broker {
                 (&session.rights, &session.principal)
             }
             Subscriber::Local(key) => (&self.locals[key].rights, &self.locals[key].principal),
+            Subscriber::Group(_) => return false,
         };
         if !rights.may_receive(&routed.message.topic) {
             self.counters.denied += 1;
@@ -417,8 +480,10 @@ impl Broker {
                     retain: routed.message.retain && target.retain_as_published,
                     subscription_ids: target.subscription_ids.clone(),
                     position,
+                    group: target.group,
                 });
             }
+            Subscriber::Group(_) => {}
         }
     }
 
@@ -495,6 +560,10 @@ impl Broker {
             found |= match subscriber {
                 Subscriber::Session(key) => self.sessions[key.0].rights.may_receive(topic),
                 Subscriber::Local(_) => false,
+                Subscriber::Group(place) => self
+                    .groups
+                    .members(*place)
+                    .any(|member| self.sessions[member.session.0].rights.may_receive(topic)),
             };
         });
         found

@@ -15,6 +15,7 @@ use tidegate_store::{Position, TakerId};
 
 use crate::{
     access::Rights,
+    core::BrokerLimits,
     delivery::{Delivery, Routed},
     route::Mark,
 };
@@ -142,6 +143,8 @@ pub(crate) struct Session {
     /// Since when takeovers are counted, and how many there were.
     pub(crate) takeovers: (Timestamp, u32),
     pub(crate) subscriptions: BTreeMap<TopicFilter, SubscriptionOptions>,
+    /// Where the groups of its shared subscriptions stand.
+    pub(crate) groups: Vec<usize>,
     pub(crate) queue: VecDeque<Delivery>,
     pub(crate) queue_bytes: usize,
     /// How many of the queue's oldest came before the rights changed: they are looked at again before they go out.
@@ -169,6 +172,7 @@ impl Session {
             disconnected_at: None,
             takeovers: (Timestamp::default(), 0),
             subscriptions: BTreeMap::new(),
+            groups: Vec::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             unchecked: 0,
@@ -202,6 +206,11 @@ impl Session {
             link.woken = true;
             link.wake.wake();
         }
+    }
+
+    /// Returns whether another message may wait for the session.
+    pub(crate) fn has_room(&self, limits: &BrokerLimits) -> bool {
+        self.queue.len() < limits.queue_messages && self.queue_bytes < limits.queue_bytes
     }
 
     pub(crate) fn pop(&mut self) -> Option<Delivery> {

@@ -9,8 +9,9 @@ use crate::{
     core::{Broker, Superseded},
     delivery::{Delivery, Routed},
     persist,
-    route::{Admission, Subscriber},
+    route::Admission,
     session::{Attachment, RetainHandling, SessionKey, SubscriptionOptions},
+    shared::shared_filter,
 };
 
 /// What became of one filter of a SUBSCRIBE.
@@ -22,8 +23,6 @@ pub enum SubscribeResult {
     NotAuthorized,
     /// The session has as many subscriptions as it may have, or there is no room to store another.
     QuotaExceeded,
-    /// Shared subscriptions are not available.
-    SharedNotSupported,
 }
 
 impl Broker {
@@ -83,11 +82,9 @@ impl Broker {
         admission: Admission,
         transaction: &mut Transaction,
     ) -> (SubscribeResult, bool) {
-        if filter.as_str().starts_with("$share/") {
-            return (SubscribeResult::SharedNotSupported, false);
-        }
+        let shared = shared_filter(filter);
         let session = &mut self.sessions[key.0];
-        if !session.rights.may_subscribe(filter) {
+        if !session.rights.may_subscribe(shared.as_ref().unwrap_or(filter)) {
             let principal = session.principal.clone();
             self.note_denial(&principal);
             return (SubscribeResult::NotAuthorized, false);
@@ -105,8 +102,10 @@ impl Broker {
         if let Some(taker) = session.taker.filter(|_| admission == Admission::Open) {
             persist::put_subscription(transaction, taker, filter, &options);
         }
-        self.subscriptions.insert(filter, Subscriber::Session(key), options);
+        self.enlist(key, filter, options);
         let wants_retained = match options.retain_handling {
+            // MQTT 5.0, section 4.8.2.
+            _ if shared.is_some() => false,
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
@@ -152,6 +151,7 @@ impl Broker {
                 retain: true,
                 subscription_ids: options.identifier.into_iter().collect(),
                 position,
+                group: None,
             });
         }
     }
@@ -185,15 +185,16 @@ impl Broker {
         filters: &[TopicFilter],
     ) -> Result<(Vec<bool>, Option<Transaction>), Superseded> {
         self.attached(attachment)?;
-        let session = &mut self.sessions[attachment.session.0];
         let mut transaction = Transaction::new();
         let results = filters
             .iter()
             .map(|filter| {
+                let session = &mut self.sessions[attachment.session.0];
+                let taker = session.taker;
                 let existed = session.subscriptions.remove(filter).is_some();
                 if existed {
-                    self.subscriptions.remove(filter, &Subscriber::Session(attachment.session));
-                    if let Some(taker) = session.taker {
+                    self.strike_off(attachment.session, filter);
+                    if let Some(taker) = taker {
                         persist::delete_subscription(&mut transaction, taker, filter);
                     }
                 }

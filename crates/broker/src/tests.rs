@@ -3,6 +3,8 @@
 mod carry;
 mod recover;
 mod rights;
+mod shared;
+mod shared_model;
 mod wills;
 
 use std::{
@@ -107,8 +109,9 @@ impl House {
         Self::open(disk, self.now, BrokerLimits::default())
     }
 
-    fn store(&mut self, transaction: Option<Transaction>) {
-        self.journal.write(&transaction);
+    fn store(&mut self, transactions: impl IntoIterator<Item = Transaction>) {
+        let transactions: Vec<Transaction> = transactions.into_iter().collect();
+        self.journal.write(&transactions);
         self.journal.commit().unwrap();
     }
 
@@ -119,8 +122,21 @@ impl House {
         clean_start: bool,
         will: Option<Will>,
     ) -> ConnectOutcome {
+        let request = self.request(client_id, expiry, clean_start, will);
+        let mut outcome = self.core.connect(request, self.now).unwrap();
+        self.store(std::mem::take(&mut outcome.transactions));
+        outcome
+    }
+
+    fn request(
+        &mut self,
+        client_id: &str,
+        expiry: Expiry,
+        clean_start: bool,
+        will: Option<Will>,
+    ) -> ConnectRequest {
         self.connections += 1;
-        let request = ConnectRequest {
+        ConnectRequest {
             principal: Principal::anonymous(),
             credential: CredentialId::new([self.connections as u8; 16]),
             client_id: ClientId::new(client_id).unwrap(),
@@ -130,10 +146,7 @@ impl House {
             receive_maximum: 10,
             connection: ConnectionId(self.connections),
             wake: Arc::new(Bell::default()),
-        };
-        let mut outcome = self.core.connect(request, self.now).unwrap();
-        self.store(outcome.transaction.take());
-        outcome
+        }
     }
 
     fn subscribe(&mut self, attachment: Attachment, filter: &str, qos: Qos) {
@@ -357,10 +370,10 @@ fn an_expired_retained_message_is_removed() {
         house.route(vec![retained], Source::Gateway).unwrap();
     }
     let tick = house.core.tick(house.now);
-    assert!(tick.transaction.is_none());
+    assert!(tick.transactions.is_empty());
     house.now = house.now.saturating_add(Duration::from_secs(10));
     let tick = house.core.tick(house.now);
-    house.store(tick.transaction);
+    house.store(tick.transactions);
     assert_eq!(house.core.summary().retained, 1);
     assert_eq!(house.cut_power().core.summary().retained, 1);
 }
@@ -451,10 +464,10 @@ fn a_session_ends_when_its_time_has_passed() {
     house.subscribe(attachment, "#", Qos::AtLeastOnce);
     let tick =
         house.core.disconnect(attachment, Disconnect::Normal { expiry: None }, house.now).unwrap();
-    house.store(tick.transaction);
+    house.store(tick.transactions);
     house.now = house.now.saturating_add(HOUR);
     let tick = house.core.tick(house.now);
-    house.store(tick.transaction);
+    house.store(tick.transactions);
     assert_eq!(house.core.summary().sessions, 0);
     assert!(!house.publish("t", "1", Qos::AtLeastOnce).awaited, "nobody needs it durable any more");
 }
@@ -548,12 +561,12 @@ fn many_sessions_may_end_at_once() {
         }
         let end = Disconnect::Normal { expiry: None };
         let tick = house.core.disconnect(attachment, end, house.now).unwrap();
-        house.store(tick.transaction);
+        house.store(tick.transactions);
     }
     house.now = house.now.saturating_add(Duration::from_secs(2));
     for _ in 0..30 {
         let tick = house.core.tick(house.now);
-        house.store(tick.transaction);
+        house.store(tick.transactions);
     }
     assert_eq!(house.core.summary().sessions, 0);
     assert_eq!(house.cut_power().core.summary().sessions, 0);

@@ -426,7 +426,7 @@ impl Driver<'_> {
         let how = self.farewell.take().unwrap_or(Disconnect::Abnormal);
         let mut core = broker.core();
         if let Ok(tick) = core.disconnect(attachment, how, broker.clock().steady()) {
-            broker.submit(&core, tick.transaction, Completion::None);
+            broker.submit_all(&core, tick.transactions, Completion::None);
             drop(core);
             self.ingest.publish_wills(tick.wills);
         }

@@ -145,18 +145,16 @@ impl Driver<'_> {
         let connack = ConnAck {
             session_expiry: granted_expiry(outcome.expiry, connect.session_expiry),
             assigned_client_id: assigned.then_some(client_id),
-            shared_subscription_available: Some(false),
             authentication_data: proof,
             ..ConnAck::accepted(outcome.session_present)
         };
         let reply = Reply::Accept(Box::new(connack));
-        match outcome.transaction {
+        if outcome.transactions.is_empty() {
+            self.replies.push_ready(reply);
+        } else {
             // The end of an old session and the will are on disk first (promises D9 and D11).
-            Some(transaction) => {
-                let completion = self.replies.await_disk(reply);
-                broker.submit(&core, Some(transaction), completion);
-            }
-            None => self.replies.push_ready(reply),
+            let completion = self.replies.await_disk(reply);
+            broker.submit_all(&core, outcome.transactions, completion);
         }
         drop(core);
         self.ingest.publish_wills(outcome.wills);
@@ -366,7 +364,6 @@ impl Driver<'_> {
                 SubscribeResult::Granted(qos) => ReasonCode::granted(qos),
                 SubscribeResult::NotAuthorized => ReasonCode::NotAuthorized,
                 SubscribeResult::QuotaExceeded => ReasonCode::QuotaExceeded,
-                SubscribeResult::SharedNotSupported => ReasonCode::SharedSubscriptionsNotSupported,
             });
         }
         let reply = Reply::SubAck(subscribe.packet_id, reasons);
@@ -417,7 +414,7 @@ pub(super) fn reason_of(refusal: LoginRefusal) -> ReasonCode {
     }
 }
 
-/// Returns the filter with `$share/<name>/` in front if it is shared; the broker refuses those.
+/// Returns the filter with `$share/<name>/` in front if it is shared.
 fn whole_filter(key: &SubscriptionKey) -> TopicFilter {
     match &key.share {
         None => key.filter.clone(),

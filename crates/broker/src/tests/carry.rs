@@ -9,7 +9,7 @@ use super::*;
 
 impl House {
     /// Acknowledges a message at the quality of service it was sent with.
-    fn finish(&mut self, attachment: Attachment, packet_id: u16) {
+    pub(super) fn finish(&mut self, attachment: Attachment, packet_id: u16) {
         if self.core.acknowledged(attachment, packet_id).unwrap() {
             let progress = self.core.take_progress(attachment);
             self.store(progress);

@@ -31,7 +31,7 @@ fn a_will_survives_a_power_cut() {
     let mut house = house.cut_power();
     house.now = house.now.saturating_add(Duration::from_secs(5));
     let tick = house.core.tick(house.now);
-    house.store(tick.transaction);
+    house.store(tick.transactions);
     house.publish_will(&tick.wills[0]);
     let mut house = house.cut_power();
     house.now = house.now.saturating_add(HOUR);
@@ -74,7 +74,7 @@ fn a_delayed_will_follows_its_session() {
         let attachment = house.connect("a", Expiry::After(HOUR), true, will).attachment;
         let tick = house.core.disconnect(attachment, Disconnect::Abnormal, house.now).unwrap();
         assert!(tick.wills.is_empty());
-        house.store(tick.transaction);
+        house.store(tick.transactions);
         let outcome = house.connect("a", Expiry::After(HOUR), clean_start, None);
         assert_eq!(outcome.wills.len(), expected, "clean start {clean_start}");
         for will in &outcome.wills {
@@ -112,7 +112,7 @@ fn a_will_that_finds_no_room_is_tried_again() {
         let will = will(Duration::ZERO, Qos::AtLeastOnce);
         let attachment = house.connect("in", Expiry::After(HOUR), false, will).attachment;
         let mut tick = house.core.disconnect(attachment, Disconnect::Abnormal, house.now).unwrap();
-        house.store(tick.transaction);
+        house.store(tick.transactions);
         tick.wills.remove(0)
     };
     let due = late(&mut house);
