@@ -1,5 +1,6 @@
 //! One MQTT connection: moves bytes and time between a socket, the protocol machine and the broker.
 
+mod input;
 mod packets;
 mod replies;
 mod scram;
@@ -9,14 +10,13 @@ mod transport;
 mod upgrade;
 
 use std::{
-    future::pending,
     io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use tidegate_adapter_api::{Access, Login};
 use tidegate_broker::{Attachment, Disconnect, Due, Superseded};
 use tidegate_model::PeerNames;
@@ -31,7 +31,7 @@ use tracing::debug;
 
 pub(crate) use self::transport::Wrapping;
 pub use self::upgrade::WebSocketSettings;
-use self::{replies::Replies, scram::Proving, signal::Signal, transport::Transport};
+use self::{input::Input, replies::Replies, scram::Proving, signal::Signal, transport::Transport};
 use super::{
     listener::{ListenerCounters, Opening},
     login::Accounts,
@@ -134,7 +134,7 @@ pub(super) async fn serve(client: Arrival, around: Surroundings<'_>, stop: Cance
         address: peer.ip(),
         login: None,
         proving: None,
-        input: BytesMut::new(),
+        input: Input::default(),
         output: Output::with_limit(OUTPUT_BYTES_MAX),
         replies: Replies::new(Signal::new()),
         attachment: None,
@@ -169,8 +169,8 @@ struct Driver<'a> {
     login: Option<Login>,
     /// A proof of a password that is awaited.
     proving: Option<Proving>,
-    /// What was read and is not yet a packet; empty and without memory while the client is idle.
-    input: BytesMut,
+    /// What was read and is not yet a packet.
+    input: Input,
     output: Output,
     replies: Replies,
     attachment: Option<Attachment>,
@@ -197,6 +197,7 @@ impl Driver<'_> {
     async fn run(&mut self, transport: &mut Transport, stop: &CancellationToken) -> io::Result<()> {
         let mut closing_since: Option<Instant> = None;
         let mut is_trusted = false;
+        let mut alarm = pin!(sleep_until(far_future().into()));
         loop {
             // A client that always has something must not keep a processor from the others.
             consume_budget().await;
@@ -222,18 +223,23 @@ impl Driver<'_> {
             }
             let reads = !self.connection.is_closed() && self.may_take_input();
             let signal = self.replies.signal();
+            // A later deadline leaves it as it is: it rings for nothing then, and is set anew.
+            let deadline = self.next_deadline(closing_since).unwrap_or_else(far_future);
+            if alarm.is_elapsed() || deadline < alarm.deadline().into_std() {
+                alarm.as_mut().reset(deadline.into());
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !self.connection.is_closed() => {
                     self.connection.close(ReasonCode::ServerShuttingDown, &mut self.output);
                 }
-                () = deadline(self.next_deadline(closing_since)) => {
+                () = &mut alarm => {
                     self.connection.handle_timeout(Instant::now(), &mut self.output);
                 }
                 () = signal.notified() => {}
                 ready = transport.ready(reads, !self.output.is_empty()) => {
                     if ready?.is_readable() && reads {
-                        if !transport.read(&mut self.input)? {
+                        if !transport.read(self.input.buffer())? {
                             return Ok(());
                         }
                         if self.input.is_empty() {
@@ -253,17 +259,15 @@ impl Driver<'_> {
         self.handle_all(behind).await;
         self.hold_back();
         while !self.input.is_empty() && self.may_take_input() {
-            let batch =
-                self.connection.handle_input(Instant::now(), &mut self.input, &mut self.output);
+            let input = self.input.buffer();
+            let batch = self.connection.handle_input(Instant::now(), input, &mut self.output);
             if batch.is_empty() {
                 break;
             }
             self.handle_all(batch).await;
             self.hold_back();
         }
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-        }
+        self.input.give_back();
         self.release_replies();
         if let Err(Superseded) = self.deliver() {
             self.lose_session();
@@ -443,9 +447,7 @@ fn error_chain(cause: &CloseCause) -> String {
     text
 }
 
-async fn deadline(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at.into()).await,
-        None => pending().await,
-    }
+/// Returns a time at which a connection may look whether it has anything to do.
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(24 * 3600)
 }

@@ -32,6 +32,8 @@ pub(super) struct Socket {
     tls: Option<Box<Tls>>,
     /// What [`Read`] may still take in this turn.
     budget: usize,
+    /// Whether it lives on an event loop, where nothing is heard of the network while a task runs.
+    is_on_loop: bool,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,7 @@ impl Write for Raw<'_> {
 impl Socket {
     /// Takes a socket without encryption.
     pub(super) fn plain(stream: TcpStream) -> Self {
-        Self { stream, tls: None, budget: TURN_BYTES }
+        Self { stream, tls: None, budget: TURN_BYTES, is_on_loop: false }
     }
 
     /// Carries out the handshake.
@@ -95,10 +97,10 @@ impl Socket {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(Self { stream, tls: Some(tls), budget: TURN_BYTES })
+        Ok(Self { stream, tls: Some(tls), budget: TURN_BYTES, is_on_loop: false })
     }
 
-    /// Waits on the runtime that this is called on, from now on.
+    /// Waits on the event loop that this is called on, from now on.
     ///
     /// # Errors
     ///
@@ -106,6 +108,7 @@ impl Socket {
     pub(super) fn move_here(&mut self) -> io::Result<()> {
         let descriptor = self.stream.as_fd().try_clone_to_owned()?;
         self.stream = TcpStream::from_std(descriptor.into())?;
+        self.is_on_loop = true;
         Ok(())
     }
 
@@ -156,7 +159,15 @@ impl Socket {
     pub(super) fn read_into(&mut self, input: &mut BytesMut) -> io::Result<bool> {
         if self.tls.is_none() {
             input.reserve(READ_BYTES);
-            return self.stream.try_read_buf(input).map(|read| read > 0);
+            let room = input.capacity() - input.len();
+            let read = self.stream.try_read_buf(input)?;
+            if read > 0 && read < room && self.is_on_loop {
+                // That was all: waiting begins at once, without a call to the system that brings nothing. Elsewhere
+                // another thread might have heard of more meanwhile, which this would forget.
+                let all_read = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                let _ = self.stream.try_io(Interest::READABLE, all_read);
+            }
+            return Ok(read > 0);
         }
         let start = input.len();
         input.resize(start + TLS_READ_BYTES, 0);

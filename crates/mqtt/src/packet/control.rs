@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{EncodeError, Limits, ProtocolError, ProtocolVersion, reader::Reader, writer};
 
-/// From this size on, the binary data of a packet shares the memory of the input; below, it is copied.
-const SHARED_BYTES_MIN: usize = 1_024;
+/// From this size on, the binary data of a packet shares the memory of the input; below, it is copied: a message
+/// that waits for long must not hold on to all that was read along with it.
+const SHARED_BYTES_MIN: usize = 16 << 10;
 
 /// A control packet of either version and either direction.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -66,7 +66,7 @@ impl Delivery {
 
 /// A message from a client, its topic alias resolved.
 ///
-/// A payload of a kilobyte or more shares the buffer into which it was read, with all that was read along
+/// The payload of a packet of 16 KiB or more shares the buffer into which it was read, with all that was read along
 /// with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {

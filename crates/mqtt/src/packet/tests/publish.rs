@@ -112,7 +112,7 @@ fn a_topic_may_be_left_to_its_alias() {
 /// A large payload is the memory into which it was read; a small one does not hold on to it.
 #[test]
 fn only_small_payloads_are_copied() {
-    for (bytes, is_copied) in [(10, true), (1_000, true), (1_024, false), (100_000, false)] {
+    for (bytes, is_copied) in [(10, true), (16_000, true), (16_384, false), (100_000, false)] {
         let wire = framed(0x30, &[b"\0\x01t".as_slice(), &vec![b'x'; bytes]].concat());
         let mut input = BytesMut::from(&wire[..]);
         let end = input.as_ptr_range().end;
