@@ -217,8 +217,10 @@ impl Ingest {
             Some(target) => Some(command_order(target, &message, &rights())),
             None => None,
         };
-        let mut messages = self.derive(&message);
-        messages.insert(0, message);
+        let derived = self.derive(&message);
+        let mut messages = Vec::with_capacity(1 + derived.len());
+        messages.push(message);
+        messages.extend(derived);
         Ok((messages, command))
     }
 

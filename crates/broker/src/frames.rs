@@ -1,25 +1,33 @@
-//! The encoding of a message for the wire, made once and shared by all its subscribers.
+//! What is encoded of a message for the wire, once for all its subscribers.
 
 use std::sync::OnceLock;
 
 use tidegate_model::{Message, Presentation, Properties};
-use tidegate_mqtt::PublishFrame;
+use tidegate_mqtt::{EncodedProperties, NO_PROPERTIES, PublishFrame};
 
-/// The encoding of one message, made when the first subscriber needs it.
+/// The encoded properties of one message, made when the first subscriber needs them; most messages have none.
 #[derive(Debug, Default)]
-pub struct Frames(OnceLock<Option<PublishFrame>>);
+pub struct Frames(OnceLock<Option<EncodedProperties>>);
 
 impl Frames {
-    /// Returns the encoding of `message`; `None` if one of its properties has no place on the wire.
-    pub fn get(&self, message: &Message) -> Option<&PublishFrame> {
-        self.0
-            .get_or_init(|| {
-                let json = json_properties(message);
-                let properties = message.properties.as_deref().or(json.as_ref());
-                PublishFrame::new(message.topic.clone(), message.payload.to_bytes(), properties)
-                    .ok()
-            })
-            .as_ref()
+    /// Returns what subscribers of `message` get; `None` if one of its properties has no place on the wire.
+    #[inline]
+    pub fn get<'m>(&'m self, message: &'m Message) -> Option<PublishFrame<'m>> {
+        let is_plain = message.properties.is_none() && message.payload.presentation().is_none();
+        let properties = if is_plain {
+            &NO_PROPERTIES
+        } else {
+            self.0.get_or_init(|| encode_properties(message)).as_ref()?
+        };
+        Some(PublishFrame::new(&message.topic, message.payload.as_bytes(), properties))
+    }
+}
+
+fn encode_properties(message: &Message) -> Option<EncodedProperties> {
+    let json = json_properties(message);
+    match message.properties.as_deref().or(json.as_ref()) {
+        Some(properties) => EncodedProperties::new(properties).ok(),
+        None => Some(EncodedProperties::default()),
     }
 }
 

@@ -92,15 +92,18 @@ impl Payload {
 
     /// Returns the bytes that subscribers get. The JSON of a reading is made once and shared.
     pub fn to_bytes(&self) -> Bytes {
+        self.as_bytes().clone()
+    }
+
+    /// Returns the same as [`to_bytes`](Self::to_bytes), borrowed.
+    #[inline]
+    pub fn as_bytes(&self) -> &Bytes {
         match &self.0 {
-            Body::Bytes(bytes) => bytes.clone(),
-            Body::Reading(typed) => typed
-                .json
-                .get_or_init(|| match typed.presentation {
-                    Presentation::Envelope => json::envelope(&typed.reading),
-                    Presentation::Value => json::bare_value(&typed.reading.value),
-                })
-                .clone(),
+            Body::Bytes(bytes) => bytes,
+            Body::Reading(typed) => typed.json.get_or_init(|| match typed.presentation {
+                Presentation::Envelope => json::envelope(&typed.reading),
+                Presentation::Value => json::bare_value(&typed.reading.value),
+            }),
         }
     }
 

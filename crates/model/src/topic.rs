@@ -86,6 +86,12 @@ impl Topic {
         &self.0
     }
 
+    /// Returns whether this is a clone of the other, or the other of this: one memory, and not only one text.
+    #[inline]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Returns the levels from left to right; at least one, any of which may be empty.
     #[inline]
     pub fn levels(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {

@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tidegate_model::Topic;
 use tidegate_mqtt::{
-    Connection, Limits, Outgoing, Output, PacketId, ProtocolVersion, PublishFrame, Sent, Settings,
+    Connection, Limits, NO_PROPERTIES, Outgoing, Output, PacketId, ProtocolVersion, PublishFrame,
+    Sent, Settings,
     packet::{ConnAck, Connect, Delivery, Packet, PublishPacket},
 };
 
@@ -108,8 +109,7 @@ fn fan_out(criterion: &mut Criterion) {
             let connection = connected(version, &mut output);
             group.bench_function(BenchmarkId::new("shared frame", version), |bencher| {
                 bencher.iter(|| {
-                    let frame = PublishFrame::new(topic.clone(), payload.clone(), None);
-                    let frame = frame.expect("no properties");
+                    let frame = PublishFrame::new(&topic, &payload, &NO_PROPERTIES);
                     for id in 1..=SUBSCRIBERS {
                         let packet_id = PacketId::new(id).expect("above 0");
                         let delivery = Delivery::AtLeastOnce { packet_id, dup: false };

@@ -11,16 +11,35 @@ use crate::{
     writer::PropertyWriter,
 };
 
+/// The properties of MQTT 5.0 that do not change between the deliveries of a message, encoded, without their length.
+#[derive(Clone, Debug, Default)]
+pub struct EncodedProperties(Bytes);
+
+/// Those of a message that has none.
+pub static NO_PROPERTIES: EncodedProperties = EncodedProperties(Bytes::new());
+
+impl EncodedProperties {
+    /// Encodes them. `expires` is not among them: see [`Outgoing::message_expiry_s`].
+    ///
+    /// # Errors
+    ///
+    /// If a property has no place on the wire, see [`EncodeError`]. Messages that came over MQTT have no
+    /// such property.
+    pub fn new(properties: &Properties) -> Result<Self, EncodeError> {
+        let mut encoded = BytesMut::new();
+        message_properties::write(properties, &mut PropertyWriter::new(&mut encoded))?;
+        Ok(Self(encoded.freeze()))
+    }
+}
+
 /// What all subscribers of a message get alike, in either version and at any QoS.
 ///
-/// Made once per message. Each delivery writes its few own bytes and refers to the payload, unless that
-/// is small enough to copy.
-#[derive(Clone, Debug)]
-pub struct PublishFrame {
-    topic: Topic,
-    payload: Bytes,
-    /// The properties of MQTT 5.0 that do not change between deliveries, encoded, without their length.
-    properties: Bytes,
+/// Each delivery writes its few own bytes and refers to the payload, unless that is small enough to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishFrame<'m> {
+    topic: &'m Topic,
+    payload: &'m Bytes,
+    properties: &'m EncodedProperties,
 }
 
 /// What differs between the deliveries of one message.
@@ -43,38 +62,11 @@ impl Outgoing<'_> {
     }
 }
 
-impl PublishFrame {
-    /// Encodes what is shared. `expires` among the properties is not: see
-    /// [`Outgoing::message_expiry_s`].
-    ///
-    /// # Errors
-    ///
-    /// If a property has no place on the wire, see [`EncodeError`]. Messages that came over MQTT have no
-    /// such property.
-    pub fn new(
-        topic: Topic,
-        payload: Bytes,
-        properties: Option<&Properties>,
-    ) -> Result<Self, EncodeError> {
-        let properties = match properties {
-            None => Bytes::new(),
-            Some(properties) => {
-                let mut encoded = BytesMut::new();
-                message_properties::write(properties, &mut PropertyWriter::new(&mut encoded))?;
-                encoded.freeze()
-            }
-        };
-        Ok(Self { topic, payload, properties })
-    }
-
-    /// Returns the topic.
-    pub fn topic(&self) -> &Topic {
-        &self.topic
-    }
-
-    /// Returns the payload.
-    pub fn payload(&self) -> &Bytes {
-        &self.payload
+impl<'m> PublishFrame<'m> {
+    /// Takes the parts of a message.
+    #[inline]
+    pub fn new(topic: &'m Topic, payload: &'m Bytes, properties: &'m EncodedProperties) -> Self {
+        Self { topic, payload, properties }
     }
 
     /// Returns how many bytes a delivery takes on the wire.
@@ -93,7 +85,7 @@ impl PublishFrame {
         let expiry = if outgoing.message_expiry_s.is_some() { 5 } else { 0 };
         let ids: usize =
             outgoing.subscription_ids.iter().map(|id| 1 + varint::len(id.as_u32())).sum();
-        let properties = self.properties.len() + expiry + ids;
+        let properties = self.properties.0.len() + expiry + ids;
         let length = varint::len(u32::try_from(properties).unwrap_or(u32::MAX));
         Lengths { body: plain + length + properties, properties }
     }
@@ -132,9 +124,9 @@ impl PublishFrame {
             for id in outgoing.subscription_ids {
                 list.varint(Property::SubscriptionIdentifier, id.as_u32());
             }
-            output.put_shared(&self.properties);
+            output.put_shared(&self.properties.0);
         }
-        output.put_shared(&self.payload);
+        output.put_shared(self.payload);
         true
     }
 }

@@ -25,7 +25,7 @@ mod writer;
 
 pub use connection::{ClientPacket, CloseCause, Connection, PacketBatch, Sent};
 pub use error::{EncodeError, ProtocolError};
-pub use frame::{Outgoing, PublishFrame};
+pub use frame::{EncodedProperties, NO_PROPERTIES, Outgoing, PublishFrame};
 pub use ids::{PacketId, SessionExpiry, SubscriptionId};
 pub use limits::{Limits, Settings};
 pub use output::Output;

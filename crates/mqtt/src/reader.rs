@@ -16,6 +16,8 @@ pub(crate) struct Reader<'a> {
     whole: &'a [u8],
     /// The same bytes, if binary data is to share their memory.
     shared: Option<&'a Bytes>,
+    /// A topic that may come again.
+    known: Option<&'a Topic>,
     at: usize,
     end: usize,
     pub(crate) packet: PacketType,
@@ -37,12 +39,19 @@ impl<'a> Reader<'a> {
         Self {
             whole,
             shared,
+            known: None,
             at: header.header_bytes,
             end: whole.len(),
             packet: header.packet,
             version,
             limits,
         }
+    }
+
+    /// Takes a topic of the same bytes as `known` for that one.
+    #[inline]
+    pub(crate) fn knowing(self, known: Option<&'a Topic>) -> Self {
+        Self { known, ..self }
     }
 
     #[inline]
@@ -145,7 +154,12 @@ impl<'a> Reader<'a> {
     /// Takes a UTF-8 string without U+0000 (MQTT 5.0, section 1.5.4).
     #[inline]
     pub(crate) fn str(&mut self) -> Result<&'a str, ProtocolError> {
-        let text = std::str::from_utf8(self.field()?).map_err(|_| ProtocolError::Utf8)?;
+        Self::checked(self.field()?)
+    }
+
+    #[inline]
+    fn checked(field: &'a [u8]) -> Result<&'a str, ProtocolError> {
+        let text = std::str::from_utf8(field).map_err(|_| ProtocolError::Utf8)?;
         if text.as_bytes().contains(&0) {
             return Err(ProtocolError::Null);
         }
@@ -160,7 +174,13 @@ impl<'a> Reader<'a> {
     /// Takes a topic name; `None` if it is empty.
     #[inline]
     pub(crate) fn topic(&mut self) -> Result<Option<Topic>, ProtocolError> {
-        let text = self.str()?;
+        let field = self.field()?;
+        if let Some(known) = self.known
+            && known.as_str().as_bytes() == field
+        {
+            return Ok(Some(known.clone()));
+        }
+        let text = Self::checked(field)?;
         let limits = self.limits;
         if text.len() > limits.topic_bytes {
             let (bytes, limit) = (text.len(), limits.topic_bytes);

@@ -10,7 +10,7 @@ use tidegate_broker::{
     Admission, ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, RetainHandling,
     Source, SubscribeResult, SubscriptionOptions, Superseded, Will,
 };
-use tidegate_model::{ClientId, Message, Payload, Principal, TopicFilter};
+use tidegate_model::{ClientId, Message, Payload, Principal, Qos, TopicFilter};
 use tidegate_mqtt::{
     ClientPacket, Password, ProtocolVersion, ReasonCode, SessionExpiry,
     packet::{
@@ -163,11 +163,15 @@ impl Driver<'_> {
 
     fn publish(&mut self, publish: Publish) -> Result<(), Superseded> {
         let delivery = publish.delivery;
-        match self.try_publish(publish.clone()) {
+        // Only then may it have to wait.
+        let may_stall = delivery.qos() > Qos::AtMostOnce
+            && self.connection.version() == Some(ProtocolVersion::V311);
+        let again = may_stall.then(|| publish.clone());
+        match self.try_publish(publish) {
             Ok(()) => Ok(()),
             Err(Refused::Superseded) => Err(Superseded),
             Err(Refused::Refusal(refusal)) => {
-                self.refuse_publish(publish, delivery, &refusal);
+                self.refuse_publish(again, delivery, &refusal);
                 Ok(())
             }
         }
@@ -208,7 +212,7 @@ impl Driver<'_> {
             }
             _ => Source::Session(attachment),
         };
-        let properties = publish.take_properties(broker.clock().steady());
+        let properties = publish.take_properties(|| broker.clock().steady());
         let message = Message {
             topic: publish.topic,
             payload: Payload::bytes(publish.payload),
@@ -241,7 +245,7 @@ impl Driver<'_> {
     }
 
     /// Says why a message was not taken, in the words of the version.
-    fn refuse_publish(&mut self, publish: Publish, delivery: Delivery, refusal: &Refusal) {
+    fn refuse_publish(&mut self, again: Option<Publish>, delivery: Delivery, refusal: &Refusal) {
         let reason = match refusal {
             Refusal::NotAuthorized => ReasonCode::NotAuthorized,
             Refusal::Busy { .. } | Refusal::StorageFull | Refusal::TooLarge { .. } => {
@@ -263,7 +267,7 @@ impl Driver<'_> {
             _ if reason == ReasonCode::QuotaExceeded
                 && !matches!(refusal, Refusal::TooLarge { .. }) =>
             {
-                self.stalled = Some(publish);
+                self.stalled = again;
             }
             // An acknowledgement would be a lie; the connection ends (MQTT 3.1.1, section 3.3.5).
             _ => self.connection.close(reason, &mut self.output),

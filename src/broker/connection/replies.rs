@@ -149,7 +149,7 @@ pub(super) fn write_due(
         message_expiry_s: expires.map(|expires| remaining_seconds(expires.saturating_since(now))),
     };
     let frame = delivery.routed.frames.get(message);
-    frame.map_or(Sent::TooLarge, |frame| connection.publish(frame, &outgoing, output))
+    frame.map_or(Sent::TooLarge, |frame| connection.publish(&frame, &outgoing, output))
 }
 
 /// Returns whole seconds, rounded up: a message that still lives does not say 0.

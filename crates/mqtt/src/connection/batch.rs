@@ -64,9 +64,18 @@ pub struct PacketBatch {
     parts: usize,
 }
 
+/// What a small message takes on the wire.
+const TYPICAL_BYTES: usize = 64;
+
 impl PacketBatch {
     /// Most packets in one batch.
     pub const PACKETS_MAX: usize = 128;
+
+    /// Makes a batch with room for the packets that `bytes` of input may be.
+    pub(super) fn for_input(bytes: usize) -> Self {
+        let packets = (bytes / TYPICAL_BYTES + 1).min(Self::PACKETS_MAX / 4);
+        Self { packets: Vec::with_capacity(packets), parts: 0 }
+    }
 
     /// Returns whether there is no packet.
     pub fn is_empty(&self) -> bool {

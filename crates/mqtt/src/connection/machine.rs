@@ -117,7 +117,7 @@ impl Connection {
         input: &mut BytesMut,
         output: &mut Output,
     ) -> PacketBatch {
-        let mut batch = PacketBatch::default();
+        let mut batch = PacketBatch::for_input(input.len());
         while !batch.is_full() && output.has_room() && self.wants_input() {
             let handled = match self.next_packet(input) {
                 Ok(Next::Packet(packet)) => {
@@ -293,7 +293,11 @@ impl Connection {
             }
             State::ExpectVerdict { .. } | State::Closed(_) => return Ok(Next::Incomplete),
         };
-        let packet = Packet::split_off(input, version, &self.settings.limits)?;
+        let known = match &self.state {
+            State::Connected(session) => session.last_topic.as_ref(),
+            _ => None,
+        };
+        let packet = Packet::split_off_knowing(input, version, &self.settings.limits, known)?;
         Ok(packet.map_or(Next::Incomplete, Next::Packet))
     }
 

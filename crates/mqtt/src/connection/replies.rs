@@ -68,6 +68,7 @@ impl Connection {
             }
         };
         self.state = State::Connected(Session {
+            last_topic: None,
             terms,
             keep_alive: KeepAlive::new(keep_alive_s, now),
             window: ReceiveWindow::new(settings.receive_maximum),
@@ -209,7 +210,7 @@ impl Connection {
     #[inline]
     pub fn publish(
         &self,
-        frame: &PublishFrame,
+        frame: &PublishFrame<'_>,
         outgoing: &Outgoing<'_>,
         output: &mut Output,
     ) -> Sent {

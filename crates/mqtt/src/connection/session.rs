@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use tidegate_model::Topic;
+
 use super::{
     authentication::Authentication, batch::ClientPacket, keep_alive::KeepAlive,
     receive_window::ReceiveWindow, topic_aliases::TopicAliases,
@@ -67,6 +69,8 @@ pub(super) struct Session {
     pub(super) keep_alive: KeepAlive,
     pub(super) window: ReceiveWindow,
     pub(super) aliases: TopicAliases,
+    /// The topic of the last message: devices report on few.
+    pub(super) last_topic: Option<Topic>,
     /// What goes on with a client that named an authentication method in CONNECT.
     pub(super) authentication: Option<Authentication>,
     /// The broker takes no packets for now.
@@ -146,6 +150,9 @@ impl Session {
             return Err(ProtocolError::ServerProperty { property });
         }
         let topic = self.aliases.resolve(publish.topic, publish.topic_alias)?;
+        if self.last_topic.as_ref().is_none_or(|last| !last.is_same(&topic)) {
+            self.last_topic = Some(topic.clone());
+        }
         if let Some(packet_id) = publish.delivery.packet_id() {
             self.window.begin(packet_id)?;
         }

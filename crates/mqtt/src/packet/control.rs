@@ -1,6 +1,7 @@
 //! A control packet of any type: taken off the input, put into the output.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
+use tidegate_model::Topic;
 
 use super::{
     Ack, Auth, ConnAck, Connect, Disconnect, FixedHeader, PacketType, PublishPacket, SubAck,
@@ -63,6 +64,16 @@ impl Packet {
         version: ProtocolVersion,
         limits: &Limits,
     ) -> Result<Option<Self>, ProtocolError> {
+        Self::split_off_knowing(input, version, limits, None)
+    }
+
+    /// Does the same as [`split_off`](Self::split_off); if the topic is `known`, it is that one, and not made anew.
+    pub(crate) fn split_off_knowing(
+        input: &mut BytesMut,
+        version: ProtocolVersion,
+        limits: &Limits,
+        known: Option<&Topic>,
+    ) -> Result<Option<Self>, ProtocolError> {
         let Some(header) = FixedHeader::peek(input)? else {
             return Ok(None);
         };
@@ -77,23 +88,23 @@ impl Packet {
         // What outlives the packet must not hold on to a large buffer for the sake of a few bytes: a will,
         // for one, or a small payload, which is copied at the price of sharing it.
         if bytes < SHARED_BYTES_MIN || packet == PacketType::Connect {
-            let decoded = Self::decode(header, &input[..bytes], None, version, limits)?;
+            let decoded = Self::decode(
+                Reader::new(&input[..bytes], None, header, version, limits).knowing(known),
+                header,
+            )?;
             input.advance(bytes);
             return Ok(Some(decoded));
         }
         let whole = input.split_to(bytes).freeze();
-        Self::decode(header, &whole, Some(&whole), version, limits).map(Some)
+        Self::decode(
+            Reader::new(&whole, Some(&whole), header, version, limits).knowing(known),
+            header,
+        )
+        .map(Some)
     }
 
     #[inline]
-    fn decode(
-        header: FixedHeader,
-        whole: &[u8],
-        shared: Option<&Bytes>,
-        version: ProtocolVersion,
-        limits: &Limits,
-    ) -> Result<Self, ProtocolError> {
-        let mut reader = Reader::new(whole, shared, header, version, limits);
+    fn decode(mut reader: Reader<'_>, header: FixedHeader) -> Result<Self, ProtocolError> {
         let packet = match header.packet {
             PacketType::Connect => Self::Connect(Box::new(Connect::decode(&mut reader)?)),
             PacketType::ConnAck => Self::ConnAck(Box::new(ConnAck::decode(&mut reader)?)),
@@ -109,7 +120,7 @@ impl Packet {
             PacketType::PingReq => Self::PingReq,
             PacketType::PingResp => Self::PingResp,
             PacketType::Disconnect => Self::Disconnect(Disconnect::decode(&mut reader)?),
-            PacketType::Auth if version == ProtocolVersion::V311 => {
+            PacketType::Auth if reader.version == ProtocolVersion::V311 => {
                 return Err(ProtocolError::ReservedPacketType { number: header.packet as u8 });
             }
             PacketType::Auth => Self::Auth(Box::new(Auth::decode(&mut reader)?)),

@@ -86,10 +86,13 @@ pub struct Publish {
 
 impl Publish {
     /// Takes the properties as the model has them, with the expiry counted from `arrival`.
-    pub fn take_properties(&mut self, arrival: Timestamp) -> Option<Arc<Properties>> {
+    pub fn take_properties(
+        &mut self,
+        arrival: impl FnOnce() -> Timestamp,
+    ) -> Option<Arc<Properties>> {
         let expires = self
             .message_expiry_s
-            .map(|seconds| arrival.saturating_add(Duration::from_secs(seconds.into())));
+            .map(|seconds| arrival().saturating_add(Duration::from_secs(seconds.into())));
         let properties = self.properties.take();
         if expires.is_none() && properties.is_none() {
             return None;

@@ -8,14 +8,14 @@ use tidegate_model::{Properties, Qos};
 
 use super::{Rig, V5, V311};
 use crate::{
-    EncodeError, Outgoing, PublishFrame, ReasonCode, Sent, Settings, SubscriptionId,
+    EncodeError, EncodedProperties, NO_PROPERTIES, Outgoing, PublishFrame, ReasonCode, Sent,
+    Settings, SubscriptionId,
     packet::{Ack, Connect, Delivery, Disconnect, Packet, PublishPacket, SubAck, UnsubAck},
     testing::{any_publish, any_version, encoded, packet_id, topic},
 };
 
-fn frame_of(packet: &PublishPacket) -> PublishFrame {
-    let topic = packet.topic.clone().expect("only packets with a topic are sent as frames");
-    PublishFrame::new(topic, packet.payload.clone(), packet.properties.as_deref()).unwrap()
+fn encoded_properties(properties: &Properties) -> EncodedProperties {
+    EncodedProperties::new(properties).expect("they have a place on the wire")
 }
 
 proptest! {
@@ -36,7 +36,10 @@ proptest! {
             subscription_ids: &packet.subscription_ids,
             message_expiry_s: packet.message_expiry_s,
         };
-        let frame = frame_of(&packet);
+        let topic = packet.topic.clone().expect("given above");
+        let (payload, properties) = (packet.payload.clone(), packet.properties.as_deref());
+        let properties = properties.map_or_else(EncodedProperties::default, encoded_properties);
+        let frame = PublishFrame::new(&topic, &payload, &properties);
         let mut rig = Rig::connected(version);
         let sent = rig.connection.publish(&frame, &outgoing, &mut rig.output);
         prop_assert_eq!(sent, Sent::Written);
@@ -54,7 +57,8 @@ proptest! {
         let payload = Bytes::from(vec![b'p'; payload_bytes]);
         let properties =
             Properties { content_type: Some("text/plain".into()), ..Properties::default() };
-        let frame = PublishFrame::new(topic("a/b"), payload.clone(), Some(&properties)).unwrap();
+        let (place, encoded) = (topic("a/b"), encoded_properties(&properties));
+        let frame = PublishFrame::new(&place, &payload, &encoded);
         let mut rigs = [Rig::connected(V311), Rig::connected(V5)];
         for (qos, id, dup, retain) in deliveries {
             let packet_id = packet_id(id);
@@ -90,7 +94,8 @@ proptest! {
 /// MQTT-3.1.2-24, MQTT-3.1.2-25: what is too large for the client is not sent, and said so.
 #[test]
 fn messages_keep_to_the_clients_packet_size() {
-    let frame = PublishFrame::new(topic("t"), Bytes::from(vec![0; 100]), None).unwrap();
+    let (topic, payload) = (topic("t"), Bytes::from(vec![0; 100]));
+    let frame = PublishFrame::new(&topic, &payload, &NO_PROPERTIES);
     let outgoing = Outgoing::new(Delivery::AtMostOnce);
     let bytes = frame.wire_bytes(V5, &outgoing);
     for (maximum, expected) in [(bytes, Sent::Written), (bytes - 1, Sent::TooLarge)] {
@@ -105,7 +110,8 @@ fn messages_keep_to_the_clients_packet_size() {
 
 #[test]
 fn nothing_is_sent_to_whoever_is_not_there() {
-    let frame = PublishFrame::new(topic("t"), Bytes::new(), None).unwrap();
+    let (topic, payload) = (topic("t"), Bytes::new());
+    let frame = PublishFrame::new(&topic, &payload, &NO_PROPERTIES);
     let outgoing = Outgoing::new(Delivery::AtMostOnce);
     let mut rig = Rig::new(V5);
     assert_eq!(rig.connection.publish(&frame, &outgoing, &mut rig.output), Sent::NotConnected);
@@ -118,7 +124,8 @@ fn nothing_is_sent_to_whoever_is_not_there() {
 #[test]
 fn large_payloads_are_not_copied() {
     let payload = Bytes::from(vec![0; 10_000]);
-    let frame = PublishFrame::new(topic("t"), payload.clone(), None).unwrap();
+    let topic = topic("t");
+    let frame = PublishFrame::new(&topic, &payload, &NO_PROPERTIES);
     let mut rig = Rig::connected(V5);
     let outgoing = Outgoing::new(Delivery::AtMostOnce);
     assert_eq!(rig.connection.publish(&frame, &outgoing, &mut rig.output), Sent::Written);
@@ -132,7 +139,7 @@ fn large_payloads_are_not_copied() {
 fn properties_without_room_on_the_wire_are_an_error() {
     let properties =
         Properties { content_type: Some("x".repeat(65_536).into()), ..Properties::default() };
-    let error = PublishFrame::new(topic("t"), Bytes::new(), Some(&properties)).unwrap_err();
+    let error = EncodedProperties::new(&properties).unwrap_err();
     assert_eq!(error, EncodeError::FieldTooLong { bytes: 65_536 });
 }
 
