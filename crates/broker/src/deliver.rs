@@ -42,6 +42,13 @@ pub enum InboundId {
 }
 
 impl Session {
+    /// Whether the next repetition may go out: a client that is back may allow less than before (MQTT-3.3.4-9). A
+    /// PUBREL always may.
+    fn may_resend(&self, window: usize) -> bool {
+        let sent = self.inflight.len() - self.resend;
+        self.inflight.get(sent).is_some_and(|next| next.stage == Stage::Released || sent < window)
+    }
+
     /// Returns what a client that is back is sent again next, if it is, and whether its rights withhold a message.
     ///
     /// A message that it may not have any more is done with. Of an exchange with quality of service 2 the client may
@@ -98,13 +105,13 @@ impl Broker {
         let mut taken = 0;
         let mut expired = 0;
         let mut denied = 0;
-        while taken < max && session.resend > 0 {
+        while taken < max && session.may_resend(window) {
             let (again, was_denied) = session.next_resend(&mut transaction);
             taken += usize::from(again.is_some());
             denied += u64::from(was_denied);
             due.extend(again);
         }
-        while taken < max {
+        while taken < max && session.resend == 0 {
             let Some(next) = session.queue.front() else { break };
             if next.qos > Qos::AtMostOnce && session.inflight.len() >= window
                 || session.progress.is_far_ahead(next.position)
@@ -157,11 +164,13 @@ impl Broker {
     pub fn has_due(&mut self, attachment: Attachment) -> bool {
         self.attached(attachment).is_ok_and(|session| {
             let window = session.link.as_ref().map_or(0, |link| usize::from(link.receive_maximum));
-            session.resend > 0
-                || session.queue.front().is_some_and(|next| {
-                    (next.qos == Qos::AtMostOnce || session.inflight.len() < window)
-                        && !session.progress.is_far_ahead(next.position)
-                })
+            if session.resend > 0 {
+                return session.may_resend(window);
+            }
+            session.queue.front().is_some_and(|next| {
+                (next.qos == Qos::AtMostOnce || session.inflight.len() < window)
+                    && !session.progress.is_far_ahead(next.position)
+            })
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod carry;
 mod recover;
+mod resend;
 mod rights;
 mod shared;
 mod shared_model;
