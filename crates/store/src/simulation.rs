@@ -186,8 +186,9 @@ impl SimulatedDisk {
         for &inode in names.values() {
             let old_inode = &old.inodes[&inode];
             let mut image = old_inode.durable.clone();
+            let mut whole = image.clone();
             for change in &old_inode.unsynced {
-                tear.apply(change, &mut image);
+                tear.apply(change, &mut image, &mut whole);
             }
             let inode_after = Inode { seen: image.clone(), durable: image, unsynced: Vec::new() };
             disk.inodes.insert(inode, inode_after);
@@ -317,6 +318,15 @@ impl NameChange {
     }
 }
 
+impl Change {
+    fn apply(&self, image: &mut Vec<u8>) {
+        match self {
+            Self::Truncate(length) => image.truncate(*length),
+            Self::Write { offset, bytes } => put(image, *offset, bytes),
+        }
+    }
+}
+
 /// Decides what survives a power cut.
 struct Tear {
     fate: Fate,
@@ -343,11 +353,15 @@ impl Tear {
         }
     }
 
-    fn apply(&mut self, change: &Change, image: &mut Vec<u8>) {
+    /// Carries a change out on what survives, as far as it survives, and on the `whole` file as programs saw it.
+    ///
+    /// A block reaches the medium with all that was written to it up to then: never without an earlier write.
+    fn apply(&mut self, change: &Change, image: &mut Vec<u8>, whole: &mut Vec<u8>) {
         let block_bytes = match self.fate {
             Fate::Torn { block_bytes, .. } => block_bytes,
             Fate::Kept | Fate::Dropped => usize::MAX / 2,
         };
+        change.apply(whole);
         match change {
             Change::Truncate(length) => {
                 if self.keeps() {
@@ -357,9 +371,10 @@ impl Tear {
             Change::Write { offset, bytes } => {
                 let (mut at, end) = (*offset, offset + bytes.len());
                 while at < end {
-                    let next = end.min((at / block_bytes + 1) * block_bytes);
+                    let start = at - at % block_bytes;
+                    let next = end.min(start.saturating_add(block_bytes));
                     if self.keeps() {
-                        put(image, at, &bytes[at - offset..next - offset]);
+                        put(image, start, &whole[start..next]);
                     }
                     at = next;
                 }
@@ -496,10 +511,7 @@ impl File for SimulatedFile {
         if fails {
             return Err(io::Error::other("the sync failed"));
         }
-        let mut tear = Tear::new(Fate::Kept);
-        for change in &changes {
-            tear.apply(change, &mut inode.durable);
-        }
+        changes.iter().for_each(|change| change.apply(&mut inode.durable));
         Ok(())
     }
 }
