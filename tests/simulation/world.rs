@@ -99,6 +99,15 @@ impl World {
         (self.submitted, true)
     }
 
+    /// Sends transactions on their way, in order. Returns what [`submit`](Self::submit) returns of the last.
+    fn submit_all(&mut self, transactions: Vec<Transaction>) -> (u64, bool) {
+        let is_any = !transactions.is_empty();
+        for transaction in transactions {
+            self.submit(Some(transaction));
+        }
+        (self.submitted, is_any)
+    }
+
     /// How many transactions are on their way.
     pub(crate) fn queued(&self) -> usize {
         self.queue.len()
@@ -177,7 +186,7 @@ impl World {
         let finds = self.reference.finds_session(client, wanted.clean_start, self.now);
         let outcome = self.core.connect(request, self.now).expect("there is room for it");
         assert_eq!(outcome.session_present, finds, "session present of client {client} (D10)");
-        let (token, is_awaited) = self.submit(outcome.transaction);
+        let (token, is_awaited) = self.submit_all(outcome.transactions);
         let expiry = match wanted.expiry {
             Expiry::After(after) => Expiry::After(after.min(self.limits.session_expiry)),
             at_disconnect => at_disconnect,
@@ -204,7 +213,7 @@ impl World {
     pub(crate) fn tick(&mut self, after: Duration) {
         self.now = self.now.saturating_add(after);
         let tick = self.core.tick(self.now);
-        let (token, _) = self.submit(tick.transaction);
+        let (token, _) = self.submit_all(tick.transactions);
         self.reference.tick(token, self.now);
         self.publish_wills(tick.wills);
     }
@@ -294,7 +303,7 @@ impl World {
         let result = self.core.disconnect(link.attachment, how, self.now);
         assert_eq!(result.is_ok(), is_attached);
         let Ok(tick) = result else { return };
-        let (token, _) = self.submit(tick.transaction);
+        let (token, _) = self.submit_all(tick.transactions);
         let cap = self.limits.session_expiry;
         self.reference.disconnect(link.client, farewell, cap, token, self.now);
         self.publish_wills(tick.wills);
