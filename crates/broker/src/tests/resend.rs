@@ -17,7 +17,7 @@ impl House {
             wake: Arc::new(Bell::default()),
         };
         let mut outcome = self.core.connect(request, self.now).unwrap();
-        self.store(outcome.transaction.take());
+        self.store(std::mem::take(&mut outcome.transactions));
         outcome.attachment
     }
 }
