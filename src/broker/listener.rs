@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use super::{
     connection::{self, Arrival, ConnectionSettings, Surroundings, WebSocketSettings, Wrapping},
     loops::EventLoops,
+    probe,
 };
 use crate::ingest::Ingest;
 
@@ -208,6 +209,10 @@ impl MqttListener {
             debug!(%peer, "Connection refused, there are too many");
             return;
         };
+        let silence = self.settings.connection.protocol.keep_alive_max_s;
+        if let Err(error) = probe::watch(&stream, Duration::from_secs(silence.into())) {
+            debug!(%peer, %error, "Cannot have the peer probed");
+        }
         let arrival = Arrival::new(stream, peer, opening);
         if is_plain {
             return self.serve(index, Guest { arrival, place }, connections, stop);

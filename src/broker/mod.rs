@@ -5,6 +5,7 @@ mod handle;
 mod listener;
 mod login;
 mod loops;
+mod probe;
 mod token;
 mod topics;
 

@@ -120,6 +120,7 @@ impl Rig {
             connection: ConnectionSettings {
                 protocol: Arc::new(tidegate_mqtt::Settings::default()),
                 accounts: Arc::new(Accounts::new([], Issuers::default(), throttle)),
+                response_topics: None,
             },
             connections_max: 10,
             connections_per_address_max: 10,

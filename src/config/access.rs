@@ -22,7 +22,7 @@ fn read_glob(node: &Node, issues: &mut Issues) -> Option<Glob> {
     value::text(node, issues).map(|text| Glob::new(&text))
 }
 
-fn read_filter(node: &Node, issues: &mut Issues) -> Option<AccessFilter> {
+pub(super) fn read_filter(node: &Node, issues: &mut Issues) -> Option<AccessFilter> {
     let text = value::string(node, issues)?;
     let error = match AccessFilter::parse(text) {
         Ok(filter) => return Some(filter),

@@ -81,6 +81,10 @@ limits! {
         max_keepalive: Duration = "max-keepalive", Duration::from_secs(600), keepalive();
         /// Unacknowledged messages in each direction.
         receive_maximum: u16 = "receive-maximum", 64, read::integer(1..=u16::MAX);
+        /// Topic aliases that a client may set; 0 takes none.
+        max_topic_aliases: u16 = "max-topic-aliases", 32, read::integer(0..=1_024);
+        /// Topic aliases that are set towards a client which takes them; 0 sets none.
+        max_topic_aliases_out: u16 = "max-topic-aliases-out", 32, read::integer(0..=1_024);
         /// Messages waiting for one session.
         session_queue_messages: usize = "session-queue-messages", 10_000, count();
         /// Bytes waiting for one session.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 
+use super::broker::BrokerConfig;
 use super::context::Context;
 use super::secret;
 use super::tls::TlsConfig;
@@ -19,6 +20,8 @@ pub struct ListenerConfig {
     pub tls: Option<TlsConfig>,
     /// Where MQTT clients connect in WebSocket frames.
     pub websocket: Option<WebSocketConfig>,
+    /// What MQTT clients are told.
+    pub broker: BrokerConfig,
 }
 
 /// `[mqtt.websocket]`: MQTT in WebSocket frames (MQTT 5.0, section 6).
@@ -96,6 +99,10 @@ impl ListenerConfig {
                 None
             }
         };
+        let broker = match protocol {
+            Protocol::Mqtt => BrokerConfig::read(&mut table, issues),
+            Protocol::Coap | Protocol::Http => BrokerConfig::default(),
+        };
         let websocket = if protocol == Protocol::Mqtt {
             let read = |table: TableReader<'_>, issues: &mut Issues| {
                 WebSocketConfig::read(table, context, taken, issues)
@@ -106,7 +113,7 @@ impl ListenerConfig {
         };
         table.finish(issues);
         let Plain { listen, anonymous } = plain;
-        Some(Self { listen, anonymous, tls, websocket })
+        Some(Self { listen, anonymous, tls, websocket, broker })
     }
 }
 

@@ -6,6 +6,7 @@
 //! not print them, and [`render`] masks what looks like one in the lines it shows.
 
 mod access;
+mod broker;
 mod context;
 mod files;
 mod gateway;
@@ -25,6 +26,7 @@ mod tls;
 mod unique;
 mod uplink;
 
+pub use broker::BrokerConfig;
 pub use context::Environment;
 pub use gateway::{GatewayConfig, GatewayId};
 pub use jwt::{JwtConfig, JwtKeys};

@@ -59,7 +59,7 @@ impl Gates {
         let encrypted = |tls: &Option<TlsConfig>| {
             tls.as_ref().map(|tls| tls.listen.clone()).unwrap_or_default()
         };
-        if let Some(ListenerConfig { listen, anonymous, tls, websocket }) = &config.mqtt {
+        if let Some(ListenerConfig { listen, anonymous, tls, websocket, .. }) = &config.mqtt {
             add(Protocol::Mqtt, listen, *anonymous);
             add(Protocol::Mqtts, &encrypted(tls), false);
             if let Some(WebSocketConfig { listen, anonymous, tls, .. }) = websocket {

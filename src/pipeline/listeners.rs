@@ -136,7 +136,7 @@ pub(super) fn listen_mqtt(
     gates: &Gates,
 ) -> Result<Option<MqttListener>, StartError> {
     let Some(listener) = &config.mqtt else { return Ok(None) };
-    let settings = settings(config, accounts);
+    let settings = settings(config, listener, accounts);
     let endpoints = endpoints(listener, &settings, accounts, certificates, gates);
     let loops = EventLoops::start(
         std::env::var("TIDEGATE_LOOPS").ok().and_then(|n| n.parse().ok()).unwrap_or(EVENT_LOOPS),
@@ -150,7 +150,7 @@ pub(super) fn listen_mqtt(
     })
 }
 
-fn settings(config: &Config, accounts: &Arc<Accounts>) -> MqttSettings {
+fn settings(config: &Config, listener: &ListenerConfig, accounts: &Arc<Accounts>) -> MqttSettings {
     let (limits, net) = (&config.limits.mqtt, &config.limits.net);
     let bytes = |size: ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
     let protocol = tidegate_mqtt::Settings {
@@ -169,6 +169,9 @@ fn settings(config: &Config, accounts: &Arc<Accounts>) -> MqttSettings {
             .receive_maximum
             .try_into()
             .expect("the configuration allows 1 and more"),
+        topic_alias_maximum: limits.max_topic_aliases,
+        topic_aliases_used: limits.max_topic_aliases_out,
+        server_reference: listener.broker.server_reference.clone(),
         authentication_methods: &[tidegate_scram::METHOD],
         ..tidegate_mqtt::Settings::default()
     };
@@ -176,6 +179,7 @@ fn settings(config: &Config, accounts: &Arc<Accounts>) -> MqttSettings {
         connection: ConnectionSettings {
             protocol: Arc::new(protocol),
             accounts: Arc::clone(accounts),
+            response_topics: listener.broker.response_topics.clone(),
         },
         connections_max: net.max_connections,
         connections_per_address_max: net.max_connections_per_address,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::mqtt::Broker;
+use crate::support::wait;
 use crate::support::wire::{End, Hello, Wire, binary, packet};
 
 /// broker.5, D14: each message of a group reaches one member, with both versions; what a member leaves behind reaches the
@@ -81,4 +82,73 @@ fn broker_5_a_shared_subscription_has_rules() {
     // PUBACK with a failure.
     taker.send(&packet(0x40, &[0, 1, 0x83, 0]));
     assert_eq!(other.message(quiet), None, "nobody else gets what a member has refused");
+}
+
+/// broker.6, M06: topic aliases both ways, server keep alive, assigned client ids, maximum packet size.
+#[test]
+fn broker_6_terms_are_told_and_kept() {
+    let mut broker = Broker::start("");
+    let connack = broker.connect("a", 5, json!({"keep_alive": 0, "client_id": ""}));
+    let terms = &connack["properties"];
+    assert_eq!(terms["ServerKeepAlive"], json!(600), "{connack}");
+    assert_eq!((&terms["TopicAliasMaximum"], &terms["ReceiveMaximum"]), (&json!(32), &json!(64)));
+    assert_eq!(terms["MaximumPacketSize"], json!(1 << 20));
+    assert!(terms["AssignedClientIdentifier"].as_str().is_some_and(|id| !id.is_empty()), "{terms}");
+    let connack = broker.connect("b", 5, json!({"keep_alive": 65_535}));
+    assert_eq!(connack["properties"]["ServerKeepAlive"], json!(600));
+    let connack = broker.connect("b", 5, json!({"keep_alive": 30}));
+    assert!(connack["properties"]["ServerKeepAlive"].is_null(), "{connack}");
+
+    // A client that takes one alias; clean start, no keep alive, topic alias maximum 1.
+    let mut wire = Wire::open(broker.port, 5);
+    wire.send(&packet(0x10, b"\0\x04MQTT\x05\x02\0\0\x03\x22\0\x01\0\0"));
+    wire.expect(2);
+    assert_eq!(wire.subscribe("plant/#", 0), 0);
+    for (topic, expected) in [
+        ("plant/a", &b"\0\x07plant/a\x03\x23\0\x01x"[..]),
+        ("plant/a", b"\0\0\x03\x23\0\x01x"),
+        ("plant/b", b"\0\x07plant/b\0x"),
+        ("plant/a", b"\0\0\x03\x23\0\x01x"),
+    ] {
+        assert_eq!(broker.publish("b", topic, "x", 0, false), json!(0));
+        assert_eq!(wire.expect(3).body, expected, "{topic}");
+    }
+    // The other way: an alias is set, then used alone.
+    broker.subscribe("b", "alias/#", 0);
+    for body in [&b"\0\x07alias/t\x03\x23\0\x05first"[..], b"\0\0\x03\x23\0\x05second"] {
+        wire.send(&packet(0x30, body));
+    }
+    assert_eq!(broker.payloads("b", 2), ["first", "second"]);
+    wire.send(&packet(0x30, b"\0\0\x03\x23\0\x21above the maximum"));
+    assert_eq!(wire.end(), End::Told(0x94));
+}
+
+/// broker.6: response information for those who ask and may subscribe there; another server for those who are sent away;
+/// no words that a client does not want.
+#[test]
+fn broker_6_clients_are_told_where_answers_go_and_where_to_go() {
+    let more = "response-topics = \"answers/{client-id}\"\nserver-reference = \"other.example:1883\"\n\
+        [limits.mqtt]\nmax-sessions = 3\nmax-sessions-per-principal = 3\n\
+        [[access]]\nprincipal = \"anonymous\"\npublish = [\"#\"]\nsubscribe = [\"answers/asks/#\"]";
+    let mut broker = Broker::start(more);
+    let asks =
+        json!({"properties": {"RequestResponseInformation": 1, "RequestProblemInformation": 0}});
+    let connack = broker.connect("asks", 5, asks.clone());
+    assert_eq!(connack["properties"]["ResponseInformation"], json!("answers/asks"));
+    // Nothing but the code comes with a refusal.
+    assert_eq!(broker.subscribe("asks", "other/#", 0), json!([0x87]));
+    let connack = broker.connect("denied", 5, asks);
+    assert!(connack["properties"]["ResponseInformation"].is_null(), "no right to subscribe there");
+    let connack = broker.connect("silent", 5, json!({}));
+    assert!(connack["properties"]["ResponseInformation"].is_null(), "{connack}");
+
+    let refused = broker.connect("fourth", 5, json!({}));
+    assert_eq!((&refused["refused"], &refused["reason"]), (&json!(true), &json!(0x9c)));
+    broker.gateway.terminate();
+    let state = wait::until("the end of the connection", || {
+        let state = broker.paho.ask("state", json!({"client": "asks"}));
+        (!state["closed"].is_null()).then_some(state)
+    });
+    assert_eq!(state["closed"]["reason"], json!(0x9c), "{state}");
+    assert_eq!(state["closed"]["properties"]["ServerReference"], json!("other.example:1883"));
 }

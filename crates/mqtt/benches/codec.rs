@@ -106,7 +106,7 @@ fn fan_out(criterion: &mut Criterion) {
             let topic = Topic::new(TOPIC).expect("a topic");
             let payload = payload(bytes);
             let mut output = Output::with_limit(1 << 20);
-            let connection = connected(version, &mut output);
+            let mut connection = connected(version, &mut output);
             group.bench_function(BenchmarkId::new("shared frame", version), |bencher| {
                 bencher.iter(|| {
                     let frame = PublishFrame::new(&topic, &payload, &NO_PROPERTIES);

@@ -1,5 +1,7 @@
 //! A message encoded once for all who get it.
 
+use std::num::NonZeroU16;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use tidegate_model::{Properties, Topic};
 
@@ -37,9 +39,30 @@ impl EncodedProperties {
 /// Each delivery writes its few own bytes and refers to the payload, unless that is small enough to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishFrame<'m> {
-    topic: &'m Topic,
+    pub(crate) topic: &'m Topic,
     payload: &'m Bytes,
     properties: &'m EncodedProperties,
+}
+
+/// How a PUBLISH says on which topic it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// By the topic.
+    Whole,
+    /// By the topic, which gets an alias.
+    WithAlias(NonZeroU16),
+    /// By the alias alone.
+    ByAlias(NonZeroU16),
+}
+
+impl Naming {
+    #[inline]
+    fn alias(self) -> Option<NonZeroU16> {
+        match self {
+            Self::Whole => None,
+            Self::WithAlias(alias) | Self::ByAlias(alias) => Some(alias),
+        }
+    }
 }
 
 /// What differs between the deliveries of one message.
@@ -69,23 +92,38 @@ impl<'m> PublishFrame<'m> {
         Self { topic, payload, properties }
     }
 
-    /// Returns how many bytes a delivery takes on the wire.
+    /// Returns how many bytes a delivery takes on the wire, without a topic alias.
     pub fn wire_bytes(&self, version: ProtocolVersion, outgoing: &Outgoing<'_>) -> usize {
-        let body = self.lengths(version, outgoing).body;
+        let body = self.lengths(version, outgoing, Naming::Whole).body;
         1 + varint::len(u32::try_from(body).unwrap_or(u32::MAX)) + body
     }
 
+    /// Returns what stands in the place of the topic.
     #[inline]
-    fn lengths(&self, version: ProtocolVersion, outgoing: &Outgoing<'_>) -> Lengths {
+    fn named(&self, naming: Naming) -> &str {
+        match naming {
+            Naming::ByAlias(_) => "",
+            Naming::Whole | Naming::WithAlias(_) => self.topic.as_str(),
+        }
+    }
+
+    #[inline]
+    fn lengths(
+        &self,
+        version: ProtocolVersion,
+        outgoing: &Outgoing<'_>,
+        naming: Naming,
+    ) -> Lengths {
         let packet_id = if outgoing.delivery.packet_id().is_some() { 2 } else { 0 };
-        let plain = 2 + self.topic.as_str().len() + packet_id + self.payload.len();
+        let plain = 2 + self.named(naming).len() + packet_id + self.payload.len();
         if version == ProtocolVersion::V311 {
             return Lengths { body: plain, properties: 0 };
         }
         let expiry = if outgoing.message_expiry_s.is_some() { 5 } else { 0 };
         let ids: usize =
             outgoing.subscription_ids.iter().map(|id| 1 + varint::len(id.as_u32())).sum();
-        let properties = self.properties.0.len() + expiry + ids;
+        let alias = if naming.alias().is_some() { 3 } else { 0 };
+        let properties = self.properties.0.len() + alias + expiry + ids;
         let length = varint::len(u32::try_from(properties).unwrap_or(u32::MAX));
         Lengths { body: plain + length + properties, properties }
     }
@@ -97,10 +135,11 @@ impl<'m> PublishFrame<'m> {
         &self,
         version: ProtocolVersion,
         outgoing: &Outgoing<'_>,
+        naming: Naming,
         bytes_max: usize,
         output: &mut Output,
     ) -> bool {
-        let lengths = self.lengths(version, outgoing);
+        let lengths = self.lengths(version, outgoing, naming);
         let Some(body) = u32::try_from(lengths.body).ok().filter(|&body| body <= varint::MAX)
         else {
             return false;
@@ -112,14 +151,16 @@ impl<'m> PublishFrame<'m> {
         let flags = publish_flags(outgoing.delivery, outgoing.retain);
         tail.put_u8(PacketType::Publish.first_byte() | flags);
         put_varint(tail, body);
-        tail.put_u16(self.topic.as_str().len() as u16);
-        tail.put_slice(self.topic.as_str().as_bytes());
+        let topic = self.named(naming);
+        tail.put_u16(topic.len() as u16);
+        tail.put_slice(topic.as_bytes());
         if let Some(packet_id) = outgoing.delivery.packet_id() {
             tail.put_u16(packet_id.as_u16());
         }
         if version == ProtocolVersion::V5 {
             put_varint(tail, lengths.properties as u32);
             let mut list = PropertyWriter::new(tail);
+            list.u16(Property::TopicAlias, naming.alias().map(NonZeroU16::get));
             list.u32(Property::MessageExpiryInterval, outgoing.message_expiry_s);
             for id in outgoing.subscription_ids {
                 list.varint(Property::SubscriptionIdentifier, id.as_u32());

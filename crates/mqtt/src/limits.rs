@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU16, time::Duration};
 
-use crate::packet::PacketType;
+use crate::{ReasonCode, Text, packet::PacketType};
 
 /// Sizes and counts above which a packet is refused, checked before anything is allocated.
 ///
@@ -65,8 +65,32 @@ pub struct Settings {
     pub receive_maximum: NonZeroU16,
     /// Most topic aliases that a client may set; 0 forbids them.
     pub topic_alias_maximum: u16,
+    /// Most topic aliases that we set towards a client, if it takes so many; 0 sets none.
+    pub topic_aliases_used: u16,
+    /// Where clients may go that are sent away for want of room, or because the server ends (MQTT 5.0, section 4.11).
+    pub server_reference: Option<Text>,
     /// The methods of enhanced authentication that are offered (MQTT 5.0, section 4.12).
     pub authentication_methods: &'static [&'static str],
+}
+
+impl Settings {
+    /// Returns how a client is told `reason`: one that another server may make good is told with that server's name, if
+    /// there is one.
+    pub(crate) fn refer(&self, reason: ReasonCode) -> (ReasonCode, Option<Text>) {
+        let is_for_want_of_room = matches!(
+            reason,
+            ReasonCode::ServerUnavailable
+                | ReasonCode::ServerBusy
+                | ReasonCode::ServerShuttingDown
+                | ReasonCode::QuotaExceeded
+        );
+        match &self.server_reference {
+            Some(server) if is_for_want_of_room => {
+                (ReasonCode::UseAnotherServer, Some(server.clone()))
+            }
+            _ => (reason, None),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -78,6 +102,8 @@ impl Default for Settings {
             keep_alive_max_s: 600,
             receive_maximum: NonZeroU16::new(64).expect("64 is not zero"),
             topic_alias_maximum: 32,
+            topic_aliases_used: 32,
+            server_reference: None,
             authentication_methods: &[],
         }
     }

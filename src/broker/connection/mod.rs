@@ -18,7 +18,7 @@ use std::{
 };
 
 use tidegate_adapter_api::{Access, Login};
-use tidegate_broker::{Attachment, Disconnect, Due, Superseded};
+use tidegate_broker::{Attachment, Disconnect, Due, Superseded, access::AccessFilter};
 use tidegate_model::PeerNames;
 use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Sent, Settings};
 use tokio::{
@@ -58,6 +58,8 @@ pub struct ConnectionSettings {
     pub protocol: Arc<Settings>,
     /// Who may log in by proving a password.
     pub accounts: Arc<Accounts>,
+    /// Below which topic a client may have answers, if it asks.
+    pub response_topics: Option<AccessFilter>,
 }
 
 /// What all connections of an address have around them.

@@ -9,10 +9,11 @@ use tidegate_adapter_api::{Login, LoginRefusal, Peer, Refusal};
 use tidegate_broker::{
     Admission, ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, RetainHandling,
     Source, SubscribeResult, SubscriptionOptions, Superseded, Will,
+    access::{AccessFilter, Rights},
 };
 use tidegate_model::{ClientId, Message, Payload, Principal, Qos, TopicFilter};
 use tidegate_mqtt::{
-    ClientPacket, Password, ProtocolVersion, ReasonCode, SessionExpiry,
+    ClientPacket, Password, ProtocolVersion, ReasonCode, SessionExpiry, Text,
     packet::{
         self, Ack, ConnAck, Connect, Delivery, Publish, Subscribe, SubscriptionKey, Unsubscribe,
     },
@@ -139,12 +140,19 @@ impl Driver<'_> {
                 ConnectRefusal::ClientIdTooLong => ReasonCode::ClientIdentifierNotValid,
                 ConnectRefusal::WillNotAuthorized => ReasonCode::NotAuthorized,
             })?;
+        let wanted = connect.request_response_information;
+        let topics = self.settings.response_topics.as_ref().filter(|_| wanted);
+        let response_information = topics.and_then(|topics| {
+            let rights = core.rights(outcome.attachment).ok()?;
+            response_information(topics, &login.principal, &client_id, rights)
+        });
         self.attachment = Some(outcome.attachment);
         // A session that is taken up again has what waited for it.
         self.may_have_due = true;
         let connack = ConnAck {
             session_expiry: granted_expiry(outcome.expiry, connect.session_expiry),
             assigned_client_id: assigned.then_some(client_id),
+            response_information,
             authentication_data: proof,
             ..ConnAck::accepted(outcome.session_present)
         };
@@ -467,6 +475,19 @@ fn to_will(will: packet::Will, principal: &Principal, arrival: tidegate_model::T
             arrival,
         },
     }
+}
+
+/// Returns the topic below which a client may have answers, if it may subscribe to all of that (MQTT 5.0, section
+/// 3.2.2.3.15).
+fn response_information(
+    topics: &AccessFilter,
+    principal: &Principal,
+    client_id: &ClientId,
+    rights: &Rights,
+) -> Option<Text> {
+    let topic = topics.resolve(principal, Some(client_id))?;
+    let below = TopicFilter::new(&format!("{topic}/#")).ok()?;
+    rights.may_subscribe(&below).then(|| Text::new(topic.as_str()).ok())?
 }
 
 /// Returns an identifier for a client that brought none; unique while the gateway and its sessions live.

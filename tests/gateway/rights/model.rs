@@ -64,9 +64,9 @@ impl Rules {
     /// Whether a filter may be subscribed to: each topic that it matches must be allowed. `levels` are what topics are
     /// made of.
     pub(super) fn may_subscribe(&self, who: &Who, wanted: &str, levels: &[String]) -> bool {
-        if wanted.starts_with("$share/") {
-            return false;
-        }
+        // What counts is what is shared, not under which name.
+        let shared = wanted.strip_prefix("$share/").and_then(|rest| rest.split_once('/'));
+        let wanted = shared.map_or(wanted, |(_, filter)| filter);
         topics_of(wanted, levels).iter().all(|topic| self.may_receive(who, topic))
     }
 

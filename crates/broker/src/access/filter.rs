@@ -40,7 +40,7 @@ impl AccessFilter {
     }
 
     /// Returns the filter for one party; `None` if a name would change its meaning or is missing.
-    pub(super) fn resolve(
+    pub fn resolve(
         &self,
         principal: &Principal,
         client_id: Option<&ClientId>,

@@ -4,6 +4,7 @@ mod authentication;
 mod batch;
 mod keep_alive;
 mod machine;
+mod outgoing_aliases;
 mod receive_window;
 mod replies;
 mod session;

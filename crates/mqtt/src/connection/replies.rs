@@ -8,6 +8,7 @@ use super::{
     authentication::Authentication,
     keep_alive::KeepAlive,
     machine::{CloseCause, Connection, State},
+    outgoing_aliases::OutgoingAliases,
     receive_window::ReceiveWindow,
     session::{Dialect, Session},
     topic_aliases::TopicAliases,
@@ -15,6 +16,7 @@ use super::{
 use crate::{
     EncodeError, Outgoing, Output, PacketId, Password, ProtocolError, ProtocolVersion,
     PublishFrame, ReasonCode, Text,
+    frame::Naming,
     packet::{Auth, ConnAck, Disconnect, Packet, PacketType, reasons, subscribe},
     writer,
 };
@@ -73,6 +75,9 @@ impl Connection {
             keep_alive: KeepAlive::new(keep_alive_s, now),
             window: ReceiveWindow::new(settings.receive_maximum),
             aliases: TopicAliases::new(settings.topic_alias_maximum),
+            outgoing: OutgoingAliases::new(
+                terms.topic_alias_maximum.min(settings.topic_aliases_used),
+            ),
             authentication: method.map(Authentication::new),
             is_paused: false,
             is_blocked: false,
@@ -209,19 +214,27 @@ impl Connection {
     /// Ask [`Output::has_room`] first: a message is put in even if there is none.
     #[inline]
     pub fn publish(
-        &self,
+        &mut self,
         frame: &PublishFrame<'_>,
         outgoing: &Outgoing<'_>,
         output: &mut Output,
     ) -> Sent {
-        let State::Connected(Session { terms, .. }) = &self.state else {
+        let State::Connected(Session { terms, outgoing: aliases, .. }) = &mut self.state else {
             return Sent::NotConnected;
         };
-        if frame.write(terms.dialect.version, outgoing, terms.dialect.packet_bytes_max, output) {
-            Sent::Written
-        } else {
-            Sent::TooLarge
+        let Dialect { version, packet_bytes_max } = terms.dialect;
+        let mut naming = aliases.propose(frame.topic);
+        let mut is_written = frame.write(version, outgoing, naming, packet_bytes_max, output);
+        if !is_written && matches!(naming, Naming::WithAlias(_)) {
+            // Setting an alias takes a few bytes more than not to.
+            naming = Naming::Whole;
+            is_written = frame.write(version, outgoing, naming, packet_bytes_max, output);
         }
+        if !is_written {
+            return Sent::TooLarge;
+        }
+        aliases.note(frame.topic, naming);
+        Sent::Written
     }
 
     /// Closes the connection because the client broke a rule.
@@ -240,9 +253,13 @@ impl Connection {
             State::Closed(_) => return,
             State::Connected(session) => {
                 if session.terms.dialect.version == ProtocolVersion::V5 {
-                    let reason = for_disconnect(reason);
-                    let packet = Packet::Disconnect(Disconnect::new(reason));
-                    put_if_fits(&packet, session.terms.dialect, output);
+                    let (reason, server_reference) = self.settings.refer(for_disconnect(reason));
+                    let dialect = session.terms.dialect;
+                    let packet = Disconnect { server_reference, ..Disconnect::new(reason) };
+                    if !put_if_fits(&Packet::Disconnect(packet), dialect, output) {
+                        let packet = Packet::Disconnect(Disconnect::new(reason));
+                        put_if_fits(&packet, dialect, output);
+                    }
                 }
             }
             State::ExpectVerdict { terms, .. } | State::ExpectAuth { terms, .. } => {
@@ -275,6 +292,9 @@ impl Connection {
         if connack.reason.is_failure() {
             connack.session_present = false;
             connack.reason = for_connack(connack.reason);
+            if dialect.version == ProtocolVersion::V5 {
+                (connack.reason, connack.server_reference) = self.settings.refer(connack.reason);
+            }
             let cannot_be_said = dialect.version == ProtocolVersion::V311
                 && connack.reason.connect_return_code().is_none();
             if cannot_be_said {
@@ -288,6 +308,9 @@ impl Connection {
         if let Packet::ConnAck(connack) = &mut packet {
             connack.reason_string = None;
             connack.user.clear();
+            if connack.reason.is_failure() {
+                connack.server_reference = None;
+            }
         }
         if !put_if_fits(&packet, dialect, output) {
             let reason = ReasonCode::PacketTooLarge;

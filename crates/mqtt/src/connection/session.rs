@@ -9,7 +9,7 @@ use tidegate_model::Topic;
 
 use super::{
     authentication::Authentication, batch::ClientPacket, keep_alive::KeepAlive,
-    receive_window::ReceiveWindow, topic_aliases::TopicAliases,
+    outgoing_aliases::OutgoingAliases, receive_window::ReceiveWindow, topic_aliases::TopicAliases,
 };
 use crate::{
     ProtocolError, ProtocolVersion, SessionExpiry,
@@ -23,6 +23,8 @@ pub(super) struct Terms {
     pub(super) dialect: Dialect,
     pub(super) keep_alive_s: u16,
     pub(super) receive_maximum: NonZeroU16,
+    /// Most topic aliases that the client takes.
+    pub(super) topic_alias_maximum: u16,
     pub(super) session_expiry: SessionExpiry,
 }
 
@@ -44,6 +46,7 @@ impl Terms {
             },
             keep_alive_s: connect.keep_alive_s,
             receive_maximum: connect.receive_maximum,
+            topic_alias_maximum: connect.topic_alias_maximum,
             session_expiry: connect.session_expiry,
         }
     }
@@ -68,9 +71,12 @@ pub(super) struct Session {
     pub(super) terms: Terms,
     pub(super) keep_alive: KeepAlive,
     pub(super) window: ReceiveWindow,
+    /// Those that the client has set.
     pub(super) aliases: TopicAliases,
     /// The topic of the last message: devices report on few.
     pub(super) last_topic: Option<Topic>,
+    /// Those that we have set.
+    pub(super) outgoing: OutgoingAliases,
     /// What goes on with a client that named an authentication method in CONNECT.
     pub(super) authentication: Option<Authentication>,
     /// The broker takes no packets for now.

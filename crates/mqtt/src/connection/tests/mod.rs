@@ -1,5 +1,6 @@
 //! The state machine of the server's side, driven as a client and a broker would.
 
+mod aliases;
 mod authentication;
 mod close;
 mod flow;
