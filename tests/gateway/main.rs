@@ -20,6 +20,7 @@ mod repeats;
 mod rights;
 mod scram;
 mod service;
+mod sessions;
 mod swap;
 mod syscalls;
 mod tls;
