@@ -3,6 +3,7 @@
 mod load;
 mod relay;
 mod sides;
+mod state;
 mod swarm;
 mod wire;
 
@@ -103,7 +104,15 @@ pub(super) fn measure(run: &Run<'_>, choice: &Choice) -> Result<Table> {
     }
     for side in &sides {
         let peak = super::mebibytes(side.peak_bytes()?);
-        table.row(&format!("peak memory in these loads: {}", side.name), "-", peak);
+        let aim = if side.is_measured_by_aims() { "24 MiB" } else { "-" };
+        table.row(&format!("peak memory in these loads: {}", side.name), aim, peak);
+    }
+    let is_chosen = |name: &str| choice.only.as_ref().is_none_or(|only| name.contains(only));
+    if is_chosen(state::IDLE) {
+        state::idle(&sides, &mut table)?;
+    }
+    if is_chosen(state::RETAINED) {
+        state::retained(&sides, choice.rounds, &mut table)?;
     }
     Ok(table)
 }

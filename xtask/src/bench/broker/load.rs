@@ -15,6 +15,8 @@ pub(super) struct Load {
     pub(super) window: usize,
     /// Messages a second of all publishers; without, as many as the windows allow.
     pub(super) rate: Option<u32>,
+    /// Subscriptions of each subscriber that match nothing.
+    pub(super) idle_filters: usize,
     /// Whether the subscribers' sessions outlive their connections.
     pub(super) is_persistent: bool,
     /// Processor time of the broker for a delivered message, in memory mode.
@@ -30,11 +32,12 @@ const GATHER: Load = Load {
     packets_per_write: 1,
     window: 64,
     rate: None,
+    idle_filters: 0,
     is_persistent: false,
     aim: "7.5 µs",
 };
 
-pub(super) const LOADS: [Load; 7] = [
+pub(super) const LOADS: [Load; 9] = [
     GATHER,
     Load { name: "the same, 16 packets a write", packets_per_write: 16, aim: "2.0 µs", ..GATHER },
     Load { name: "the same at 10,000 a second", rate: Some(10_000), aim: "52 µs", ..GATHER },
@@ -73,6 +76,19 @@ pub(super) const LOADS: [Load; 7] = [
         aim: "-",
         ..GATHER
     },
+    Load {
+        name: "100 pairs, QoS 0, 64 B, among 100 subscriptions",
+        subscribers: 100,
+        aim: "-",
+        ..GATHER
+    },
+    Load {
+        name: "100 pairs, QoS 0, 64 B, among 100,000 subscriptions",
+        subscribers: 100,
+        idle_filters: 999,
+        aim: "-",
+        ..GATHER
+    },
 ];
 
 impl Load {
@@ -94,6 +110,15 @@ impl Load {
     /// Returns the topic of a publisher, in a part of the topic space of its own for each `tag`.
     pub(super) fn topic(&self, tag: &str, publisher: usize) -> String {
         format!("bench/{tag}/{}/device-{publisher}", self.subscriber_of(publisher))
+    }
+
+    /// Returns a filter of a subscriber that matches nothing.
+    pub(super) fn idle_filter(tag: &str, subscriber: usize, number: usize) -> String {
+        match number % 3 {
+            0 => format!("bench/{tag}/{subscriber}/idle-{number}"),
+            1 => format!("bench/{tag}/+/idle-{subscriber}-{number}"),
+            _ => format!("bench/{tag}-{number}/{subscriber}/#"),
+        }
     }
 
     /// Returns the filter of a subscriber.

@@ -21,6 +21,9 @@ use crate::setup;
 const DURABLE: &str = "gateway-durable";
 /// Nothing on disk, as with the peers.
 const IN_MEMORY: &str = "[store]\ndurability = \"memory\"\n";
+/// One client has what is meant for all.
+const LIMITS: &str = "[limits.net]\nmax-connections-per-address = 10000\n\
+                      [limits.mqtt]\nretained-per-principal = 100000\nmax-sessions-per-principal = 10000\n";
 
 /// Starts a side of a name.
 type Start = fn(&Run<'_>, &'static str) -> Result<Side>;
@@ -59,14 +62,19 @@ impl Side {
     }
 
     fn gateway(run: &Run<'_>, name: &'static str, more: &str) -> Result<Self> {
+        let more = &format!("{more}{LIMITS}");
         let gateway = run.gateway(name, Site { more, ..Site::default() })?;
         Ok(Self { name, port: gateway.mqtt, process: Process::Gateway(gateway), most_qos: 2 })
     }
 
     /// Whether the side can take the load, and whether it tells something there.
     pub(super) fn takes(&self, load: &Load) -> bool {
-        let is_durable = self.name == DURABLE;
-        load.qos <= self.most_qos && (!is_durable || load.qos > 0)
+        load.qos <= self.most_qos && (!self.is_durable() || load.qos > 0)
+    }
+
+    /// Whether it is the gateway as it comes, which differs only where something is to be kept.
+    pub(super) fn is_durable(&self) -> bool {
+        self.name == DURABLE
     }
 
     /// Whether the aims are about this side: the gateway in memory mode.
@@ -80,6 +88,15 @@ impl Side {
             Process::Gateway(gateway) => gateway.cpu(),
             Process::Mosquitto(mosquitto) => mosquitto.cpu(),
             Process::Other(child) => child.cpu(),
+        }
+    }
+
+    /// Returns the resident memory in bytes.
+    pub(super) fn rss_bytes(&self) -> Result<u64> {
+        match &self.process {
+            Process::Gateway(gateway) => gateway.rss_bytes(),
+            Process::Mosquitto(mosquitto) => mosquitto.rss_bytes(),
+            Process::Other(child) => child.rss_bytes(),
         }
     }
 
@@ -115,7 +132,7 @@ fn nats(run: &Run<'_>, name: &'static str) -> Result<Side> {
 fn rumqttd(run: &Run<'_>, name: &'static str) -> Result<Side> {
     let port = free_port()?;
     let text = format!(
-        "id = 0\n[router]\nid = 0\nmax_connections = 2000\nmax_outgoing_packet_count = 200\n\
+        "id = 0\n[router]\nid = 0\nmax_connections = 10000\nmax_outgoing_packet_count = 200\n\
          max_segment_size = 104857600\nmax_segment_count = 10\n\
          [v4.1]\nname = \"bench\"\nlisten = \"127.0.0.1:{port}\"\nnext_connection_delay_ms = 0\n\
          [v4.1.connections]\nconnection_timeout_ms = 60000\nmax_payload_size = 20480\n\

@@ -12,6 +12,8 @@ use mio::{Events, Interest, Poll, Token};
 use super::load::Load;
 use super::wire::{self, Came, Stamp, Template};
 
+/// Filters in one SUBSCRIBE.
+const FILTERS_AT_ONCE: usize = 100;
 const READ_BYTES: usize = 256 << 10;
 /// How long what is under way may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,7 +102,13 @@ impl Swarm {
                 let id = format!("{topic_tag}-subscriber-{number}");
                 let filter = load.filter(&topic_tag, number);
                 swarm.greet(client, &wire::connect(&id, !load.is_persistent))?;
-                swarm.greet(client, &wire::subscribe(&filter, load.qos))?;
+                swarm.greet(client, &wire::subscribe(&[filter], load.qos))?;
+                let idle: Vec<String> = (0..load.idle_filters)
+                    .map(|other| Load::idle_filter(&topic_tag, number, other))
+                    .collect();
+                for filters in idle.chunks(FILTERS_AT_ONCE) {
+                    swarm.greet(client, &wire::subscribe(filters, load.qos))?;
+                }
             }
         }
         for number in 0..load.publishers {

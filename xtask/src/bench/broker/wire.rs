@@ -88,11 +88,22 @@ pub(super) fn connect(client_id: &str, clean: bool) -> Vec<u8> {
     packet(0x10, &rest)
 }
 
-pub(super) fn subscribe(filter: &str, qos: u8) -> Vec<u8> {
+pub(super) fn subscribe(filters: &[impl AsRef<str>], qos: u8) -> Vec<u8> {
     let mut rest = vec![0, 1];
-    put_text(&mut rest, filter);
-    rest.push(qos);
+    for filter in filters {
+        put_text(&mut rest, filter.as_ref());
+        rest.push(qos);
+    }
     packet(0x82, &rest)
+}
+
+/// A PUBLISH with quality of service 1 that is retained.
+pub(super) fn retained(topic: &str, packet_id: u16, payload: &[u8]) -> Vec<u8> {
+    let mut rest = Vec::new();
+    put_text(&mut rest, topic);
+    rest.extend_from_slice(&packet_id.to_be_bytes());
+    rest.extend_from_slice(payload);
+    packet(PUBLISH | 0b11, &rest)
 }
 
 pub(super) fn ack(kind: u8, packet_id: u16) -> [u8; 4] {
