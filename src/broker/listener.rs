@@ -235,12 +235,16 @@ impl MqttListener {
         stop: &CancellationToken,
     ) {
         let (shared, stop) = (Arc::clone(self), stop.clone());
-        self.loops.spawn_in(connections, async move {
-            let Guest { arrival, place } = guest;
-            connection::serve(arrival, shared.surroundings(index), stop).await;
-            drop(place);
+        let Guest { arrival, place } = guest;
+        let arrival = Box::new(arrival);
+        let (seat, event_loop) = self.loops.seat();
+        // Boxed, the task is as large as what it does and no larger.
+        let task = Box::pin(async move {
+            connection::serve(*arrival, shared.surroundings(index), &stop).await;
+            drop((place, seat));
             None
         });
+        connections.spawn_on(task, event_loop);
     }
 
     fn surroundings(&self, index: usize) -> Surroundings<'_> {

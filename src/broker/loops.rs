@@ -13,10 +13,7 @@ use std::{
     thread,
 };
 
-use tokio::{
-    runtime::{Builder, Handle},
-    task::{AbortHandle, JoinSet},
-};
+use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Sockets looked at and tasks run between two looks at the network: subscribers run behind every publisher that
@@ -39,7 +36,7 @@ struct EventLoop {
 
 /// A place on an event loop; given back when it is dropped.
 #[derive(Debug)]
-struct Seat(Arc<AtomicUsize>);
+pub(super) struct Seat(Arc<AtomicUsize>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
@@ -59,22 +56,12 @@ impl EventLoops {
         Ok(Self { loops: loops.collect::<io::Result<_>>()?, _stop: stop.drop_guard() })
     }
 
-    /// Starts a task on the loop with the fewest connections, as one of `tasks`.
-    pub(super) fn spawn_in<T: Send + 'static>(
-        &self,
-        tasks: &mut JoinSet<T>,
-        task: impl Future<Output = T> + Send + 'static,
-    ) -> AbortHandle {
-        let free =
-            self.loops.iter().min_by_key(|event_loop| event_loop.busy.load(Ordering::Relaxed));
-        let EventLoop { handle, busy } = free.expect("there is at least one");
-        busy.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat(Arc::clone(busy));
-        let task = async move {
-            let _seat = seat;
-            task.await
-        };
-        tasks.spawn_on(task, handle)
+    /// Takes a seat on the loop with the fewest connections.
+    pub(super) fn seat(&self) -> (Seat, &Handle) {
+        let busy = |event_loop: &&EventLoop| event_loop.busy.load(Ordering::Relaxed);
+        let free = self.loops.iter().min_by_key(busy).expect("there is at least one");
+        free.busy.fetch_add(1, Ordering::Relaxed);
+        (Seat(Arc::clone(&free.busy)), &free.handle)
     }
 }
 

@@ -220,6 +220,7 @@ impl Session {
         self.queue_bytes = self.queue_bytes.saturating_sub(delivery.size_estimate());
         if self.queue.is_empty() {
             self.queue_bytes = 0;
+            give_back(&mut self.queue);
         }
         Some(delivery)
     }
@@ -237,6 +238,9 @@ impl Session {
             self.resend -= 1;
         }
         let inflight = self.inflight.remove(at).expect("found above");
+        if self.inflight.is_empty() {
+            give_back(&mut self.inflight);
+        }
         inflight.delivery.position.into_iter().for_each(|position| self.progress.done(position));
         true
     }
@@ -258,6 +262,16 @@ impl Session {
             (Expiry::AtDisconnect, _) => self.link.is_none(),
             (Expiry::After(_), None) => false,
         }
+    }
+}
+
+/// Most places that an empty queue keeps.
+const PLACES_KEPT: usize = 16;
+
+/// Gives back what a burst has left of an empty queue.
+fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > PLACES_KEPT {
+        *queue = VecDeque::new();
     }
 }
 

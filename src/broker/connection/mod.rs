@@ -10,6 +10,7 @@ mod transport;
 mod upgrade;
 
 use std::{
+    cell::Cell,
     io,
     net::{IpAddr, SocketAddr},
     pin::pin,
@@ -20,7 +21,10 @@ use std::{
 use tidegate_adapter_api::{Access, Login};
 use tidegate_broker::{Attachment, Disconnect, Due, Superseded, access::AccessFilter};
 use tidegate_model::PeerNames;
-use tidegate_mqtt::{ClientPacket, CloseCause, Connection, Output, ReasonCode, Sent, Settings};
+use tidegate_mqtt::{
+    ClientPacket, CloseCause, Connection, Output, ReasonCode, Sent, Settings,
+    packet::{Connect, Publish},
+};
 use tokio::{
     net::TcpStream,
     task::{coop::consume_budget, yield_now},
@@ -31,7 +35,13 @@ use tracing::debug;
 
 pub(crate) use self::transport::Wrapping;
 pub use self::upgrade::WebSocketSettings;
-use self::{input::Input, replies::Replies, scram::Proving, signal::Signal, transport::Transport};
+use self::{
+    input::Input,
+    replies::{Replies, Reply},
+    scram::Proving,
+    signal::Signal,
+    transport::Transport,
+};
 use super::{
     listener::{ListenerCounters, Opening},
     login::Accounts,
@@ -50,6 +60,11 @@ const STALL: Duration = Duration::from_millis(250);
 const CLOCK_LOOK: Duration = Duration::from_secs(60);
 /// How long a connection that is being closed may take to read what is left for it.
 const LINGER: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// Where deliveries pass through on their way into the output of any connection.
+    static DUE: Cell<Vec<Due>> = const { Cell::new(Vec::new()) };
+}
 
 /// What each connection may do.
 #[derive(Clone, Debug)]
@@ -121,8 +136,8 @@ impl Arrival {
     }
 }
 
-/// Serves a client until one side ends the connection, on the runtime that it is called on.
-pub(super) async fn serve(client: Arrival, around: Surroundings<'_>, stop: CancellationToken) {
+/// Serves a client until one side ends the connection, on the event loop that it is called on.
+pub(super) async fn serve(client: Arrival, around: Surroundings<'_>, stop: &CancellationToken) {
     let Arrival { mut transport, names: certificate, opening, peer, accepted } = client;
     if let Err(error) = transport.move_here() {
         debug!(%peer, %error, "Cannot wait for the socket");
@@ -135,6 +150,7 @@ pub(super) async fn serve(client: Arrival, around: Surroundings<'_>, stop: Cance
         opening,
         address: peer.ip(),
         login: None,
+        arriving: None,
         proving: None,
         input: Input::default(),
         output: Output::with_limit(OUTPUT_BYTES_MAX),
@@ -144,7 +160,6 @@ pub(super) async fn serve(client: Arrival, around: Surroundings<'_>, stop: Cance
         behind_stalled: Vec::new(),
         is_held_back: false,
         farewell: None,
-        due: Vec::new(),
         may_have_due: false,
         has_progress: false,
         settings,
@@ -152,7 +167,7 @@ pub(super) async fn serve(client: Arrival, around: Surroundings<'_>, stop: Cance
         access,
         counters,
     };
-    match driver.run(&mut transport, &stop).await {
+    match driver.run(&mut transport, stop).await {
         Ok(()) => transport.finish(),
         Err(error) => debug!(%peer, %error, "Connection broke"),
     }
@@ -169,22 +184,23 @@ struct Driver<'a> {
     address: IpAddr,
     /// As whom, and by what, the client has logged in.
     login: Option<Login>,
+    /// The first packet of a client that is to be let in.
+    arriving: Option<Box<Connect>>,
     /// A proof of a password that is awaited.
-    proving: Option<Proving>,
+    proving: Option<Box<Proving>>,
     /// What was read and is not yet a packet.
     input: Input,
     output: Output,
     replies: Replies,
     attachment: Option<Attachment>,
     /// A message of a 3.1.1 client that found no room: nothing is read until it does.
-    stalled: Option<tidegate_mqtt::packet::Publish>,
+    stalled: Option<Box<Publish>>,
     /// What the client sent behind it in the same batch.
     behind_stalled: Vec<ClientPacket>,
     /// Whether the client is not read from because we have no room; its keep alive stands still meanwhile.
     is_held_back: bool,
     /// How the client said good-bye.
     farewell: Option<Disconnect>,
-    due: Vec<Due>,
     /// Whether the broker may have something: it called, the window has moved, or there was no room.
     may_have_due: bool,
     /// Whether the client has acknowledged something that is not stored yet.
@@ -204,7 +220,11 @@ impl Driver<'_> {
             // A client that always has something must not keep a processor from the others.
             consume_budget().await;
             self.end_with_credential();
-            self.pump().await;
+            self.pump();
+            if let Some(connect) = self.arriving.take() {
+                Box::pin(self.connect(*connect)).await;
+                self.pump();
+            }
             let was_full = !self.output.has_room();
             if !is_trusted && self.attachment.is_some() {
                 is_trusted = true;
@@ -255,10 +275,10 @@ impl Driver<'_> {
     }
 
     /// Does all that can be done without waiting.
-    async fn pump(&mut self) {
+    fn pump(&mut self) {
         self.retry_stalled();
         let behind = std::mem::take(&mut self.behind_stalled);
-        self.handle_all(behind).await;
+        self.handle_all(behind);
         self.hold_back();
         while !self.input.is_empty() && self.may_take_input() {
             let input = self.input.buffer();
@@ -266,7 +286,7 @@ impl Driver<'_> {
             if batch.is_empty() {
                 break;
             }
-            self.handle_all(batch).await;
+            self.handle_all(batch);
             self.hold_back();
         }
         self.input.give_back();
@@ -278,13 +298,13 @@ impl Driver<'_> {
     }
 
     /// Acts on packets in order; those behind a message that found no room wait with it.
-    async fn handle_all(&mut self, packets: impl IntoIterator<Item = ClientPacket>) {
+    fn handle_all(&mut self, packets: impl IntoIterator<Item = ClientPacket>) {
         for packet in packets {
             // Nothing comes after a good-bye, and how the client went must be known when it is gone.
             if self.stalled.is_some() && !matches!(packet, ClientPacket::Disconnect(_)) {
                 self.behind_stalled.push(packet);
             } else {
-                self.handle(packet).await;
+                self.handle(packet);
             }
         }
     }
@@ -343,53 +363,63 @@ impl Driver<'_> {
     /// Puts answers into the output whose changes are on disk.
     fn release_replies(&mut self) {
         while let Some(reply) = self.replies.next_ready() {
-            reply.write(&mut self.connection, &mut self.output, &mut self.due);
-            self.write_due();
+            match reply {
+                Reply::Deliveries(mut due) => self.write_due(&mut due),
+                reply => reply.write(&mut self.connection, &mut self.output),
+            }
         }
+        self.replies.release_memory();
     }
 
     /// Takes what is due from the broker, as far as there is room.
     fn deliver(&mut self) -> Result<(), Superseded> {
         self.may_have_due |= self.replies.signal().take_due();
         let Some(attachment) = self.attachment.filter(|_| self.may_have_due) else { return Ok(()) };
+        let mut due = DUE.take();
+        let result = self.deliver_through(attachment, &mut due);
+        due.clear();
+        DUE.set(due);
+        result
+    }
+
+    fn deliver_through(
+        &mut self,
+        attachment: Attachment,
+        due: &mut Vec<Due>,
+    ) -> Result<(), Superseded> {
         while self.output.has_room()
             && !self.connection.is_closed()
             && !self.replies.holds_back_deliveries()
         {
             let broker = self.ingest.broker();
             let mut core = broker.core();
-            let mut due = std::mem::take(&mut self.due);
-            let transaction =
-                core.take_due(attachment, broker.clock().steady(), DUE_MAX, &mut due)?;
-            self.due = due;
-            if self.due.is_empty() {
+            let transaction = core.take_due(attachment, broker.clock().steady(), DUE_MAX, due)?;
+            if due.is_empty() {
                 self.may_have_due = false;
                 return Ok(());
             }
             if transaction.is_some() {
                 // The packet identifiers go to disk before the packets go out (promise D7).
-                let due = std::mem::take(&mut self.due);
-                let completion = self.replies.await_disk(replies::Reply::Deliveries(due));
+                let due = std::mem::take(due);
+                let completion = self.replies.await_disk(Reply::Deliveries(due));
                 broker.submit(&core, transaction, completion);
                 return Ok(());
             }
             drop(core);
-            self.write_due();
+            self.write_due(due);
         }
         Ok(())
     }
 
     /// Puts deliveries into the output.
-    fn write_due(&mut self) {
+    fn write_due(&mut self, due: &mut Vec<Due>) {
         let now = self.ingest.broker().clock().steady();
-        let mut due = std::mem::take(&mut self.due);
         for due in due.drain(..) {
             let sent = replies::write_due(&due, now, &mut self.connection, &mut self.output);
             if let (Sent::TooLarge, Due::Publish { packet_id, .. }) = (sent, due) {
                 self.give_up_too_large(packet_id);
             }
         }
-        self.due = due;
     }
 
     /// Is done with a message that the client cannot be sent.

@@ -36,14 +36,14 @@ impl From<Superseded> for Refused {
 
 impl Driver<'_> {
     /// Acts on one packet.
-    pub(super) async fn handle(&mut self, packet: ClientPacket) {
+    pub(super) fn handle(&mut self, packet: ClientPacket) {
         let result = match packet {
             ClientPacket::Connect(connect) if connect.authentication_method.is_some() => {
                 self.begin_proof(connect);
                 Ok(())
             }
             ClientPacket::Connect(connect) => {
-                self.connect(*connect).await;
+                self.arriving = Some(connect);
                 Ok(())
             }
             ClientPacket::Auth(auth) => {
@@ -72,7 +72,8 @@ impl Driver<'_> {
         }
     }
 
-    async fn connect(&mut self, connect: Connect) {
+    /// Lets a client in that has said who it is, or not.
+    pub(super) async fn connect(&mut self, connect: Connect) {
         let name = connect.user_name.as_ref().map(|name| name.as_str());
         let password = connect.password.as_ref().map_or(&b""[..], |password| password.expose());
         let credentials = match (name, &connect.password) {
@@ -275,7 +276,7 @@ impl Driver<'_> {
             _ if reason == ReasonCode::QuotaExceeded
                 && !matches!(refusal, Refusal::TooLarge { .. }) =>
             {
-                self.stalled = again;
+                self.stalled = again.map(Box::new);
             }
             // An acknowledgement would be a lie; the connection ends (MQTT 3.1.1, section 3.3.5).
             _ => self.connection.close(reason, &mut self.output),
@@ -285,7 +286,7 @@ impl Driver<'_> {
     /// Tries a message again that found no room.
     pub(super) fn retry_stalled(&mut self) {
         if let Some(publish) = self.stalled.take()
-            && let Err(Superseded) = self.publish(publish)
+            && let Err(Superseded) = self.publish(*publish)
         {
             self.lose_session();
         }

@@ -82,6 +82,13 @@ impl Replies {
         self.waiting.push_back((token, reply));
     }
 
+    /// Gives memory back that no answer needs.
+    pub(super) fn release_memory(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+    }
+
     /// Returns the next answer whose change is durable.
     pub(super) fn next_ready(&mut self) -> Option<Reply> {
         let durable = self.signal.durable();
@@ -97,13 +104,8 @@ impl Reply {
         matches!(self, Self::Accept(_) | Self::Deliveries(_))
     }
 
-    /// Puts the answer into the output; deliveries go to `due` instead.
-    pub(super) fn write(
-        self,
-        connection: &mut Connection,
-        output: &mut Output,
-        due: &mut Vec<Due>,
-    ) {
+    /// Puts the answer into the output, unless it is deliveries.
+    pub(super) fn write(self, connection: &mut Connection, output: &mut Output) {
         match self {
             Self::Accept(connack) => {
                 connection.accept(std::time::Instant::now(), &connack, output);
@@ -114,7 +116,7 @@ impl Reply {
             Self::PubComp(packet_id) => connection.pubcomp(packet_id, ReasonCode::Success, output),
             Self::SubAck(packet_id, reasons) => connection.suback(packet_id, &reasons, output),
             Self::UnsubAck(packet_id, reasons) => connection.unsuback(packet_id, &reasons, output),
-            Self::Deliveries(deliveries) => due.extend(deliveries),
+            Self::Deliveries(_) => {}
         }
     }
 }

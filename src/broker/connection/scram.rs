@@ -35,7 +35,7 @@ impl Driver<'_> {
         if user_name.is_some_and(|name| *name != *exchange.name()) {
             return self.refuse(LoginRefusal::BadCredentials.into(), Told::Nothing);
         }
-        self.proving = Some(Proving { exchange, connect: Some(connect) });
+        self.proving = Some(Box::new(Proving { exchange, connect: Some(connect) }));
         self.connection.challenge(Instant::now(), data(challenge), &mut self.output);
     }
 
@@ -44,12 +44,13 @@ impl Driver<'_> {
         if auth.reason == ReasonCode::ReAuthenticate {
             match self.begin_exchange(auth.data.as_ref()) {
                 Ok((challenge, exchange)) => {
-                    self.proving = Some(Proving { exchange, connect: None });
+                    self.proving = Some(Box::new(Proving { exchange, connect: None }));
                     self.connection.challenge(Instant::now(), data(challenge), &mut self.output);
                 }
                 Err(refusal) => self.refuse(refusal, Told::Nothing),
             }
-        } else if let Some(Proving { exchange, connect }) = self.proving.take() {
+        } else if let Some(proving) = self.proving.take() {
+            let Proving { exchange, connect } = *proving;
             let peer = Peer { address: self.address, certificate: self.certificate.as_ref() };
             let message = auth.data.as_ref().map_or(&b""[..], Password::expose);
             match self.settings.accounts.finish_scram(exchange, message, peer) {

@@ -128,12 +128,13 @@ impl Socket {
         if reads && self.tls.as_ref().is_some_and(|tls| tls.has_plaintext) {
             return Ok(Ready::READABLE);
         }
-        match (reads, writes || self.holds_bytes()) {
-            (true, true) => self.stream.ready(Interest::READABLE | Interest::WRITABLE).await,
-            (true, false) => self.stream.ready(Interest::READABLE).await,
-            (false, true) => self.stream.ready(Interest::WRITABLE).await,
-            (false, false) => std::future::pending().await,
-        }
+        let interest = match (reads, writes || self.holds_bytes()) {
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
+            (true, false) => Interest::READABLE,
+            (false, true) => Interest::WRITABLE,
+            (false, false) => return std::future::pending().await,
+        };
+        self.stream.ready(interest).await
     }
 
     /// Returns whether it speaks TLS.
