@@ -240,7 +240,7 @@ impl MqttListener {
         let (seat, event_loop) = self.loops.seat();
         // Boxed, the task is as large as what it does and no larger.
         let task = Box::pin(async move {
-            connection::serve(*arrival, shared.surroundings(index), &stop).await;
+            connection::serve(arrival, shared.surroundings(index), &stop).await;
             drop((place, seat));
             None
         });

@@ -137,11 +137,11 @@ impl Broker {
             self.forget(key, &mut parts);
         }
         let key = present.unwrap_or_else(|| {
-            let key = SessionKey(self.sessions.insert(Session::new(
+            let key = SessionKey(self.sessions.insert(Box::new(Session::new(
                 name.0.clone(),
                 name.1.clone(),
                 rights.clone(),
-            )));
+            ))));
             self.by_client.insert(name, key);
             key
         });
@@ -251,7 +251,7 @@ impl Broker {
             if expiry == Some(Expiry::AtDisconnect) {
                 session.expiry = Expiry::AtDisconnect;
             }
-            if let Some((number, will)) = session.will.take()
+            if let Some((number, will)) = session.will.take().map(|will| *will)
                 && will.is_stored()
             {
                 persist::delete_will(&mut parts.open, number);
@@ -363,7 +363,7 @@ impl Broker {
             .collect();
         let mut parts = Parts::default();
         for key in strangers {
-            if let Some((number, _)) = self.sessions[key.0].will.take() {
+            if let Some((number, _)) = self.sessions[key.0].will.take().map(|will| *will) {
                 persist::delete_will(&mut parts.open, number);
             }
             self.unlink(key, now, &mut parts.open);

@@ -166,7 +166,7 @@ pub struct Broker {
     pub(crate) limits: BrokerLimits,
     pub(crate) rules: AccessRules,
     pub(crate) subscriptions: SubscriptionTree<Subscriber, SubscriptionOptions>,
-    pub(crate) sessions: Slab<Session>,
+    pub(crate) sessions: Slab<Box<Session>>,
     pub(crate) by_client: HashMap<(Principal, ClientId), SessionKey>,
     pub(crate) locals: Slab<Local>,
     pub(crate) groups: Groups,
@@ -338,6 +338,7 @@ impl Broker {
     pub(crate) fn attached(&mut self, attachment: Attachment) -> Result<&mut Session, Superseded> {
         self.sessions
             .get_mut(attachment.session.0)
+            .map(Box::as_mut)
             .filter(|session| {
                 session.link.as_ref().is_some_and(|link| link.connection == attachment.connection)
             })

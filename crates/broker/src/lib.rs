@@ -20,6 +20,7 @@ mod route;
 mod session;
 mod shared;
 mod subscribe;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -169,7 +169,7 @@ impl Broker {
         session.progress = Progress::at(cursor);
         session.subscriptions = stored.subscriptions.into_iter().collect();
         let subscriptions: Vec<_> = session.subscriptions.clone().into_iter().collect();
-        let key = SessionKey(self.sessions.insert(session));
+        let key = SessionKey(self.sessions.insert(Box::new(session)));
         self.by_client.insert(name, key);
         for (filter, options) in subscriptions {
             self.enlist(key, &filter, options);

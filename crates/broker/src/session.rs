@@ -1,15 +1,13 @@
 //! One client's state, with or without a connection.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     fmt,
     sync::Arc,
     time::Duration,
 };
 
-use tidegate_model::{
-    ClientId, CredentialId, Message, Principal, Properties, Qos, Timestamp, TopicFilter,
-};
+use tidegate_model::{ClientId, CredentialId, Message, Principal, Properties, Qos, Timestamp};
 use tidegate_mqtt::SubscriptionId;
 use tidegate_store::{Position, TakerId};
 
@@ -18,6 +16,7 @@ use crate::{
     core::BrokerLimits,
     delivery::{Delivery, Routed},
     route::Mark,
+    subscriptions::Subscriptions,
 };
 
 /// How a session asks its connection to come for deliveries, or to go.
@@ -142,7 +141,7 @@ pub(crate) struct Session {
     pub(crate) disconnected_at: Option<Timestamp>,
     /// Since when takeovers are counted, and how many there were.
     pub(crate) takeovers: (Timestamp, u32),
-    pub(crate) subscriptions: BTreeMap<TopicFilter, SubscriptionOptions>,
+    pub(crate) subscriptions: Subscriptions,
     /// Where the groups of its shared subscriptions stand.
     pub(crate) groups: Vec<usize>,
     pub(crate) queue: VecDeque<Delivery>,
@@ -155,7 +154,7 @@ pub(crate) struct Session {
     next_packet_id: u16,
     pub(crate) inbound_exactly_once: BTreeSet<u16>,
     /// With the number it is stored under.
-    pub(crate) will: Option<(u64, Will)>,
+    pub(crate) will: Option<Box<(u64, Will)>>,
     pub(crate) progress: Progress,
     pub(crate) mark: Mark,
 }
@@ -171,7 +170,7 @@ impl Session {
             link: None,
             disconnected_at: None,
             takeovers: (Timestamp::default(), 0),
-            subscriptions: BTreeMap::new(),
+            subscriptions: Subscriptions::default(),
             groups: Vec::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,

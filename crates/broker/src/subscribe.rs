@@ -89,7 +89,7 @@ impl Broker {
             self.note_denial(&principal);
             return (SubscribeResult::NotAuthorized, false);
         }
-        let is_new = !session.subscriptions.contains_key(filter);
+        let is_new = session.subscriptions.get(filter).is_none();
         if is_new && session.subscriptions.len() >= self.limits.filters_per_session {
             return (SubscribeResult::QuotaExceeded, false);
         }

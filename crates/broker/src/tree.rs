@@ -16,7 +16,8 @@ pub struct SubscriptionTree<K, O> {
 
 #[derive(Debug)]
 struct Node<K, O> {
-    children: HashMap<Box<str>, Node<K, O>>,
+    /// By level; most nodes have none.
+    children: Option<Box<HashMap<Box<str>, Node<K, O>>>>,
     /// `+`.
     single: Option<Box<Node<K, O>>>,
     /// Subscribers whose filter ends here.
@@ -27,13 +28,13 @@ struct Node<K, O> {
 
 impl<K, O> Default for Node<K, O> {
     fn default() -> Self {
-        Self { children: HashMap::new(), single: None, here: Vec::new(), below: Vec::new() }
+        Self { children: None, single: None, here: Vec::new(), below: Vec::new() }
     }
 }
 
 impl<K, O> Node<K, O> {
     fn is_empty(&self) -> bool {
-        self.children.is_empty()
+        self.children.is_none()
             && self.single.is_none()
             && self.here.is_empty()
             && self.below.is_empty()
@@ -63,6 +64,9 @@ impl<K: PartialEq, O> SubscriptionTree<K, O> {
         match entries.iter_mut().find(|(key, _)| *key == subscriber) {
             Some((_, old)) => Some(std::mem::replace(old, options)),
             None => {
+                if entries.is_empty() {
+                    entries.reserve_exact(1);
+                }
                 entries.push((subscriber, options));
                 self.count += 1;
                 None
@@ -93,10 +97,11 @@ impl<K: PartialEq, O> Node<K, O> {
             Some("#") => &mut self.below,
             Some("+") => self.single.get_or_insert_default().entries(levels),
             Some(level) => {
-                if !self.children.contains_key(level) {
-                    self.children.insert(level.into(), Self::default());
+                let children = self.children.get_or_insert_default();
+                if !children.contains_key(level) {
+                    children.insert(level.into(), Self::default());
                 }
-                self.children.get_mut(level).expect("inserted above").entries(levels)
+                children.get_mut(level).expect("inserted above").entries(levels)
             }
         }
     }
@@ -122,10 +127,14 @@ impl<K: PartialEq, O> Node<K, O> {
                 removed
             }
             Some(level) => {
-                let child = self.children.get_mut(level)?;
+                let children = self.children.as_mut()?;
+                let child = children.get_mut(level)?;
                 let removed = child.remove(levels, subscriber);
                 if child.is_empty() {
-                    self.children.remove(level);
+                    children.remove(level);
+                    if children.is_empty() {
+                        self.children = None;
+                    }
                 }
                 removed
             }
@@ -145,7 +154,7 @@ impl<K: PartialEq, O> Node<K, O> {
             self.here.iter().for_each(|(key, options)| found(key, options));
             return;
         };
-        if let Some(child) = self.children.get(level) {
+        if let Some(child) = self.children.as_ref().and_then(|children| children.get(level)) {
             child.collect(levels.clone(), false, found);
         }
         if let Some(child) = &self.single

@@ -77,14 +77,14 @@ impl Broker {
                 let (principal, client_id) = (&session.principal, &session.client_id);
                 persist::put_will(transaction, number, principal, client_id, &will);
             }
-            (number, will)
+            Box::new((number, will))
         });
     }
 
     /// Takes the will of a session whose connection has ended. It is returned if it is due, else kept for later.
     pub(crate) fn end_will(&mut self, key: usize, now: Timestamp) -> Option<DueWill> {
         let session = &mut self.sessions[key];
-        let (number, will) = session.will.take()?;
+        let (number, will) = *session.will.take()?;
         let delay = match session.expiry {
             Expiry::AtDisconnect => Duration::ZERO,
             Expiry::After(after) => will.delay.min(after),

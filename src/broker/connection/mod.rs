@@ -137,17 +137,34 @@ impl Arrival {
 }
 
 /// Serves a client until one side ends the connection, on the event loop that it is called on.
-pub(super) async fn serve(client: Arrival, around: Surroundings<'_>, stop: &CancellationToken) {
-    let Arrival { mut transport, names: certificate, opening, peer, accepted } = client;
+///
+/// It lives for long and mostly waits: what it keeps meanwhile is one driver, and little else.
+pub(super) async fn serve(
+    client: Box<Arrival>,
+    around: Surroundings<'_>,
+    stop: &CancellationToken,
+) {
+    let peer = client.peer;
+    let Some((mut driver, mut transport)) = settle(client, around) else { return };
+    match driver.run(&mut transport, stop).await {
+        Ok(()) => transport.finish(),
+        Err(error) => debug!(%peer, %error, "Connection broke"),
+    }
+    driver.leave(peer);
+}
+
+/// Brings a client to the event loop that this is called on.
+fn settle(client: Box<Arrival>, around: Surroundings<'_>) -> Option<(Driver<'_>, Transport)> {
+    let Arrival { mut transport, names: certificate, opening, peer, accepted } = *client;
     if let Err(error) = transport.move_here() {
         debug!(%peer, %error, "Cannot wait for the socket");
-        return;
+        return None;
     }
     let Surroundings { settings, ingest, access, counters } = around;
-    let mut driver = Driver {
+    let driver = Driver {
         connection: Connection::new(accepted, Arc::clone(&settings.protocol)),
         certificate,
-        opening,
+        opening: opening.map(Box::new),
         address: peer.ip(),
         login: None,
         arriving: None,
@@ -167,11 +184,7 @@ pub(super) async fn serve(client: Arrival, around: Surroundings<'_>, stop: &Canc
         access,
         counters,
     };
-    match driver.run(&mut transport, stop).await {
-        Ok(()) => transport.finish(),
-        Err(error) => debug!(%peer, %error, "Connection broke"),
-    }
-    driver.leave(peer);
+    Some((driver, transport))
 }
 
 struct Driver<'a> {
@@ -179,7 +192,7 @@ struct Driver<'a> {
     /// The names in the certificate that the client has shown in its handshake.
     certificate: Option<PeerNames>,
     /// The place among those who have not logged in.
-    opening: Option<Opening>,
+    opening: Option<Box<Opening>>,
     /// Where the client comes from.
     address: IpAddr,
     /// As whom, and by what, the client has logged in.

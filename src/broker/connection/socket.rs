@@ -123,9 +123,15 @@ impl Socket {
     }
 
     /// Waits until there may be something to read (if `reads`) or room to write (if `writes`, or where bytes wait
-    /// that were taken already); for ever if neither is asked for. Cancel-safe.
-    pub(super) async fn ready(&self, reads: bool, writes: bool) -> io::Result<Ready> {
-        if reads && self.tls.as_ref().is_some_and(|tls| tls.has_plaintext) {
+    /// that were taken already); for ever if neither is asked for. Not at all if it is known that there is something
+    /// to read. Cancel-safe.
+    pub(super) async fn ready(
+        &self,
+        reads: bool,
+        writes: bool,
+        has_more: bool,
+    ) -> io::Result<Ready> {
+        if reads && (has_more || self.tls.as_ref().is_some_and(|tls| tls.has_plaintext)) {
             return Ok(Ready::READABLE);
         }
         let interest = match (reads, writes || self.holds_bytes()) {

@@ -114,14 +114,16 @@ impl Transport {
 
     /// Waits until there may be something to read (if `reads`), or room to write (if `writes`, or where bytes wait
     /// that were taken already). Cancel-safe.
-    pub(super) async fn ready(&self, reads: bool, writes: bool) -> io::Result<Ready> {
-        match self {
-            Self::Bytes(socket) => socket.ready(reads, writes).await,
-            Self::Frames(frames) if reads && frames.may_have_more => Ok(Ready::READABLE),
-            Self::Frames(frames) => {
-                frames.socket.get_ref().ready(reads, writes || frames.is_unflushed).await
-            }
-        }
+    pub(super) fn ready(
+        &self,
+        reads: bool,
+        writes: bool,
+    ) -> impl Future<Output = io::Result<Ready>> + '_ {
+        let (may_have_more, is_unflushed) = match self {
+            Self::Bytes(_) => (false, false),
+            Self::Frames(frames) => (frames.may_have_more, frames.is_unflushed),
+        };
+        self.socket().ready(reads, writes || is_unflushed, may_have_more)
     }
 
     /// Takes larger messages from now on: the client has logged in.
@@ -223,7 +225,7 @@ async fn upgrade(socket: Socket, settings: &Arc<WebSocketSettings>) -> io::Resul
         };
         let socket = waiting.get_mut().get_mut();
         socket.begin_turn();
-        socket.ready(true, socket.holds_bytes()).await?;
+        socket.ready(true, false, false).await?;
         step = waiting.handshake();
     }
 }

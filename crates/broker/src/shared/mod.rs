@@ -75,7 +75,7 @@ pub(crate) enum Unfit {
 /// A message that is looking for a member of a group.
 struct Search<'a> {
     message: &'a Message,
-    sessions: &'a Slab<Session>,
+    sessions: &'a Slab<Box<Session>>,
     limits: &'a BrokerLimits,
     /// Whether only members come into question that keep the message on disk.
     must_store: bool,
