@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use self::{adapters::Adapters, gates::Gates, listeners::Certificates, uplinks::Uplinks};
 use crate::{
-    broker::{Accounts, BrokerHandle, MqttListener, Topics},
+    broker::{Accounts, BrokerHandle, MqttListener, SysTopics, Topics},
     clock::Clock,
     commander::{CommandOrder, Commander, History, cloud_channel, command_channel},
     config::{Config, Durability},
@@ -181,6 +181,7 @@ impl Gateway {
             health: HealthSource::new(Arc::clone(&status) as _),
             conditions: status.conditions.clone(),
         };
+        keep_sys_topics(&config, mqtt.as_ref(), &mut middle, &status);
         let edges = start_edges(prepared, &around, mqtt, bind_control(&config)?, &status);
         let reloader = reload::Reloader {
             seen: Mutex::new(reload::Seen::of(&source)),
@@ -232,6 +233,24 @@ impl Gateway {
             .map_err(io::Error::other)?
             .map(drop)
             .map_err(io::Error::other)
+    }
+
+    /// Ends what can be relied on when the broker core has failed: what was handed to the journal reaches the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the journal could not be synced at the end.
+    pub async fn abandon(self) -> io::Result<()> {
+        tokio::task::spawn_blocking(move || self.store.stop())
+            .await
+            .map_err(io::Error::other)?
+            .map(drop)
+            .map_err(io::Error::other)
+    }
+
+    /// Waits until the broker core fails: somebody has panicked under its lock. Cancel-safe.
+    pub async fn core_failed(&self) {
+        self.status.broker.failed().await;
     }
 
     /// Waits until the journal fails for good. Cancel-safe.
@@ -348,6 +367,20 @@ fn keep_commander(commander: Commander, stage: &mut Stage, conditions: &Conditio
         let commander = Arc::clone(&commander);
         async move { commander.lock().await.run(stop).await }
     });
+}
+
+/// Lets the broker tell of itself, where there is an MQTT listener and the configuration wants it.
+fn keep_sys_topics(
+    config: &Config,
+    listener: Option<&MqttListener>,
+    stage: &mut Stage,
+    status: &Status,
+) {
+    let interval = config.mqtt.as_ref().and_then(|mqtt| mqtt.broker.sys_interval);
+    let Some((listener, interval)) = listener.zip(interval) else { return };
+    let (broker, listeners) = (status.broker.clone(), listener.counters());
+    let sys = SysTopics { broker, listeners, interval };
+    stage.keep("sys-topics", &status.conditions, move |stop| sys.clone().run(stop));
 }
 
 /// Says once what a person who looks at the log needs to know.

@@ -1,5 +1,7 @@
 //! How the gateway is: one snapshot for the control socket, `/metrics` and the health checks.
 
+mod broker;
+
 use std::{
     fmt::{self, Write as _},
     sync::Arc,
@@ -112,7 +114,7 @@ impl Status {
             },
             "listeners": self.listening.iter().map(Listening::to_json).collect::<Vec<_>>(),
             "certificates": self.certificates_json(),
-            "broker": self.broker_json(),
+            "broker": broker::to_json(&self.broker, self.mqtt.as_deref()),
             "logins": self.accounts.to_json(),
             "jwt": self.issuers_json(),
             "store": store_json(&(self.store)()),
@@ -152,49 +154,6 @@ impl Status {
             reasons.insert("qos-0".into(), unconfirmed.into());
         }
         reasons
-    }
-
-    fn broker_json(&self) -> Value {
-        use std::sync::atomic::Ordering::Relaxed;
-        let core = self.broker.core();
-        let (summary, counters) = (core.summary(), core.counters().clone());
-        let denials: Map<String, Value> = core
-            .denials()
-            .iter()
-            .map(|(principal, count)| (principal.as_str().into(), (*count).into()))
-            .collect();
-        drop(core);
-        let listener = self.mqtt.as_ref();
-        json!({
-            "connections": listener.map_or(0, |listener| listener.open.load(Relaxed)),
-            "connections-accepted": listener.map_or(0, |listener| listener.accepted.load(Relaxed)),
-            "connections-refused": listener.map_or(0, |listener| listener.refused.load(Relaxed)),
-            "connections-opening": listener.map_or(0, |listener| listener.opening.load(Relaxed)),
-            "handshake-failures": listener.map_or(0, |listener| listener.handshake_failures.load(Relaxed)),
-            "protocol-errors": listener.map_or(0, |listener| listener.protocol_errors.load(Relaxed)),
-            "login-failures": listener.map_or(0, |listener| listener.login_failures.load(Relaxed)),
-            "sessions": summary.sessions,
-            "connected": summary.connected,
-            "subscriptions": summary.subscriptions,
-            "queued": summary.queued,
-            "retained": summary.retained,
-            "retained-bytes": summary.retained_bytes,
-            "received": counters.received,
-            "delivered": counters.delivered,
-            "expired": counters.expired,
-            "sessions-refused": counters.sessions_refused,
-            "takeovers-refused": counters.takeovers_refused,
-            "wills-dropped": counters.wills_dropped,
-            "denied": denials,
-            "carried-forward": counters.carried_records,
-            "carried-forward-bytes": counters.carried_bytes,
-            "dropped": {
-                "queue-full": counters.dropped_queue_full,
-                "too-large": counters.dropped_too_large,
-                "reader-full": counters.dropped_local_full,
-                "not-authorized": counters.denied,
-            },
-        })
     }
 }
 
@@ -316,35 +275,7 @@ impl Health for Status {
             "reason",
             &status["mapping"]["faults"],
         );
-        let broker = &status["broker"];
-        for (key, name) in [
-            ("connections", "tidegate_mqtt_connections"),
-            ("sessions", "tidegate_mqtt_sessions"),
-            ("subscriptions", "tidegate_mqtt_subscriptions"),
-            ("queued", "tidegate_mqtt_queued_messages"),
-            ("retained", "tidegate_mqtt_retained_messages"),
-            ("retained-bytes", "tidegate_mqtt_retained_bytes"),
-        ] {
-            gauge(&mut text, name, &broker[key]);
-        }
-        for (key, name) in [
-            ("connections-accepted", "tidegate_mqtt_connections_accepted_total"),
-            ("connections-refused", "tidegate_mqtt_connections_refused_total"),
-            ("protocol-errors", "tidegate_mqtt_protocol_errors_total"),
-            ("login-failures", "tidegate_mqtt_login_failures_total"),
-            ("received", "tidegate_messages_received_total"),
-            ("delivered", "tidegate_messages_delivered_total"),
-            ("expired", "tidegate_messages_expired_total"),
-            ("sessions-refused", "tidegate_mqtt_sessions_refused_total"),
-            ("takeovers-refused", "tidegate_mqtt_takeovers_refused_total"),
-            ("wills-dropped", "tidegate_wills_dropped_total"),
-            ("carried-forward", "tidegate_carried_forward_total"),
-            ("carried-forward-bytes", "tidegate_carried_forward_bytes_total"),
-        ] {
-            counter(&mut text, name, &broker[key]);
-        }
-        by_reason(&mut text, "tidegate_messages_dropped_total", "reason", &broker["dropped"]);
-        by_reason(&mut text, "tidegate_denied_total", "principal", &broker["denied"]);
+        broker::metrics(&mut text, &status["broker"]);
         if let Value::Object(store) = &status["store"] {
             for (key, value) in store.iter().filter(|(_, value)| value.is_number()) {
                 gauge(&mut text, &format!("tidegate_store_{}", key.replace('-', "_")), value);

@@ -5,12 +5,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use parking_lot::{Mutex, MutexGuard};
 use tidegate_adapter_api::{Outcome, Receipt, ReceiptSender, Refusal};
 use tidegate_broker::{Admission, Broker, Carried, ConnectionId, DueWill, RouteRefusal, Source};
 use tidegate_model::Message;
 use tidegate_store::{Seq, Transaction};
 
+use super::guard::{CoreGuard, CoreLock};
 use crate::{
     clock::Clock,
     store::{Completion, StoreHandle},
@@ -28,7 +28,7 @@ pub struct BrokerHandle {
 
 #[derive(Debug)]
 struct Shared {
-    core: Mutex<Broker>,
+    core: CoreLock,
     store: StoreHandle,
     clock: Clock,
     next_connection: AtomicU64,
@@ -47,13 +47,27 @@ impl BrokerHandle {
     /// Takes a core whose state has been recovered.
     pub fn new(core: Broker, store: StoreHandle, clock: Clock) -> Self {
         let shared =
-            Shared { core: Mutex::new(core), store, clock, next_connection: AtomicU64::new(1) };
+            Shared { core: CoreLock::new(core), store, clock, next_connection: AtomicU64::new(1) };
         Self { shared: Arc::new(shared) }
     }
 
     /// Locks the core. Hold it for one batch, and submit what it returns before giving it up.
-    pub fn core(&self) -> MutexGuard<'_, Broker> {
+    ///
+    /// # Panics
+    ///
+    /// If somebody has panicked under the lock: the process ends then ([`failed`](Self::failed)).
+    pub fn core(&self) -> CoreGuard<'_> {
         self.shared.core.lock()
+    }
+
+    /// Returns whether somebody has panicked under the lock of the core.
+    pub fn has_failed(&self) -> bool {
+        self.shared.core.has_failed()
+    }
+
+    /// Waits until somebody has panicked under the lock of the core, which nobody gets any more then. Cancel-safe.
+    pub async fn failed(&self) {
+        self.shared.core.failed().await;
     }
 
     /// Returns the journal.
@@ -133,11 +147,11 @@ impl BrokerHandle {
     /// Makes a change durable that was decided under the lock `core`.
     pub fn submit(
         &self,
-        core: &MutexGuard<'_, Broker>,
+        core: &CoreGuard<'_>,
         transaction: Option<Transaction>,
         completion: Completion,
     ) {
-        debug_assert!(std::ptr::eq(MutexGuard::mutex(core), &raw const self.shared.core));
+        debug_assert!(core.is_of(&self.shared.core));
         if let Some(transaction) = transaction {
             self.shared.store.submit(transaction, completion);
         }
@@ -147,7 +161,7 @@ impl BrokerHandle {
     /// that of the last.
     pub fn submit_all(
         &self,
-        core: &MutexGuard<'_, Broker>,
+        core: &CoreGuard<'_>,
         mut transactions: Vec<Transaction>,
         completion: Completion,
     ) {

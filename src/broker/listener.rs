@@ -73,6 +73,12 @@ pub struct ListenerCounters {
     pub protocol_errors: AtomicU64,
     /// Logins refused.
     pub login_failures: AtomicU64,
+    /// Connections that ended in a panic of their task.
+    pub panics: AtomicU64,
+    /// Bytes of MQTT that have come, without what is around it.
+    pub bytes_received: AtomicU64,
+    /// Bytes of MQTT that have gone.
+    pub bytes_sent: AtomicU64,
 }
 
 /// Bound sockets that take MQTT clients.

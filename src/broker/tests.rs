@@ -1,8 +1,10 @@
 //! A listener whose logins the test decides.
 
+mod panics;
+
 use std::{
     future::Future,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -31,8 +33,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Accounts, BrokerHandle, ConnectionSettings, Endpoint, EventLoops, MqttListener, MqttSettings,
-    ThrottleSettings,
+    Accounts, BrokerHandle, ConnectionSettings, Endpoint, EventLoops, ListenerCounters,
+    MqttListener, MqttSettings, ThrottleSettings,
 };
 use crate::{
     clock::Clock,
@@ -81,6 +83,8 @@ impl Authenticator for Slow {
 struct Rig {
     logins: Arc<Slow>,
     broker: BrokerHandle,
+    address: SocketAddr,
+    counters: Arc<ListenerCounters>,
     client: TcpStream,
     store: Store,
     task: JoinSet<()>,
@@ -130,12 +134,13 @@ impl Rig {
         let listener =
             Arc::new(MqttListener::bind(vec![endpoint], settings, loops, ingest).unwrap());
         let address = listener.local_addresses()[0];
+        let counters = listener.counters();
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(listener.run(stop.clone()));
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(CONNECT).await.unwrap();
-        Self { logins, broker, client, store, task, stop, _folder: folder }
+        Self { logins, broker, address, counters, client, store, task, stop, _folder: folder }
     }
 
     async fn wait_until_asked(&self) {

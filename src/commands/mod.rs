@@ -22,6 +22,8 @@ const EX_UNASKED: u8 = 2;
 pub const EX_USAGE: u8 = 64;
 /// An address is in use.
 pub const EX_UNAVAILABLE: u8 = 69;
+/// A fault of the gateway itself: it is to be started again.
+pub const EX_SOFTWARE: u8 = 70;
 /// Storage failed.
 pub const EX_IOERR: u8 = 74;
 /// The data directory is in use.

@@ -7,7 +7,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::{ConfigArguments, EX_CONFIG, EX_IOERR, EX_UNAVAILABLE};
+use super::{ConfigArguments, EX_CONFIG, EX_IOERR, EX_SOFTWARE, EX_UNAVAILABLE};
 use crate::{
     config::{self, Style},
     pipeline::{ConfigSource, Gateway, StartError},
@@ -81,19 +81,32 @@ async fn serve(
     mut interrupt: Signal,
     mut terminate: Signal,
 ) -> anyhow::Result<ExitCode> {
-    let failed = tokio::select! {
+    let failure = tokio::select! {
         biased;
-        () = gateway.storage_failed() => true,
-        _ = interrupt.recv() => false,
-        _ = terminate.recv() => false,
+        () = gateway.storage_failed() => Some(EX_IOERR),
+        () = gateway.core_failed() => Some(EX_SOFTWARE),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
     };
     service::stopping();
-    if failed {
-        // What is in memory cannot be saved; every moment more is one in which nothing is acknowledged.
-        error!("Storage failed, ending so that the service manager starts a new process");
-        return Ok(ExitCode::from(EX_IOERR));
+    match failure {
+        Some(EX_SOFTWARE) => {
+            // What is in memory may contradict itself; the journal does not.
+            error!(
+                "The broker core failed, ending so that the service manager starts a new process"
+            );
+            if let Err(error) = gateway.abandon().await {
+                error!(%error, "Storage failed while stopping");
+            }
+            return Ok(ExitCode::from(EX_SOFTWARE));
+        }
+        Some(code) => {
+            // What is in memory cannot be saved; every moment more is one in which nothing is acknowledged.
+            error!("Storage failed, ending so that the service manager starts a new process");
+            return Ok(ExitCode::from(code));
+        }
+        None => info!("Stopping"),
     }
-    info!("Stopping");
     match gateway.stop(GRACE).await {
         Ok(()) => {
             info!("Stopped");

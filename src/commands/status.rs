@@ -145,18 +145,43 @@ fn describe(status: &Value) -> String {
     }
     let broker = &status["broker"];
     line(format_args!(
-        "broker: {} connections, {} sessions, {} subscriptions, {} retained, {} queued",
+        "broker: {} connections, {} sessions, {} subscriptions ({} shared in {} groups), {} retained, {} queued",
         broker["connections"],
         broker["sessions"],
         broker["subscriptions"],
+        broker["subscriptions-shared"],
+        broker["shared-groups"],
         broker["retained"],
         broker["queued"],
     ));
+    describe_queues(broker, &mut line);
     describe_troubles(status, &mut line);
     if let Some(error) = status["mapping"]["error"].as_str() {
         line(format_args!("mapping files: the last change was not applied:\n{error}"));
     }
     text
+}
+
+/// Says what was dropped, and for whom most waits.
+fn describe_queues(broker: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    for (reason, count) in broker["dropped"].as_object().into_iter().flatten() {
+        if let Some(count) = count.as_u64().filter(|count| *count > 0) {
+            line(format_args!("  dropped, {reason}: {count}"));
+        }
+    }
+    for session in broker["longest-queues"].as_array().into_iter().flatten() {
+        let is_connected = session["connected"] == Value::Bool(true);
+        line(format_args!(
+            "  {:?} of {:?}{}: {} queued ({} bytes), {} in flight, {} dropped",
+            word(&session["client-id"]),
+            word(&session["principal"]),
+            if is_connected { "" } else { ", not connected" },
+            session["queued"],
+            session["queued-bytes"],
+            session["in-flight"],
+            session["dropped"],
+        ));
+    }
 }
 
 /// Says who was not let in, and what does not run as it should.

@@ -12,9 +12,9 @@ use std::{
     },
 };
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use tidegate_adapter_api::{Authenticator as _, PointSet};
-use tidegate_broker::{Broker, access::AccessRules};
+use tidegate_broker::access::AccessRules;
 use tidegate_mapping::MappingSet;
 use tidegate_model::{CredentialId, Principal};
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ use super::{
     uplinks::LinkCertificates,
 };
 use crate::{
-    broker::{Accounts, BrokerHandle},
+    broker::{Accounts, BrokerHandle, CoreGuard},
     config::{self, Config, Style},
     expiry::ShownCertificate,
     ingest::Ingest,
@@ -145,7 +145,7 @@ impl Reloader {
         self.expel(self.broker.core());
     }
 
-    fn expel(&self, mut core: MutexGuard<'_, Broker>) {
+    fn expel(&self, mut core: CoreGuard<'_>) {
         self.expelled.store(self.accounts.version(), Ordering::Relaxed);
         let keeps = |principal: &Principal, credential: Option<CredentialId>| {
             principal.is_anonymous()

@@ -152,3 +152,73 @@ fn broker_6_clients_are_told_where_answers_go_and_where_to_go() {
     assert_eq!(state["closed"]["reason"], json!(0x9c), "{state}");
     assert_eq!(state["closed"]["properties"]["ServerReference"], json!("other.example:1883"));
 }
+
+/// broker.7: the broker's figures below `$SYS`, for those whose rights name it; nobody publishes there.
+#[test]
+fn broker_7_the_broker_tells_of_itself() {
+    let more = "sys-interval = \"100ms\"\n[[access]]\nprincipal = \"anonymous\"\npublish = [\"#\"]\n\
+        subscribe = [\"#\", \"$SYS/broker/#\"]\n";
+    let mut broker = Broker::start(more);
+    broker.connect("a", 5, json!({}));
+    broker.publish("a", "kept", "1", 1, true);
+    assert_eq!(broker.publish("a", "$SYS/broker/version", "mine", 1, false), json!(0x87));
+    broker.connect("b", 4, json!({}));
+    assert_eq!(broker.subscribe("b", "$SYS/broker/#", 0), json!([0]));
+    let expected = [
+        ("version", format!("tidegate {}", env!("CARGO_PKG_VERSION"))),
+        ("clients/connected", "2".into()),
+        ("messages/received", "1".into()),
+        ("messages/dropped/queue-full", "0".into()),
+        ("retained messages/count", "1".into()),
+        ("subscriptions/count", "1".into()),
+        ("shared_subscriptions/count", "0".into()),
+    ];
+    for (name, value) in expected {
+        let topic = format!("$SYS/broker/{name}");
+        wait::until(&format!("{topic} to be {value}"), || {
+            let messages = broker.messages("b", 1);
+            let found = |message: &serde_json::Value| {
+                message["topic"] == json!(topic) && message["payload"] == json!(value)
+            };
+            messages.iter().any(found).then_some(())
+        });
+    }
+    let received = |broker: &mut Broker| {
+        let messages = broker.messages("b", 1);
+        let figure = messages.iter().rfind(|it| it["topic"] == json!("$SYS/broker/bytes/received"));
+        figure.and_then(|it| it["payload"].as_str()?.parse::<u64>().ok())
+    };
+    let before = wait::until("the bytes that have come", || received(&mut broker));
+    broker.publish("a", "t", &"x".repeat(10_000), 0, false);
+    wait::until("the bytes to grow", || {
+        received(&mut broker).filter(|now| *now >= before + 10_000)
+    });
+}
+
+/// broker.14: sessions, groups, queues and drops in status and metrics, with the sessions for which most waits.
+#[test]
+fn broker_14_queues_are_told() {
+    let mut broker = Broker::start("[limits.mqtt]\nsession-queue-messages = 5\n");
+    for name in ["away", "idle"] {
+        broker.connect_persistent(name, 5, false);
+        broker.subscribe(name, &format!("to/{name}"), 1);
+        broker.subscribe(name, "$share/g/jobs", 1);
+        broker.paho.ask("disconnect", json!({"client": name}));
+    }
+    broker.connect("s", 5, json!({}));
+    for number in 0..8 {
+        let expected = if number < 5 { 0 } else { 0x10 };
+        let reason = broker.publish("s", "to/away", &number.to_string(), 1, false);
+        assert_eq!(reason, json!(expected), "{number}: nobody takes what finds no room");
+    }
+    let status = broker.status();
+    assert_eq!((&status["sessions"], &status["sessions-persistent"]), (&json!(3), &json!(2)));
+    assert_eq!((&status["subscriptions-shared"], &status["shared-groups"]), (&json!(2), &json!(1)));
+    assert_eq!((&status["queued"], &status["dropped"]["queue-full"]), (&json!(5), &json!(3)));
+    assert!(status["queued-bytes"].as_u64() > Some(0), "{status}");
+    let [queue] = &status["longest-queues"].as_array().unwrap()[..] else { panic!("{status}") };
+    let shown = ["client-id", "connected", "queued", "dropped"].map(|key| queue[key].clone());
+    assert_eq!(shown, [json!("away"), json!(false), json!(5), json!(3)]);
+    let text = broker.gateway.tidegate("status", &[]).stdout;
+    assert!(text.contains("\"away\" of \"anonymous\", not connected: 5 queued"), "{text}");
+}

@@ -22,6 +22,8 @@ use crate::{
     route::{Local, Subscriber, Target},
     session::{Attachment, Session, SessionKey, SubscriptionOptions},
     shared::Groups,
+    summary::BrokerCounters,
+    sys::SysValues,
     tree::SubscriptionTree,
     wills::PendingWill,
 };
@@ -80,62 +82,6 @@ impl Default for BrokerLimits {
     }
 }
 
-/// What the core has counted since it started; each rises only.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BrokerCounters {
-    /// Messages taken in, whatever their source.
-    pub received: u64,
-    /// Messages handed to connections.
-    pub delivered: u64,
-    /// Deliveries dropped because the queue of the session was full.
-    pub dropped_queue_full: u64,
-    /// Deliveries dropped because the message is larger than the client takes.
-    pub dropped_too_large: u64,
-    /// Deliveries dropped because the reader inside the gateway was full.
-    pub dropped_local_full: u64,
-    /// Deliveries dropped because the message expired.
-    pub expired: u64,
-    /// Deliveries withheld because the rights of the reader do not cover the topic.
-    pub denied: u64,
-    /// Connections for which there was no place among the sessions.
-    pub sessions_refused: u64,
-    /// Connections that came for a session which had changed hands too often.
-    pub takeovers_refused: u64,
-    /// Wills that were not published: their principals had lost the right, or there was no room for them.
-    pub wills_dropped: u64,
-    /// The size of the bodies of records that were appended.
-    pub appended_bytes: u64,
-    /// Records that were appended anew so that old segments could go.
-    pub carried_records: u64,
-    /// What that took up in the journal.
-    pub carried_bytes: u64,
-    /// Messages that went from one member of a shared subscription to another.
-    pub passed_on: u64,
-    /// The size of the bodies of records that were appended for that.
-    pub passed_on_bytes: u64,
-    /// Messages of quality of service 0 that no uplink took because storage was full or slow.
-    pub not_admitted: u64,
-}
-
-/// What the core holds at the moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BrokerSummary {
-    /// Sessions, connected or not.
-    pub sessions: usize,
-    /// Sessions with a connection.
-    pub connected: usize,
-    /// Subscriptions of all sessions.
-    pub subscriptions: usize,
-    /// Groups of sessions that share a subscription.
-    pub shared_groups: usize,
-    /// Messages that wait for sessions.
-    pub queued: usize,
-    /// Retained messages.
-    pub retained: usize,
-    /// Bytes of retained messages.
-    pub retained_bytes: usize,
-}
-
 /// Another connection has taken the session, or the session has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the session belongs to another connection now")]
@@ -172,6 +118,8 @@ pub struct Broker {
     pub(crate) groups: Groups,
     pub(crate) retained: Retained,
     pub(crate) last_values: LastValues,
+    /// What the broker tells of itself.
+    pub(crate) sys: SysValues,
     pub(crate) uplinks: Vec<UplinkRoute>,
     pub(crate) uplink_names: BTreeMap<String, TakerId>,
     pub(crate) last_seq: Seq,
@@ -211,6 +159,7 @@ impl Broker {
             by_client: HashMap::new(),
             locals: Slab::new(),
             groups: Groups::default(),
+            sys: SysValues::new(),
             uplinks: Vec::new(),
             uplink_names: BTreeMap::new(),
             last_seq: Seq::ORIGIN,
@@ -254,23 +203,6 @@ impl Broker {
     /// delivery of a message.
     pub fn denials(&self) -> &BTreeMap<Principal, u64> {
         &self.denials
-    }
-
-    /// Returns what there is at the moment.
-    pub fn summary(&self) -> BrokerSummary {
-        BrokerSummary {
-            sessions: self.sessions.len(),
-            connected: self.sessions.iter().filter(|(_, session)| session.link.is_some()).count(),
-            subscriptions: self
-                .sessions
-                .iter()
-                .map(|(_, session)| session.subscriptions.len())
-                .sum(),
-            shared_groups: self.groups.len(),
-            queued: self.sessions.iter().map(|(_, session)| session.queue.len()).sum(),
-            retained: self.retained.len(),
-            retained_bytes: self.retained.bytes(),
-        }
     }
 
     /// Returns how many records a taker has been given.

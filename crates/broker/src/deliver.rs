@@ -154,6 +154,7 @@ impl Broker {
         self.counters.expired += expired;
         if denied > 0 {
             self.counters.denied += denied;
+            self.sessions[attachment.session.0].dropped += denied;
             let principal = self.sessions[attachment.session.0].principal.clone();
             (0..denied).for_each(|_| self.note_denial(&principal));
         }
@@ -257,6 +258,7 @@ impl Broker {
             }
             _ => None,
         };
+        self.attached(attachment)?.dropped += 1;
         self.counters.delivered = self.counters.delivered.saturating_sub(1);
         self.counters.dropped_too_large += 1;
         Ok(transaction)

@@ -21,6 +21,8 @@ mod session;
 mod shared;
 mod subscribe;
 mod subscriptions;
+mod summary;
+mod sys;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -28,9 +30,7 @@ mod wills;
 
 pub use self::carry::Carried;
 pub use self::connect::{ConnectOutcome, ConnectRefusal, ConnectRequest, Disconnect, Tick};
-pub use self::core::{
-    Broker, BrokerCounters, BrokerLimits, BrokerSummary, Superseded, UplinkRoute,
-};
+pub use self::core::{Broker, BrokerLimits, Superseded, UplinkRoute};
 pub use self::deliver::{Due, InboundId};
 pub use self::delivery::{Delivery, Routed};
 pub use self::frames::Frames;
@@ -40,5 +40,6 @@ pub use self::session::{
     Attachment, ConnectionId, Expiry, RetainHandling, SessionKey, SubscriptionOptions, Wake, Will,
 };
 pub use self::subscribe::SubscribeResult;
+pub use self::summary::{BrokerCounters, BrokerSummary, SessionQueue};
 pub use self::tree::SubscriptionTree;
 pub use self::wills::DueWill;

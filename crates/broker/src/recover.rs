@@ -223,6 +223,7 @@ impl Broker {
         if !is_had && !session.rights.may_receive(&message.topic) {
             // The rights have changed while it waited (promise C7).
             self.counters.denied += 1;
+            session.dropped += 1;
             let Some((packet_id, stage)) = &mut outbound else {
                 session.progress.done(position);
                 return;

@@ -235,7 +235,7 @@ impl Broker {
         routing
     }
 
-    fn collect_targets(
+    pub(crate) fn collect_targets(
         &mut self,
         index: usize,
         message: &Message,
@@ -434,7 +434,7 @@ impl Broker {
     }
 
     /// Whether a subscriber gets the message; what it does not get is counted.
-    fn takes(&mut self, routed: &Routed, target: &Target) -> bool {
+    pub(crate) fn takes(&mut self, routed: &Routed, target: &Target) -> bool {
         let (rights, principal) = match target.subscriber {
             Subscriber::Session(key) => {
                 let session = &self.sessions[key.0];
@@ -447,6 +447,7 @@ impl Broker {
             self.counters.denied += 1;
             let principal = principal.clone();
             self.note_denial(&principal);
+            self.note_dropped(target.subscriber);
             return false;
         }
         let Subscriber::Session(key) = target.subscriber else {
@@ -458,11 +459,25 @@ impl Broker {
         }
         let full = session.queue.len() >= self.limits.queue_messages
             || session.queue_bytes >= self.limits.queue_bytes;
-        self.counters.dropped_queue_full += u64::from(full);
+        if full {
+            self.counters.dropped_queue_full += 1;
+            self.note_dropped(target.subscriber);
+        }
         !full
     }
 
-    fn push_to(&mut self, target: &Target, routed: &Arc<Routed>, position: Option<Position>) {
+    fn note_dropped(&mut self, subscriber: Subscriber) {
+        if let Subscriber::Session(key) = subscriber {
+            self.sessions[key.0].dropped += 1;
+        }
+    }
+
+    pub(crate) fn push_to(
+        &mut self,
+        target: &Target,
+        routed: &Arc<Routed>,
+        position: Option<Position>,
+    ) {
         match target.subscriber {
             Subscriber::Local(key) => {
                 if !self.locals[key].reader.deliver(routed) {
@@ -528,7 +543,10 @@ impl Broker {
 
     /// Returns the last message of a topic, if it is still known.
     pub fn last(&self, topic: &Topic) -> Option<&Arc<Routed>> {
-        self.last_values.get(topic).or_else(|| self.retained.get(topic))
+        self.last_values
+            .get(topic)
+            .or_else(|| self.retained.get(topic))
+            .or_else(|| self.sys.get(topic))
     }
 
     /// Returns the last messages of at most `limit` topics that match, in order of topic, behind `after`.
@@ -550,6 +568,8 @@ impl Broker {
                 .take(limit)
                 .map(|routed| (&routed.message.topic, routed)),
         );
+        let own = self.sys_matching(filter, after).take(limit);
+        found.extend(own.map(|routed| (&routed.message.topic, routed)));
         found.into_values().take(limit).cloned().collect()
     }
 

@@ -146,6 +146,8 @@ pub(crate) struct Session {
     pub(crate) groups: Vec<usize>,
     pub(crate) queue: VecDeque<Delivery>,
     pub(crate) queue_bytes: usize,
+    /// Deliveries that came to nothing.
+    pub(crate) dropped: u64,
     /// How many of the queue's oldest came before the rights changed: they are looked at again before they go out.
     pub(crate) unchecked: usize,
     pub(crate) inflight: VecDeque<Inflight>,
@@ -174,6 +176,7 @@ impl Session {
             groups: Vec::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
+            dropped: 0,
             unchecked: 0,
             inflight: VecDeque::new(),
             resend: 0,

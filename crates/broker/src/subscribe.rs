@@ -124,7 +124,8 @@ impl Broker {
     ) {
         // Without room they are sent without being stored: the retained message itself is.
         let taker = self.sessions[key.0].taker.filter(|_| admission == Admission::Open);
-        let retained: Vec<Arc<Routed>> = self.retained.matching(filter, None).cloned().collect();
+        let kept = self.retained.matching(filter, None).chain(self.sys_matching(filter, None));
+        let retained: Vec<Arc<Routed>> = kept.cloned().collect();
         for routed in retained {
             let session = &self.sessions[key.0];
             let room = session.queue.len() < self.limits.queue_messages
@@ -135,6 +136,7 @@ impl Broker {
             }
             if !room {
                 self.counters.dropped_queue_full += 1;
+                self.sessions[key.0].dropped += 1;
                 continue;
             }
             let qos = options.qos.min(routed.message.qos);

@@ -6,6 +6,7 @@ mod resend;
 mod rights;
 mod shared;
 mod shared_model;
+mod sys;
 mod wills;
 
 use std::{

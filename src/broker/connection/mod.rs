@@ -1,5 +1,7 @@
 //! One MQTT connection: moves bytes and time between a socket, the protocol machine and the broker.
 
+#[cfg(test)]
+pub(super) mod fault;
 mod input;
 mod packets;
 mod replies;
@@ -13,11 +15,16 @@ use std::{
     cell::Cell,
     io,
     net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use tidegate_adapter_api::{Access, Login};
 use tidegate_broker::{Attachment, Disconnect, Due, Superseded, access::AccessFilter};
 use tidegate_model::PeerNames;
@@ -31,7 +38,7 @@ use tokio::{
     time::{sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, error};
 
 pub(crate) use self::transport::Wrapping;
 pub use self::upgrade::WebSocketSettings;
@@ -146,9 +153,16 @@ pub(super) async fn serve(
 ) {
     let peer = client.peer;
     let Some((mut driver, mut transport)) = settle(client, around) else { return };
-    match driver.run(&mut transport, stop).await {
-        Ok(()) => transport.finish(),
-        Err(error) => debug!(%peer, %error, "Connection broke"),
+    // What a panic leaves of the driver is used for one thing only: to tell the broker that the client has gone.
+    match AssertUnwindSafe(driver.run(&mut transport, stop)).catch_unwind().await {
+        Ok(Ok(())) => transport.finish(),
+        Ok(Err(error)) => debug!(%peer, %error, "Connection broke"),
+        // The process ends, and the core is to be had no more.
+        Err(_) if driver.ingest.broker().has_failed() => return,
+        Err(_) => {
+            driver.counters.panics.fetch_add(1, Ordering::Relaxed);
+            error!(%peer, "The task of a connection panicked, the connection ends");
+        }
     }
     driver.leave(peer);
 }
@@ -244,7 +258,9 @@ impl Driver<'_> {
                 self.opening = None;
                 transport.trust();
             }
+            let unsent = self.output.len();
             transport.write(&mut self.output)?;
+            self.note_bytes(&self.counters.bytes_sent, unsent - self.output.len());
             if self.connection.is_closed() {
                 let since = *closing_since.get_or_insert_with(Instant::now);
                 let is_told = self.output.is_empty() && transport.is_flushed();
@@ -274,7 +290,12 @@ impl Driver<'_> {
                 () = signal.notified() => {}
                 ready = transport.ready(reads, !self.output.is_empty()) => {
                     if ready?.is_readable() && reads {
-                        if !transport.read(self.input.buffer())? {
+                        let input = self.input.buffer();
+                        let unread = input.len();
+                        let goes_on = transport.read(input)?;
+                        let read = input.len() - unread;
+                        self.note_bytes(&self.counters.bytes_received, read);
+                        if !goes_on {
                             return Ok(());
                         }
                         if self.input.is_empty() {
@@ -284,6 +305,12 @@ impl Driver<'_> {
                     }
                 }
             }
+        }
+    }
+
+    fn note_bytes(&self, count: &AtomicU64, bytes: usize) {
+        if bytes > 0 {
+            count.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 

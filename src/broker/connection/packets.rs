@@ -37,6 +37,8 @@ impl From<Superseded> for Refused {
 impl Driver<'_> {
     /// Acts on one packet.
     pub(super) fn handle(&mut self, packet: ClientPacket) {
+        #[cfg(test)]
+        self.strike(&packet);
         let result = match packet {
             ClientPacket::Connect(connect) if connect.authentication_method.is_some() => {
                 self.begin_proof(connect);

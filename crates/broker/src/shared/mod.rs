@@ -306,10 +306,14 @@ impl Broker {
             Unfit::Absent => {}
             Unfit::Denied(key) => {
                 self.counters.denied += 1;
+                self.sessions[key.0].dropped += 1;
                 let principal = self.sessions[key.0].principal.clone();
                 self.note_denial(&principal);
             }
-            Unfit::Full(_) => self.counters.dropped_queue_full += 1,
+            Unfit::Full(key) => {
+                self.sessions[key.0].dropped += 1;
+                self.counters.dropped_queue_full += 1;
+            }
         }
     }
 
