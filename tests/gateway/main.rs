@@ -1,6 +1,7 @@
 //! The real binary with real protocols on loopback: mosquitto, asyncua, aiocoap, libcoap, paho, curl.
 
 #[allow(dead_code, reason = "tests take from the harness what they need")]
+#[path = "../support/mod.rs"]
 mod support;
 
 mod faults;

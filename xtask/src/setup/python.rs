@@ -13,7 +13,7 @@ pub(super) const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
 const REQUIREMENTS: &str = "tests/support/peers/requirements.txt";
 
-/// Returns the environment's Python; `tests/gateway/support` looks for it in the same place.
+/// Returns the environment's Python; `tests/support` looks for it in the same place.
 pub(super) fn ensure(places: &Places) -> Result<PathBuf> {
     let folder = places.cache.join("python");
     let python = folder.join("bin/python");

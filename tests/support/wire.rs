@@ -1,7 +1,7 @@
 //! MQTT by hand: packets as bytes on a socket, sound or not, so that a test decides about each of them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::wait;
@@ -116,6 +116,12 @@ impl Wire {
     /// Sends bytes; the far side may have closed, which the next read tells.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn close_half(&mut self) {
+        // The far side may have closed, which the next read tells.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Sends a text and returns the head of the answer, as HTTP has one.
@@ -301,7 +307,7 @@ pub(crate) fn binary(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Writes a variable byte integer.
-fn length(mut value: usize) -> Vec<u8> {
+pub(crate) fn length(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let byte = u8::try_from(value & 0x7f).expect("seven bits");

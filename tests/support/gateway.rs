@@ -91,6 +91,11 @@ impl Gateway {
         gateway
     }
 
+    /// Puts `words` before the program at the next start; what they name as the process is then theirs.
+    pub(crate) fn wrap(&mut self, words: &[&str]) {
+        self.wrapper = words.iter().map(|&word| word.to_owned()).collect();
+    }
+
     /// Starts the gateway after a stop or kill, on the same data, and waits until it is ready.
     #[track_caller]
     pub(crate) fn start_again(&mut self) {

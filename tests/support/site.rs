@@ -19,13 +19,13 @@ impl Site {
 
     /// Makes the site of `examples/press-hall` as written, but for its ports, with the TOML mapping.
     pub(crate) fn press_hall(ports: &PressHall) -> Self {
-        let mapping = include_str!("../../../examples/press-hall/mappings/press-hall.toml");
+        let mapping = include_str!("../../examples/press-hall/mappings/press-hall.toml");
         Self::new(&ports.config(), &[("press-hall.toml", mapping)])
     }
 
     /// As [`press_hall`](Self::press_hall), with the YAML twin in place of the TOML mapping.
     pub(crate) fn press_hall_yaml(ports: &PressHall) -> Self {
-        let mapping = include_str!("../../../examples/press-hall/mappings/press-hall.yaml.example");
+        let mapping = include_str!("../../examples/press-hall/mappings/press-hall.yaml.example");
         Self::new(&ports.config(), &[("press-hall.yaml", mapping)])
     }
 
@@ -63,7 +63,7 @@ impl PressHall {
     }
 
     fn config(&self) -> String {
-        let mut config = include_str!("../../../examples/press-hall/tidegate.toml").to_owned();
+        let mut config = include_str!("../../examples/press-hall/tidegate.toml").to_owned();
         let Self { mqtt, coap, http, opcua, cloud } = *self;
         for (written, port) in
             [(1883, mqtt), (5683, coap), (8080, http), (4840, opcua), (1884, cloud)]
