@@ -320,6 +320,24 @@ impl Driver<'_> {
         let behind = std::mem::take(&mut self.behind_stalled);
         self.handle_all(behind);
         self.hold_back();
+        loop {
+            self.take_input().await;
+            let had_to_wait = !self.may_take_input();
+            self.release_replies();
+            // What an answer has made room for was read long ago, and is not announced again.
+            if self.input.is_empty() || !had_to_wait || !self.may_take_input() {
+                break;
+            }
+        }
+        self.input.give_back();
+        if let Err(Superseded) = self.deliver() {
+            self.lose_session();
+        }
+        self.note_progress();
+    }
+
+    /// Acts on the packets that have been read, as far as they may be taken now.
+    async fn take_input(&mut self) {
         while !self.input.is_empty() && self.may_take_input() {
             let input = self.input.buffer();
             let batch = self.connection.handle_input(Instant::now(), input, &mut self.output);
@@ -329,12 +347,6 @@ impl Driver<'_> {
             self.handle_all(batch);
             self.hold_back();
         }
-        self.input.give_back();
-        self.release_replies();
-        if let Err(Superseded) = self.deliver() {
-            self.lose_session();
-        }
-        self.note_progress();
     }
 
     /// Acts on packets in order; those behind a message that found no room wait with it.

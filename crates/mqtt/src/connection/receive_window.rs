@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, num::NonZeroU16};
 
 use crate::{PacketId, ProtocolError};
 
+/// How many times the receive maximum a client may have in flight that does not know it.
+pub(super) const UNTOLD_FACTOR: u16 = 64;
+
 /// Whose step is next in the delivery of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -42,6 +45,21 @@ impl ReceiveWindow {
     pub(super) fn begin(&mut self, packet_id: PacketId) -> Result<(), ProtocolError> {
         if self.is_full() && !self.open.contains_key(&packet_id) {
             return Err(ProtocolError::ReceiveMaximum { limit: self.maximum.get() });
+        }
+        self.open.insert(packet_id, Next::Ours);
+        Ok(())
+    }
+
+    /// As [`begin`](Self::begin), for a client of MQTT 3.1.1: it cannot be told of a maximum, so it may send many
+    /// messages of QoS 2 before it releases the first.
+    ///
+    /// # Errors
+    ///
+    /// If it releases none of [`UNTOLD_FACTOR`] times as many.
+    pub(super) fn begin_untold(&mut self, packet_id: PacketId) -> Result<(), ProtocolError> {
+        let limit = self.maximum.get().saturating_mul(UNTOLD_FACTOR);
+        if self.open.len() >= usize::from(limit) && !self.open.contains_key(&packet_id) {
+            return Err(ProtocolError::ReceiveMaximum { limit });
         }
         self.open.insert(packet_id, Next::Ours);
         Ok(())

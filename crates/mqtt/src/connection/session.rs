@@ -160,7 +160,10 @@ impl Session {
             self.last_topic = Some(topic.clone());
         }
         if let Some(packet_id) = publish.delivery.packet_id() {
-            self.window.begin(packet_id)?;
+            match self.terms.dialect.version {
+                ProtocolVersion::V5 => self.window.begin(packet_id)?,
+                ProtocolVersion::V311 => self.window.begin_untold(packet_id)?,
+            }
         }
         Ok(Publish {
             topic,
