@@ -321,7 +321,7 @@ impl Driver<'_> {
         self.handle_all(behind);
         self.hold_back();
         loop {
-            self.take_input().await;
+            self.take_input();
             let had_to_wait = !self.may_take_input();
             self.release_replies();
             // What an answer has made room for was read long ago, and is not announced again.
@@ -337,7 +337,7 @@ impl Driver<'_> {
     }
 
     /// Acts on the packets that have been read, as far as they may be taken now.
-    async fn take_input(&mut self) {
+    fn take_input(&mut self) {
         while !self.input.is_empty() && self.may_take_input() {
             let input = self.input.buffer();
             let batch = self.connection.handle_input(Instant::now(), input, &mut self.output);
