@@ -27,15 +27,30 @@ pub(crate) fn find(program: &str) -> PathBuf {
 /// `TIDEGATE_PYTHON` names it under `cargo xtask test`; else it is where `cargo xtask setup` puts it.
 #[track_caller]
 pub(crate) fn python() -> PathBuf {
+    let python = installed("TIDEGATE_PYTHON", "python/bin/python");
+    assert!(python.is_file(), "{} is missing: run `cargo xtask setup`", python.display());
+    python
+}
+
+/// Returns the folder that holds the peers' `node_modules`, named by `TIDEGATE_JAVASCRIPT` likewise.
+#[track_caller]
+pub(crate) fn javascript() -> PathBuf {
+    let folder = installed("TIDEGATE_JAVASCRIPT", "javascript");
+    let modules = folder.join("node_modules");
+    assert!(modules.is_dir(), "{} is missing: run `cargo xtask setup`", modules.display());
+    folder
+}
+
+/// Returns what an environment variable names, or where set-up puts it in the cache.
+#[track_caller]
+fn installed(variable: &str, place: &str) -> PathBuf {
     let absolute =
         |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache =
         || absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    let python = absolute("TIDEGATE_PYTHON")
-        .or_else(|| cache().map(|cache| cache.join("tidegate/python/bin/python")))
-        .expect("TIDEGATE_PYTHON, XDG_CACHE_HOME or HOME is set");
-    assert!(python.is_file(), "{} is missing: run `cargo xtask setup`", python.display());
-    python
+    absolute(variable)
+        .or_else(|| cache().map(|cache| cache.join("tidegate").join(place)))
+        .unwrap_or_else(|| panic!("neither {variable}, XDG_CACHE_HOME nor HOME is set"))
 }
 
 /// What a program said and how it ended.

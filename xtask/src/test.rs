@@ -79,6 +79,7 @@ impl Bench {
             Tier::All => "all",
         };
         command.env("TIDEGATE_TIER", tier).env("TIDEGATE_PYTHON", &self.tools.python);
+        command.env("TIDEGATE_JAVASCRIPT", &self.tools.javascript);
         if self.tier == Tier::All {
             command.env("TIDEGATE_SEEDS", SEEDS);
         }

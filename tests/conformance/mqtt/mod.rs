@@ -27,6 +27,7 @@ mod connect;
 mod control;
 mod errors;
 mod flow;
+mod foreign;
 mod hostile;
 mod publish;
 mod qos;

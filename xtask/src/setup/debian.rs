@@ -25,6 +25,11 @@ const NEEDS: &[Need] = &[
     Need { program: "systemd-analyze", package: "systemd" },
     Need { program: "curl", package: "curl" },
     Need { program: "python3", package: "python3" },
+    Need { program: "node", package: "nodejs" },
+    Need { program: "npm", package: "npm" },
+    Need { program: "cc", package: "gcc" },
+    // Paho's C client is a library, told by its header.
+    Need { program: "/usr/include/MQTTClient.h", package: "libpaho-mqtt-dev" },
 ];
 
 /// Decides which services may start while packages are installed.
@@ -106,7 +111,13 @@ fn missing() -> Vec<&'static str> {
         let check = ["-c", "import ensurepip, venv"];
         process::succeeds(process::command(super::python::SYSTEM_PYTHON).args(check))
     };
-    missing_among(|program| process::find(program).is_some(), has_venv)
+    missing_among(is_there, has_venv)
+}
+
+/// Returns whether there is a program of this name, or a file of this path.
+fn is_there(program: &str) -> bool {
+    let path = Path::new(program);
+    if path.is_absolute() { path.is_file() } else { process::find(program).is_some() }
 }
 
 fn missing_among(
