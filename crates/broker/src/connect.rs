@@ -301,6 +301,7 @@ impl Broker {
         for filter in subscriptions.keys() {
             self.strike_off(key, filter);
         }
+        self.catching_up.remove(&key);
         let mut session = self.sessions.remove(key.0);
         session.subscriptions = subscriptions;
         self.by_client.remove(&(session.principal.clone(), session.client_id.clone()));

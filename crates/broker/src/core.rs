@@ -15,6 +15,7 @@ use tidegate_store::{Seq, TakerId, Transaction};
 use crate::{
     access::AccessRules,
     carry::Struck,
+    catch_up::CatchingUp,
     delivery::Routed,
     last_values::LastValues,
     persist,
@@ -117,6 +118,7 @@ pub struct Broker {
     pub(crate) locals: Slab<Local>,
     pub(crate) groups: Groups,
     pub(crate) retained: Retained,
+    pub(crate) catching_up: CatchingUp,
     pub(crate) last_values: LastValues,
     /// What the broker tells of itself.
     pub(crate) sys: SysValues,
@@ -151,6 +153,7 @@ impl Broker {
                 count_per_principal: limits.retained_per_principal,
                 bytes: limits.retained_bytes,
             }),
+            catching_up: CatchingUp::new(),
             last_values: LastValues::new(limits.last_values, limits.last_value_bytes),
             limits,
             rules,

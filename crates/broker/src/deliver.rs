@@ -84,7 +84,8 @@ impl Session {
 impl Broker {
     /// Takes up to `max` things that are due to a client, oldest first.
     ///
-    /// If there is a transaction, what was taken may be sent only when it is durable (promise D7).
+    /// If there is a transaction, it must be submitted, and what was taken may be sent only when it is durable (promise
+    /// D7).
     ///
     /// # Errors
     ///
@@ -96,6 +97,8 @@ impl Broker {
         max: usize,
         due: &mut Vec<Due>,
     ) -> Result<Option<Transaction>, Superseded> {
+        self.attached(attachment)?;
+        self.catch_up(attachment.session, now);
         let session = self.attached(attachment)?;
         let taker = session.taker;
         let link = session.link.as_mut().expect("an attached session has a link");
@@ -167,6 +170,9 @@ impl Broker {
             let window = session.link.as_ref().map_or(0, |link| usize::from(link.receive_maximum));
             if session.resend > 0 {
                 return session.may_resend(window);
+            }
+            if session.queue.is_empty() {
+                return !session.catching_up.is_empty();
             }
             session.queue.front().is_some_and(|next| {
                 (next.qos == Qos::AtMostOnce || session.inflight.len() < window)

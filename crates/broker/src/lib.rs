@@ -6,6 +6,7 @@
 pub mod access;
 
 mod carry;
+mod catch_up;
 mod connect;
 mod core;
 mod deliver;

@@ -112,7 +112,7 @@ impl Broker {
             }
             persist::RETAINED => {
                 let message = MessageDecoder::new().decode(&Bytes::copy_from_slice(value)).ok()?;
-                self.retained.set(Routed::new(message));
+                self.retained.set(Routed::new(message), 0);
             }
             persist::WILL => {
                 let persist::StoredWill { number, principal, client_id, will } =

@@ -21,7 +21,8 @@ pub(crate) struct RetainedLimits {
 /// Retained messages in order of topic, bounded by count, count of each principal, and bytes.
 #[derive(Debug)]
 pub(crate) struct Retained {
-    messages: BTreeMap<Topic, Arc<Routed>>,
+    /// Each with the number of the message after which it was there.
+    messages: BTreeMap<Topic, (Arc<Routed>, u64)>,
     by_principal: HashMap<Principal, usize>,
     /// Those that expire, the first first.
     expiring: BTreeSet<(Timestamp, Topic)>,
@@ -49,7 +50,7 @@ impl Retained {
     }
 
     pub(crate) fn get(&self, topic: &Topic) -> Option<&Arc<Routed>> {
-        self.messages.get(topic)
+        self.messages.get(topic).map(|(routed, _)| routed)
     }
 
     /// Returns whether `message` may take its slot; emptying one is always possible.
@@ -57,7 +58,7 @@ impl Retained {
         if message.payload.is_empty() {
             return true;
         }
-        let old = self.messages.get(&message.topic).map(|old| &old.message);
+        let old = self.messages.get(&message.topic).map(|(old, _)| &old.message);
         let is_own = old.is_some_and(|old| old.publisher == message.publisher);
         let own = self.by_principal.get(&message.publisher).copied().unwrap_or(0);
         self.messages.len() + usize::from(old.is_none()) <= self.limits.count
@@ -65,8 +66,8 @@ impl Retained {
             && self.bytes.saturating_sub(old.map_or(0, size)) + size(message) <= self.limits.bytes
     }
 
-    /// Puts a message into its slot; one without payload empties it.
-    pub(crate) fn set(&mut self, routed: Arc<Routed>) {
+    /// Puts a message into its slot; one without payload empties it. It is there since message `number` was routed.
+    pub(crate) fn set(&mut self, routed: Arc<Routed>, number: u64) {
         self.remove(&routed.message.topic.clone());
         if !routed.message.payload.is_empty() {
             self.bytes += size(&routed.message);
@@ -74,13 +75,19 @@ impl Retained {
             if let Some(expires) = expires(&routed.message) {
                 self.expiring.insert((expires, routed.message.topic.clone()));
             }
-            self.messages.insert(routed.message.topic.clone(), routed);
+            self.messages.insert(routed.message.topic.clone(), (routed, number));
         }
+    }
+
+    /// Lets a slot be as new as message `number`; returns what is in it, and how new it was.
+    pub(crate) fn touch(&mut self, topic: &Topic, number: u64) -> Option<(Arc<Routed>, u64)> {
+        let (routed, old) = self.messages.get_mut(topic)?;
+        Some((Arc::clone(routed), std::mem::replace(old, number)))
     }
 
     /// Empties a slot.
     pub(crate) fn remove(&mut self, topic: &Topic) {
-        if let Some(old) = self.messages.remove(topic) {
+        if let Some((old, _)) = self.messages.remove(topic) {
             // A typed reading grows when its JSON is made, so the sum is kept from below.
             self.bytes = self.bytes.saturating_sub(size(&old.message));
             if let Some(expires) = expires(&old.message) {
@@ -114,7 +121,16 @@ impl Retained {
         filter: &'r TopicFilter,
         after: Option<&Topic>,
     ) -> impl Iterator<Item = &'r Arc<Routed>> {
-        matching(&self.messages, filter, after)
+        matching(&self.messages, filter, after).map(|(routed, _)| routed)
+    }
+
+    /// Returns the same as [`matching`](Self::matching), each with its number.
+    pub(crate) fn numbered<'r>(
+        &'r self,
+        filter: &'r TopicFilter,
+        after: Option<&Topic>,
+    ) -> impl Iterator<Item = (&'r Arc<Routed>, u64)> {
+        matching(&self.messages, filter, after).map(|(routed, number)| (routed, *number))
     }
 }
 

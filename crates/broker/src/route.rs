@@ -345,6 +345,7 @@ impl Broker {
         routing: &mut Routing,
     ) {
         let message = &routed.message;
+        self.settle_retained(&message.topic);
         let confirmed = message.qos > Qos::AtMostOnce;
         let mut takers = self.uplink_takers(message, admission);
         routing.matched |= !takers.is_empty();
@@ -505,7 +506,7 @@ impl Broker {
     /// Keeps the message for those who ask later.
     fn keep(&mut self, routed: &Arc<Routed>) {
         if routed.message.retain {
-            self.retained.set(Arc::clone(routed));
+            self.retained.set(Arc::clone(routed), self.routed);
         }
         self.last_values.set(routed);
     }

@@ -13,6 +13,7 @@ use tidegate_store::{Position, TakerId};
 
 use crate::{
     access::Rights,
+    catch_up::CatchUp,
     core::BrokerLimits,
     delivery::{Delivery, Routed},
     route::Mark,
@@ -142,6 +143,8 @@ pub(crate) struct Session {
     /// Since when takeovers are counted, and how many there were.
     pub(crate) takeovers: (Timestamp, u32),
     pub(crate) subscriptions: Subscriptions,
+    /// Subscriptions that are still to get retained messages; in the order in which they were made.
+    pub(crate) catching_up: Vec<CatchUp>,
     /// Where the groups of its shared subscriptions stand.
     pub(crate) groups: Vec<usize>,
     pub(crate) queue: VecDeque<Delivery>,
@@ -173,6 +176,7 @@ impl Session {
             disconnected_at: None,
             takeovers: (Timestamp::default(), 0),
             subscriptions: Subscriptions::default(),
+            catching_up: Vec::new(),
             groups: Vec::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,

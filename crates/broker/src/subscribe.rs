@@ -1,13 +1,10 @@
 //! Subscribing and unsubscribing.
 
-use std::sync::Arc;
-
 use tidegate_model::{Qos, Timestamp, TopicFilter};
-use tidegate_store::{Position, TakerId, Transaction, record};
+use tidegate_store::Transaction;
 
 use crate::{
     core::{Broker, Superseded},
-    delivery::{Delivery, Routed},
     persist,
     route::Admission,
     session::{Attachment, RetainHandling, SessionKey, SubscriptionOptions},
@@ -61,14 +58,8 @@ impl Broker {
         for ((filter, options), _) in
             filters.iter().zip(wants_retained).filter(|(_, is_wanted)| *is_wanted)
         {
-            self.queue_retained(
-                attachment.session,
-                filter,
-                *options,
-                now,
-                admission,
-                &mut transaction,
-            );
+            let subscription = (filter, *options);
+            self.send_retained(attachment.session, subscription, now, admission, &mut transaction);
         }
         Ok((results, (!transaction.is_empty()).then_some(transaction)))
     }
@@ -113,67 +104,6 @@ impl Broker {
         (SubscribeResult::Granted(options.qos), wants_retained)
     }
 
-    fn queue_retained(
-        &mut self,
-        key: SessionKey,
-        filter: &TopicFilter,
-        options: SubscriptionOptions,
-        now: Timestamp,
-        admission: Admission,
-        transaction: &mut Transaction,
-    ) {
-        // Without room they are sent without being stored: the retained message itself is.
-        let taker = self.sessions[key.0].taker.filter(|_| admission == Admission::Open);
-        let kept = self.retained.matching(filter, None).chain(self.sys_matching(filter, None));
-        let retained: Vec<Arc<Routed>> = kept.cloned().collect();
-        for routed in retained {
-            let session = &self.sessions[key.0];
-            let room = session.queue.len() < self.limits.queue_messages
-                && session.queue_bytes < self.limits.queue_bytes;
-            if !session.rights.may_receive(&routed.message.topic) || routed.message.is_expired(now)
-            {
-                continue;
-            }
-            if !room {
-                self.counters.dropped_queue_full += 1;
-                self.sessions[key.0].dropped += 1;
-                continue;
-            }
-            let qos = options.qos.min(routed.message.qos);
-            let stored_for = taker.filter(|_| qos > Qos::AtMostOnce);
-            let position =
-                stored_for.and_then(|taker| self.append_retained(taker, &routed, transaction));
-            let session = &mut self.sessions[key.0];
-            if let Some(position) = position {
-                session.progress.expect(position);
-            }
-            session.push(Delivery {
-                routed,
-                qos,
-                retain: true,
-                subscription_ids: options.identifier.into_iter().collect(),
-                position,
-                group: None,
-            });
-        }
-    }
-
-    /// Appends a retained message for one session; `None` once the transaction is as large as it may be.
-    fn append_retained(
-        &mut self,
-        taker: TakerId,
-        routed: &Routed,
-        transaction: &mut Transaction,
-    ) -> Option<Position> {
-        let mut body = Vec::with_capacity(128);
-        record::encode_message(&routed.message, &mut body).ok()?;
-        let position = Position { seq: self.last_seq.next(), ordinal: self.ordinal(taker) + 1 };
-        transaction.append(position.seq, &[(taker, position.ordinal)], &body).ok()?;
-        self.last_seq = position.seq;
-        self.ordinals.insert(taker, position.ordinal);
-        Some(position)
-    }
-
     /// Ends subscriptions. Returns for each filter whether there was one.
     ///
     /// The transaction, if there is one, must be durable before the UNSUBACK (promise D8).
@@ -196,6 +126,7 @@ impl Broker {
                 let existed = session.subscriptions.remove(filter).is_some();
                 if existed {
                     self.strike_off(attachment.session, filter);
+                    self.end_catch_up(attachment.session, filter);
                     if let Some(taker) = taker {
                         persist::delete_subscription(&mut transaction, taker, filter);
                     }

@@ -1,6 +1,7 @@
 //! The core with a journal on a simulated disk: what survives a power cut, and what does not.
 
 mod carry;
+mod catch_up;
 mod recover;
 mod resend;
 mod rights;

@@ -14,10 +14,12 @@ pub struct SubscriptionTree<K, O> {
     count: usize,
 }
 
+type Children<K, O> = HashMap<Box<str>, Node<K, O>>;
+
 #[derive(Debug)]
 struct Node<K, O> {
     /// By level; most nodes have none.
-    children: Option<Box<HashMap<Box<str>, Node<K, O>>>>,
+    children: Option<Box<Children<K, O>>>,
     /// `+`.
     single: Option<Box<Node<K, O>>>,
     /// Subscribers whose filter ends here.

@@ -448,6 +448,7 @@ impl Driver<'_> {
             let transaction = core.take_due(attachment, broker.clock().steady(), DUE_MAX, due)?;
             if due.is_empty() {
                 self.may_have_due = false;
+                broker.submit(&core, transaction, Completion::None);
                 return Ok(());
             }
             if transaction.is_some() {

@@ -127,6 +127,12 @@ impl Reference {
                     break;
                 }
                 Stage::Waiting if entry.is_raised => {}
+                // Which of two subscriptions gets a retained message first is free.
+                Stage::Waiting
+                    if entry.message == seen.message
+                        && seen.retain
+                        && entry.retain == Some(true)
+                        && entry.identifiers != seen.identifiers => {}
                 Stage::Waiting => {
                     let is_expired = self.messages[entry.message as usize].is_expired(now);
                     assert!(entry.is_optional || is_expired, "{seen:?} is sent before {entry:?}");

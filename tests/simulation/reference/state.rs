@@ -207,6 +207,14 @@ impl Session {
             }
             Effect::Unsubscribe { filter, .. } => {
                 self.subscriptions.remove(&filter);
+                // Retained messages that were to come need not (MQTT 5.0, section 3.10.4).
+                let entries = self.entries.values_mut();
+                let to_come = |entry: &&mut Entry| {
+                    entry.retain == Some(true)
+                        && entry.stage == Stage::Waiting
+                        && filter.matches(&entry.topic)
+                };
+                entries.filter(to_come).for_each(|entry| entry.is_optional = true);
             }
             Effect::Push { number, entry, .. } => {
                 if !is_journal || entry.is_stored {
