@@ -40,6 +40,7 @@ const EVERY_CHANGE: &[Step<Bench>] = &[
         name: "tests",
         action: |bench| bench.cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]),
     },
+    Step { name: "fuzz targets", action: fuzz_targets },
 ];
 
 const ALL: &[Step<Bench>] = &[
@@ -90,6 +91,15 @@ impl Bench {
 
 fn lints(bench: &Bench) -> Result<()> {
     bench.cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+/// Each fuzz target over its corpus and seeded changes of it, in a workspace of their own (broker.33).
+fn fuzz_targets(bench: &Bench) -> Result<()> {
+    let manifest = ["--manifest-path", "fuzz/Cargo.toml"];
+    let lints = ["--all-targets", "--", "-D", "warnings"];
+    bench.cargo(&[&["fmt", "--check"], &manifest[..]].concat())?;
+    bench.cargo(&[&["clippy", "--locked"], &manifest[..], &lints[..]].concat())?;
+    bench.cargo(&[&["test", "--locked"], &manifest[..]].concat())
 }
 
 /// Licences, bans and sources; advisories need a database from outside (see deny.toml).
