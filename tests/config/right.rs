@@ -294,3 +294,21 @@ fn a_configuration_in_yaml_says_the_same() {
     };
     assert_eq!(without_folder(yaml), without_folder(toml));
 }
+
+/// broker.6, broker.7: what the broker tells its clients, and what it tells without being asked to.
+#[test]
+fn the_broker_tells_what_is_configured() {
+    let config = |more: &str| {
+        let text = format!("[gateway]\nid = \"gw\"\ndata-dir = \"data\"\n[mqtt]\n{more}");
+        load(&[("tidegate.toml", &text)]).mqtt.unwrap().broker
+    };
+    let default = config("");
+    assert_eq!(default.sys_interval, Some(Duration::from_secs(10)));
+    assert!(default.server_reference.is_none() && default.response_topics.is_none());
+    let given = config(
+        "sys-interval = \"0s\"\nserver-reference = \"other.example:8883\"\nresponse-topics = \"to/{client-id}\"\n",
+    );
+    assert_eq!(given.sys_interval, None, "0 s is never");
+    assert_eq!(given.server_reference.unwrap().as_str(), "other.example:8883");
+    assert!(given.response_topics.is_some());
+}

@@ -303,7 +303,7 @@ impl Matrix {
             let reasons = self.plant.paho.ask("subscribe", request);
             for (filter, reason) in wanted.into_iter().zip(reasons.as_array().expect("a list")) {
                 let found = reason.as_u64() == Some(1);
-                let expected = rules.may_subscribe(&who, filter, &self.levels);
+                let expected = rules.may_share(&who, filter, &self.levels);
                 let cell =
                     Cell { mode, protocol, action: "subscribe", who: who.principal, on: filter };
                 self.table.compare(cell, expected, found);

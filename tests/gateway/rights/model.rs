@@ -64,10 +64,17 @@ impl Rules {
     /// Whether a filter may be subscribed to: each topic that it matches must be allowed. `levels` are what topics are
     /// made of.
     pub(super) fn may_subscribe(&self, who: &Who, wanted: &str, levels: &[String]) -> bool {
-        // What counts is what is shared, not under which name.
-        let shared = wanted.strip_prefix("$share/").and_then(|rest| rest.split_once('/'));
-        let wanted = shared.map_or(wanted, |(_, filter)| filter);
+        // Only over MQTT it is the beginning of a shared subscription; no topic can begin so.
+        if wanted.starts_with("$share/") {
+            return false;
+        }
         topics_of(wanted, levels).iter().all(|topic| self.may_receive(who, topic))
+    }
+
+    /// The same over MQTT, where `$share/<name>/` may stand in front: what counts is what is shared.
+    pub(super) fn may_share(&self, who: &Who, wanted: &str, levels: &[String]) -> bool {
+        let shared = wanted.strip_prefix("$share/").and_then(|rest| rest.split_once('/'));
+        self.may_subscribe(who, shared.map_or(wanted, |(_, filter)| filter), levels)
     }
 
     /// The filters of all entries that name the principal, with the names put in.

@@ -40,7 +40,7 @@ impl Broker {
         let (unchecked, queue) = (session.unchecked, std::mem::take(&mut session.queue));
         let mut allowance = self.carry_allowance(CREDIT_BYTES);
         let is_parted = self.begin_parts(queue.iter(), parts);
-        let mut kept = VecDeque::with_capacity(queue.len());
+        let mut kept = VecDeque::new();
         let mut still_unchecked = 0;
         let mut done = Vec::new();
         let (mut stretches, mut closed) = (0, Vec::new());
