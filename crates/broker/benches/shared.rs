@@ -69,7 +69,7 @@ fn route(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("route to a group, {backlog} waiting"));
         for count in [1, 10, 100, 1_000, 10_000] {
             let (mut core, members) = group_of(count);
-            let mut publish = |core: &mut Broker| {
+            let publish = |core: &mut Broker| {
                 let routed = core.route(vec![message()], Source::Gateway, Admission::Open);
                 black_box(routed.expect("nothing is full"));
             };
