@@ -103,10 +103,17 @@ impl Broker {
     /// Sends what the broker tells of itself: few, and never stored.
     fn send_sys(&mut self, key: SessionKey, filter: &TopicFilter, options: &SubscriptionOptions) {
         let told: Vec<Arc<Routed>> = self.sys_matching(filter, None).cloned().collect();
-        let session = &mut self.sessions[key.0];
+        let Self { sessions, limits, counters, .. } = self;
+        let session = &mut sessions[key.0];
         for routed in told {
-            if session.rights.may_receive(&routed.message.topic) {
+            if !session.rights.may_receive(&routed.message.topic) {
+                continue;
+            }
+            if session.has_room(limits) {
                 session.push_retained(&routed, options, None);
+            } else {
+                counters.dropped_queue_full += 1;
+                session.dropped += 1;
             }
         }
     }

@@ -102,3 +102,18 @@ fn broker_14_the_longest_queues_are_told() {
     assert_eq!((summary.queued, summary.in_flight, summary.subscriptions), (5, 3, 4));
     assert_eq!(house.core.counters().dropped()[0], ("queue-full", 2));
 }
+
+/// A4: present values are no way around the limit of a queue.
+#[test]
+fn broker_7_present_values_keep_to_the_queue() {
+    let limits = BrokerLimits { queue_messages: 3, ..BrokerLimits::default() };
+    let now = Timestamp::from_unix_millis(1_000_000);
+    let rules = house_with_rules(&["$SYS/#"]).core.rules().entries().to_vec();
+    let mut house = House::open_with(SimulatedDisk::new(), now, limits, AccessRules::new(rules));
+    house.core.publish_sys(vec![sys("uptime", "1"), sys("version", "x")]);
+    let client = house.connect("a", Expiry::AtDisconnect, true, None).attachment;
+    for _ in 0..3 {
+        house.subscribe(client, "$SYS/#", Qos::AtMostOnce);
+    }
+    assert_eq!((house.core.summary().queued, house.core.counters().dropped_queue_full), (3, 3));
+}
