@@ -12,6 +12,8 @@ use super::access;
 /// What the broker tells its clients beside messages.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
+    /// Threads that connections live on.
+    pub event_loops: usize,
     /// Where clients may go that are sent away for want of room, or because the gateway ends.
     pub server_reference: Option<Text>,
     /// The topic that a client hears of when it asks below which one it may have answers (MQTT 5.0, section 4.10.1).
@@ -20,6 +22,7 @@ pub struct BrokerConfig {
     pub sys_interval: Option<Duration>,
 }
 
+const EVENT_LOOPS_MAX: usize = 64;
 const SYS_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 const SYS_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 /// Longest reference to another server, in bytes: it has to fit into what small clients take.
@@ -28,6 +31,7 @@ const SERVER_REFERENCE_BYTES_MAX: usize = 255;
 impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
+            event_loops: 1,
             server_reference: None,
             response_topics: None,
             sys_interval: Some(SYS_INTERVAL_DEFAULT),
@@ -41,7 +45,9 @@ impl BrokerConfig {
         let interval = read::duration_within(Duration::ZERO..=SYS_INTERVAL_MAX);
         let sys_interval =
             table.optional_or("sys-interval", SYS_INTERVAL_DEFAULT, interval, issues);
+        let loops = read::integer(1..=EVENT_LOOPS_MAX);
         Self {
+            event_loops: table.optional_or("event-loops", 1, loops, issues),
             server_reference: table.optional("server-reference", read_reference, issues),
             response_topics: table.optional("response-topics", read_topic, issues),
             sys_interval: (!sys_interval.is_zero()).then_some(sys_interval),

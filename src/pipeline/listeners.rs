@@ -21,9 +21,6 @@ use crate::{
 /// Frames may hold a little more than the largest packet.
 const WEBSOCKET_BYTES_BEYOND: usize = 16 << 10;
 
-/// Threads that MQTT connections live on.
-const EVENT_LOOPS: usize = 1;
-
 /// Returns who may log in.
 pub(super) fn accounts(config: &Config) -> impl Iterator<Item = Account> {
     config.principals.iter().map(|principal| Account {
@@ -138,10 +135,7 @@ pub(super) fn listen_mqtt(
     let Some(listener) = &config.mqtt else { return Ok(None) };
     let settings = settings(config, listener, accounts);
     let endpoints = endpoints(listener, &settings, accounts, certificates, gates);
-    let loops = EventLoops::start(
-        std::env::var("TIDEGATE_LOOPS").ok().and_then(|n| n.parse().ok()).unwrap_or(EVENT_LOOPS),
-    )
-    .map_err(StartError::Thread)?;
+    let loops = EventLoops::start(listener.broker.event_loops).map_err(StartError::Thread)?;
     let bound = MqttListener::bind(endpoints, settings, loops, ingest.clone());
     bound.map(Some).map_err(|(address, source)| StartError::Listen {
         protocol: "MQTT",
