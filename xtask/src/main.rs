@@ -31,7 +31,8 @@ Commands:
                             with --binary PATH measure that program instead;
                             `bench identity …`: those of TLS and access rules;
                             `bench broker [--only WORDS] [--sides NAME,…] [--rounds COUNT] …`:
-                            what a message costs the broker, beside others and a relay
+                            what a message costs the broker, beside others and a relay;
+                            `bench broker --instructions …`: by callgrind, and no more than is recorded
 
 Environment:
   CARGO_TARGET_DIR          where builds go; default: the cache folder, shared by all checkouts

@@ -1,5 +1,6 @@
 //! `cargo xtask bench broker`: what a message costs the broker, beside others and a bare relay.
 
+mod instructions;
 mod load;
 mod relay;
 mod sides;
@@ -22,9 +23,9 @@ use super::figures::{Spread, Table};
 const ROUNDS: usize = 7;
 
 /// What runs before a measurement begins.
-const WARM_UP: Duration = Duration::from_millis(400);
+const WARM_UP: Duration = Duration::from_millis(300);
 /// How long a load is measured.
-const MEASURED: Duration = Duration::from_millis(1_600);
+const MEASURED: Duration = Duration::from_secs(1);
 
 /// Which loads, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +36,12 @@ pub(super) struct Choice {
     pub(super) sides: Option<String>,
     /// Rounds of all sides.
     pub(super) rounds: usize,
+    /// Instead of all that: the instructions of a message, and no more than are recorded.
+    pub(super) counts_instructions: bool,
 }
 
 impl Choice {
-    /// Reads `--only`, `--sides` and `--rounds`; returns the words behind them.
+    /// Reads `--only`, `--sides`, `--rounds` and `--instructions`; returns the words behind them.
     ///
     /// # Errors
     ///
@@ -55,6 +58,10 @@ impl Choice {
                     choice.sides = Some((*sides).to_owned());
                     words = rest;
                 }
+                ["--instructions", rest @ ..] => {
+                    choice.counts_instructions = true;
+                    words = rest;
+                }
                 ["--rounds", rounds, rest @ ..] => {
                     choice.rounds = rounds.parse().context("--rounds takes a number")?;
                     ensure!(choice.rounds > 0, "--rounds takes at least 1");
@@ -68,7 +75,7 @@ impl Choice {
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { only: None, sides: None, rounds: ROUNDS }
+        Self { only: None, sides: None, rounds: ROUNDS, counts_instructions: false }
     }
 }
 
@@ -92,6 +99,9 @@ impl Round {
 
 /// Measures, and returns the table.
 pub(super) fn measure(run: &Run<'_>, choice: &Choice) -> Result<Table> {
+    if choice.counts_instructions {
+        return instructions::measure(run);
+    }
     let mut table = Table::default();
     let is_wanted = |name: &str| {
         choice.sides.as_ref().is_none_or(|sides| sides.split(',').any(|side| side == name))

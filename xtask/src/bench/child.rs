@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+use crate::process;
 
 /// The unit of processor time in `/proc`: fixed for user space, whatever the kernel's own tick.
 const TICK: Duration = Duration::from_millis(10);
@@ -52,6 +55,21 @@ impl Child {
             .and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok())
             .context("the kernel tells no resident memory")?;
         Ok(kibibytes * 1024)
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it takes longer than `patience`.
+    pub(super) fn end(&mut self, patience: Duration) -> Result<()> {
+        process::run(process::command("kill").arg(self.id().to_string()))?;
+        let deadline = Instant::now() + patience;
+        while self.0.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "process {} does not end", self.id());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Ends it at once and waits until it is gone.

@@ -56,6 +56,8 @@ pub(super) struct Site<'a> {
     pub(super) seldom_synced: bool,
     /// Further tables of its configuration.
     pub(super) more: &'a str,
+    /// A program that runs it, and that program's own words; none: it runs by itself.
+    pub(super) runner: &'a [&'a str],
 }
 
 /// A running gateway in a folder of its own, removed with it.
@@ -82,7 +84,14 @@ impl Gateway {
         fs::write(folder.join("mapping.toml"), format!("{MAPPING}{opcua}"))?;
         let notices = UnixDatagram::bind(folder.join("notify")).context("cannot bind a socket")?;
         notices.set_read_timeout(Some(PATIENCE))?;
-        let mut command = process::command(binary);
+        let mut command = match site.runner {
+            [] => process::command(binary),
+            [runner, words @ ..] => {
+                let mut command = process::command(runner);
+                command.args(words).arg(binary);
+                command
+            }
+        };
         command.arg("run").arg("-c").arg(folder.join("tidegate.toml"));
         command.env("NOTIFY_SOCKET", folder.join("notify"));
         command.env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
@@ -97,6 +106,12 @@ impl Gateway {
             gateway.wait_for(CONNECTED, 1)?;
         }
         Ok(gateway)
+    }
+
+    /// Lets it end in order, and returns all that it and its runner have said.
+    pub(super) fn end(mut self) -> Result<String> {
+        self.process.end(PATIENCE)?;
+        Ok(log(&self.folder))
     }
 
     /// Returns the processor time that the gateway has used.

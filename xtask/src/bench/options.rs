@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(identity, of(Subject::Identity, binary.clone()));
         let broker =
             Options::parse(&["broker", "--only", "QoS 1", "--rounds", "3", "--binary", "x"]);
-        let choice = Choice { only: Some("QoS 1".to_owned()), sides: None, rounds: 3 };
+        let choice = Choice { only: Some("QoS 1".to_owned()), rounds: 3, ..Choice::default() };
         assert_eq!(broker.unwrap(), of(Subject::Broker(choice), binary));
         assert!(Options::parse(&["broker", "--rounds", "0"]).is_err());
         assert!(Options::parse(&["--profile", "dev"]).is_err());

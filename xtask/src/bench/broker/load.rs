@@ -92,6 +92,14 @@ pub(super) const LOADS: [Load; 9] = [
 ];
 
 impl Load {
+    /// What a gateway carries that is fifty times as slow as usual.
+    pub(super) const SMALL: Self = Self {
+        name: "instructions: 10 publishers to 1 wildcard subscriber, QoS 0, 64 B, 16 packets a write",
+        publishers: 10,
+        packets_per_write: 16,
+        ..GATHER
+    };
+
     /// Returns the subscriber that gets what a publisher sends; all of them if there is one publisher.
     pub(super) fn subscriber_of(&self, publisher: usize) -> usize {
         publisher % self.subscribers

@@ -201,6 +201,18 @@ impl Swarm {
         })
     }
 
+    /// Publishes so many messages, as fast as the windows allow.
+    pub(super) fn send(&mut self, messages: u64, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        while self.sent < messages {
+            ensure!(Instant::now() < deadline, "{} of {messages} sent", self.sent);
+            let any = self.send_round()?;
+            let wait = if any { Duration::ZERO } else { Duration::from_millis(10) };
+            self.look(Some(wait))?;
+        }
+        Ok(())
+    }
+
     /// Waits until everything that was sent has come, and returns how much has not.
     pub(super) fn drain(&mut self) -> Result<u64> {
         let all = self.sent * self.load.copies() as u64;
