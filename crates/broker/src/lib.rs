@@ -18,6 +18,7 @@ mod persist;
 mod recover;
 mod retained;
 mod route;
+mod route_cache;
 mod session;
 mod shared;
 mod subscribe;

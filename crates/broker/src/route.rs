@@ -249,23 +249,31 @@ impl Broker {
             }
         };
         self.routed += 1;
-        let Self { subscriptions, sessions, locals, groups, routed, .. } = self;
-        subscriptions.matches(&message.topic, |&subscriber, options: &SubscriptionOptions| {
+        let Self { subscriptions, routes, sessions, locals, groups, routed, .. } = self;
+        let matches = routes.matches(&message.topic, subscriptions.version(), |matches| {
+            subscriptions.matches(&message.topic, |subscriber, options| {
+                matches.push((*subscriber, *options));
+            });
+        });
+        for (subscriber, options) in matches.iter().copied() {
             if options.no_local && publisher == Some(subscriber) {
-                return;
+                continue;
             }
             let qos = options.qos.min(message.qos);
             let mark = match subscriber {
                 Subscriber::Session(key) => &mut sessions[key.0].mark,
                 Subscriber::Local(key) => &mut locals[key].mark,
-                Subscriber::Group(place) => return groups.hits.push(place),
+                Subscriber::Group(place) => {
+                    groups.hits.push(place);
+                    continue;
+                }
             };
             if mark.routed == *routed {
                 let target = &mut targets[mark.target];
                 target.qos = target.qos.max(qos);
                 target.retain_as_published |= options.retain_as_published;
                 target.subscription_ids.extend(options.identifier);
-                return;
+                continue;
             }
             *mark = Mark { routed: *routed, target: targets.len() };
             targets.push(Target {
@@ -276,7 +284,7 @@ impl Broker {
                 subscription_ids: options.identifier.into_iter().collect(),
                 group: None,
             });
-        });
+        }
         if !self.groups.hits.is_empty() {
             self.collect_shared(index, message, targets);
         }

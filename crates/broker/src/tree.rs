@@ -12,6 +12,8 @@ use tidegate_model::{Topic, TopicFilter};
 pub struct SubscriptionTree<K, O> {
     root: Node<K, O>,
     count: usize,
+    /// Rises with every change.
+    version: u64,
 }
 
 type Children<K, O> = HashMap<Box<str>, Node<K, O>>;
@@ -45,7 +47,7 @@ impl<K, O> Node<K, O> {
 
 impl<K, O> Default for SubscriptionTree<K, O> {
     fn default() -> Self {
-        Self { root: Node::default(), count: 0 }
+        Self { root: Node::default(), count: 0, version: 0 }
     }
 }
 
@@ -60,8 +62,15 @@ impl<K: PartialEq, O> SubscriptionTree<K, O> {
         self.count == 0
     }
 
+    /// Returns a number that rises with every change: what was found before holds until then.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Adds a subscription, or replaces the options of the one that `subscriber` already has.
     pub fn insert(&mut self, filter: &TopicFilter, subscriber: K, options: O) -> Option<O> {
+        self.version += 1;
         let entries = self.root.entries(filter.levels());
         match entries.iter_mut().find(|(key, _)| *key == subscriber) {
             Some((_, old)) => Some(std::mem::replace(old, options)),
@@ -78,6 +87,7 @@ impl<K: PartialEq, O> SubscriptionTree<K, O> {
 
     /// Removes the subscription of `subscriber` and returns its options.
     pub fn remove(&mut self, filter: &TopicFilter, subscriber: &K) -> Option<O> {
+        self.version += 1;
         let removed = self.root.remove(filter.levels(), subscriber);
         self.count -= usize::from(removed.is_some());
         removed
