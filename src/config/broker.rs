@@ -60,7 +60,11 @@ fn read_reference(node: &Node, issues: &mut Issues) -> Option<Text> {
     if text.is_empty() || text.len() > SERVER_REFERENCE_BYTES_MAX || text.contains(char::is_control)
     {
         let hint = "write the host and the port of another server, such as \"other.example:8883\"";
-        issues.error(node.span, format!("`{text}` does not refer to a server"), hint);
+        issues.error(
+            node.span,
+            format!("`{}` does not refer to a server", text.escape_debug()),
+            hint,
+        );
         return None;
     }
     Text::new(&text).ok()
