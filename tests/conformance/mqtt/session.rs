@@ -95,11 +95,11 @@ fn the_identifier_names_the_session(version: Version) {
 fn a_session_lasts_as_its_connection(version: Version) {
     let (topic, mut connect) = (unique("lasts/"), Connect::lasting(version, &unique("client")));
     if version == V5 {
-        connect.properties = prop::u32(prop::SESSION_EXPIRY, 1);
+        connect.properties = prop::u32(prop::SESSION_EXPIRY, 2);
     }
     let mut client = Client::with(&connect);
     client.subscribe(&topic, 1);
-    pass(&mut client, Duration::from_millis(1_500));
+    pass(&mut client, Duration::from_millis(2_500));
     Client::connect(version).publish(&Publish::new(&topic, "there").qos(1, 1));
     assert_eq!(client.take().payload, "there");
     client.ping();
