@@ -35,6 +35,7 @@ use crate::{
     ingest::Ingest,
     jwt,
     listening::Listening,
+    memory::Ceiling,
     status::Status,
     store::{DirectoryError, Store},
     supervise::{Conditions, Stage},
@@ -280,7 +281,9 @@ impl Inside {
     async fn start(config: &Config, mapping: MappingSet) -> Result<Self, StartError> {
         let clock = Clock::start();
         let journal = journal::open(config, clock)?;
-        let broker = BrokerHandle::new(journal.core, journal.store.handle(), clock);
+        let ceiling = Ceiling::new(config.limits.memory_ceiling.get());
+        let store = journal.store.handle();
+        let broker = BrokerHandle::with_ceiling(journal.core, store, clock, ceiling);
         let conditions = Conditions::default();
         let mapping = Arc::new(RwLock::new(Arc::new(mapping)));
         let (commands, orders) = command_channel();

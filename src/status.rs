@@ -115,6 +115,7 @@ impl Status {
             "listeners": self.listening.iter().map(Listening::to_json).collect::<Vec<_>>(),
             "certificates": self.certificates_json(),
             "broker": broker::to_json(&self.broker, self.mqtt.as_deref()),
+            "memory": self.broker.ceiling().to_json(),
             "logins": self.accounts.to_json(),
             "jwt": self.issuers_json(),
             "store": store_json(&(self.store)()),
@@ -276,6 +277,7 @@ impl Health for Status {
             &status["mapping"]["faults"],
         );
         broker::metrics(&mut text, &status["broker"]);
+        memory_metrics(&mut text, &status["memory"]);
         if let Value::Object(store) = &status["store"] {
             for (key, value) in store.iter().filter(|(_, value)| value.is_number()) {
                 gauge(&mut text, &format!("tidegate_store_{}", key.replace('-', "_")), value);
@@ -301,6 +303,12 @@ impl Health for Status {
         text.push_str("# EOF\n");
         text
     }
+}
+
+fn memory_metrics(text: &mut String, memory: &Value) {
+    gauge(text, "tidegate_memory_resident_bytes", &memory["resident-bytes"]);
+    gauge(text, "tidegate_memory_ceiling_bytes", &memory["ceiling-bytes"]);
+    by_reason(text, "tidegate_memory_refused_total", "what", &memory["refused"]);
 }
 
 fn login_metrics(text: &mut String, accounts: &Accounts) {

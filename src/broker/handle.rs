@@ -1,8 +1,11 @@
 //! The one way to the broker core: a lock, held for one batch, and the journal behind it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tidegate_adapter_api::{Outcome, Receipt, ReceiptSender, Refusal};
@@ -13,8 +16,12 @@ use tidegate_store::{Seq, Transaction};
 use super::guard::{CoreGuard, CoreLock};
 use crate::{
     clock::Clock,
+    memory::{Ceiling, Pressure},
     store::{Completion, StoreHandle},
 };
+
+/// When those are told to come again for whom there is no memory.
+const BUSY_FOR: Duration = Duration::from_secs(5);
 
 /// The broker core with the journal behind it. Cheap to clone.
 ///
@@ -32,6 +39,7 @@ struct Shared {
     store: StoreHandle,
     clock: Clock,
     next_connection: AtomicU64,
+    ceiling: Arc<Ceiling>,
 }
 
 /// What became of published messages.
@@ -44,11 +52,26 @@ pub struct Published {
 }
 
 impl BrokerHandle {
-    /// Takes a core whose state has been recovered.
+    /// Takes a core whose state has been recovered; memory has no ceiling.
     pub fn new(core: Broker, store: StoreHandle, clock: Clock) -> Self {
-        let shared =
-            Shared { core: CoreLock::new(core), store, clock, next_connection: AtomicU64::new(1) };
+        Self::with_ceiling(core, store, clock, Ceiling::new(u64::MAX))
+    }
+
+    /// Takes a core whose state has been recovered, and the ceiling of memory near which it is not asked any more.
+    pub fn with_ceiling(core: Broker, store: StoreHandle, clock: Clock, ceiling: Ceiling) -> Self {
+        let shared = Shared {
+            core: CoreLock::new(core),
+            store,
+            clock,
+            next_connection: AtomicU64::new(1),
+            ceiling: Arc::new(ceiling),
+        };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Returns the ceiling of memory.
+    pub fn ceiling(&self) -> &Arc<Ceiling> {
+        &self.shared.ceiling
     }
 
     /// Locks the core. Hold it for one batch, and submit what it returns before giving it up.
@@ -117,6 +140,9 @@ impl BrokerHandle {
         note: impl FnOnce(&mut Transaction, bool) -> bool,
         completion: impl FnOnce() -> Completion,
     ) -> Result<Published, RouteRefusal> {
+        if !self.shared.ceiling.admits(&messages) {
+            return Err(RouteRefusal::MemoryFull);
+        }
         let admission = self.admission();
         let mut core = self.core();
         let routing = core.route(messages, source, admission)?;
@@ -181,15 +207,23 @@ impl BrokerHandle {
     /// [`RouteRefusal`] if the will was not published now.
     pub fn publish_will(&self, will: DueWill, messages: Vec<Message>) -> Result<(), RouteRefusal> {
         let admission = self.admission();
+        let is_full = self.shared.ceiling.pressure() == Pressure::Full;
         let mut core = self.core();
-        match core.route_will(&will, messages, admission) {
+        let routed = if is_full {
+            Err(RouteRefusal::MemoryFull)
+        } else {
+            core.route_will(&will, messages, admission)
+        };
+        match routed {
             Ok(routing) => {
                 self.submit(&core, routing.transaction, Completion::None);
                 Ok(())
             }
             Err(refusal) => {
                 let dropped = match refusal {
-                    RouteRefusal::StorageFull => core.postpone_will(will),
+                    RouteRefusal::StorageFull | RouteRefusal::MemoryFull => {
+                        core.postpone_will(will)
+                    }
                     _ => Some(will),
                 };
                 let transaction = dropped.map(|will| core.drop_will(&will));
@@ -254,6 +288,7 @@ pub fn durable(sender: ReceiptSender) -> Completion {
 pub fn refuse(refusal: RouteRefusal) -> Refusal {
     match refusal {
         RouteRefusal::StorageFull => Refusal::StorageFull,
+        RouteRefusal::MemoryFull => Refusal::Busy { retry_after: BUSY_FOR },
         RouteRefusal::RetainedQuota => {
             Refusal::Invalid { reason: "the quota of retained messages is used up".into() }
         }

@@ -155,6 +155,16 @@ fn describe(status: &Value) -> String {
         broker["queued"],
     ));
     describe_queues(broker, &mut line);
+    let memory = &status["memory"];
+    if memory["pressure"] != "free" {
+        line(format_args!(
+            "MEMORY IS {}: {} of {} bytes; refused so far: {}",
+            word(&memory["pressure"]).to_uppercase(),
+            memory["resident-bytes"],
+            memory["ceiling-bytes"],
+            memory["refused"],
+        ));
+    }
     describe_troubles(status, &mut line);
     if let Some(error) = status["mapping"]["error"].as_str() {
         line(format_args!("mapping files: the last change was not applied:\n{error}"));

@@ -86,6 +86,8 @@ impl Keeper {
                     continue;
                 }
             }
+            let ceiling = Arc::clone(self.broker.ceiling());
+            drop(spawn_blocking(move || ceiling.look()));
             self.ingest.publish_wills(self.broker.tick());
             if let Some(forgotten) = self.history.take_forgotten(self.broker.clock().steady()) {
                 self.broker.store().submit(forgotten, Completion::None);

@@ -31,6 +31,9 @@ const LOAD_TRANSACTIONS: usize = 2;
 
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_millis(100);
+/// In the mode `memory`, what was taken is handed to the operating system after so long, or when it is so much.
+const UNWRITTEN_MAX: Duration = Duration::from_millis(50);
+const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 /// How long the writer sleeps when nothing is to be done.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait before a full disk is tried again.
@@ -103,6 +106,7 @@ pub(super) fn spawn_over<F: FileSystem>(
         status: Arc::clone(&status),
         released: Seq::ORIGIN,
         unsynced_since: None,
+        unwritten: None,
         space_checked: None,
         last_group: 0,
         synced_at: Instant::now(),
@@ -194,6 +198,8 @@ struct Writer<F: FileSystem> {
     released: Seq,
     /// When the oldest transaction was written that is not synced, in the weaker modes.
     unsynced_since: Option<Instant>,
+    /// Since when transactions wait in memory alone, in the mode `memory`, and how large they are.
+    unwritten: Option<(Instant, usize)>,
     space_checked: Option<(Instant, u64)>,
     /// How many transactions the last group had, if it was synced just now.
     last_group: usize,
@@ -244,6 +250,9 @@ impl<F: FileSystem> Writer<F> {
             if let Some(before) = work.release_before {
                 self.release(before)?;
             }
+            if self.is_write_due() {
+                self.write_out()?;
+            }
             if self.is_sync_due() {
                 self.commit()?;
             }
@@ -261,6 +270,9 @@ impl<F: FileSystem> Writer<F> {
             (Durability::Interval(interval), Some(since)) => {
                 interval.saturating_sub(since.elapsed()).min(IDLE_INTERVAL)
             }
+            (Durability::Memory, _) => self
+                .unwritten
+                .map_or(IDLE_INTERVAL, |(since, _)| UNWRITTEN_MAX.saturating_sub(since.elapsed())),
             _ => IDLE_INTERVAL,
         }
     }
@@ -297,7 +309,8 @@ impl<F: FileSystem> Writer<F> {
         }
         let finished = match self.durability {
             Durability::Ack => self.commit(),
-            Durability::Interval(_) | Durability::Memory => self.write_out(),
+            Durability::Interval(_) => self.write_out(),
+            Durability::Memory => self.put_off(bytes),
         };
         let told = if finished.is_ok() { Ok(()) } else { Err(NotStored) };
         for completion in completions.drain(..) {
@@ -310,6 +323,7 @@ impl<F: FileSystem> Writer<F> {
     fn commit(&mut self) -> Result<(), Stop> {
         self.try_while_full(|journal| journal.commit().map(drop))?;
         self.unsynced_since = None;
+        self.unwritten = None;
         self.shared.note_synced();
         self.shared.seq.send_if_modified(|seq| {
             let durable = self.journal.durable_seq();
@@ -322,12 +336,24 @@ impl<F: FileSystem> Writer<F> {
     /// Hands everything to the operating system, for the modes that promise no more at once.
     fn write_out(&mut self) -> Result<(), Stop> {
         self.try_while_full(Journal::flush)?;
+        self.unwritten = None;
         self.unsynced_since.get_or_insert_with(Instant::now);
         self.shared.seq.send_if_modified(|seq| {
             let written = self.journal.last_seq();
             std::mem::replace(seq, written) != written
         });
         Ok(())
+    }
+
+    /// Keeps a group in memory, unless so much is there already that it goes out.
+    fn put_off(&mut self, bytes: usize) -> Result<(), Stop> {
+        let (since, waiting) = self.unwritten.unwrap_or_else(|| (Instant::now(), 0));
+        self.unwritten = Some((since, waiting + bytes));
+        if waiting + bytes < UNWRITTEN_BYTES_MAX { Ok(()) } else { self.write_out() }
+    }
+
+    fn is_write_due(&self) -> bool {
+        self.unwritten.is_some_and(|(since, _)| since.elapsed() >= UNWRITTEN_MAX)
     }
 
     fn is_sync_due(&self) -> bool {

@@ -13,6 +13,7 @@ mod ledger;
 mod limits;
 mod logins;
 mod management;
+mod memory;
 mod mqtt;
 mod mqtt5;
 mod press_hall;

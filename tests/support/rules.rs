@@ -146,7 +146,8 @@ fn open_files(process: u32) -> Vec<String> {
 }
 
 /// Returns a figure of proc(5)'s `status`, in KiB.
-fn memory(process: u32, name: &str) -> u64 {
+/// Returns a figure of the process's memory, such as `VmRSS`, in KiB.
+pub(crate) fn memory(process: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the gateway runs");
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let figure = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());

@@ -391,6 +391,11 @@ impl Broker {
         }
     }
 
+    /// Returns whether a client has a session, with or without a connection.
+    pub fn has_session(&self, principal: &Principal, client_id: &ClientId) -> bool {
+        self.by_client.contains_key(&(principal.clone(), client_id.clone()))
+    }
+
     /// Returns as whom the session acts.
     ///
     /// # Errors

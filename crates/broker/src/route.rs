@@ -69,6 +69,9 @@ pub enum RouteRefusal {
     /// The journal or an uplink that refuses is full.
     #[error("storage is full")]
     StorageFull,
+    /// The gateway has no memory left for messages; the core itself never says so.
+    #[error("memory is full")]
+    MemoryFull,
     /// There are too many retained messages, or too many bytes of them.
     #[error("the quota of retained messages is used up")]
     RetainedQuota,

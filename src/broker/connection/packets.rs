@@ -20,7 +20,7 @@ use tidegate_mqtt::{
 };
 
 use super::{Driver, replies::Reply};
-use crate::store::Completion;
+use crate::{memory::Pressure, store::Completion};
 
 /// Where in its handling a message of the client got stuck.
 enum Refused {
@@ -131,6 +131,13 @@ impl Driver<'_> {
             connection,
             wake: self.replies.signal(),
         };
+        let has_session = || broker.core().has_session(&login.principal, &client_id);
+        if broker.ceiling().pressure() > Pressure::Free
+            && !has_session()
+            && !broker.ceiling().admits_client()
+        {
+            return Err(ReasonCode::ServerBusy);
+        }
         let mut core = broker.core();
         // Its credential may have been withdrawn since it was checked; who loses it later is expelled.
         if !self.access.is_good(&login) {

@@ -212,6 +212,33 @@ fn an_interval_acknowledges_at_once_and_syncs_later() {
     store.stop().unwrap();
 }
 
+/// broker.10: the mode `memory` neither writes nor syncs for each message; what is written later is whole.
+#[test]
+fn broker_10_memory_mode_writes_seldom() {
+    let disk = SimulatedDisk::new();
+    let store = start(&disk, Durability::Memory);
+    let handle = store.handle();
+    let acknowledge = |number| {
+        let (completion, receipt) = Completion::receipt();
+        handle.submit(record(number), completion);
+        assert_eq!(receipt.blocking_recv(), Ok(Ok(())));
+    };
+    acknowledge(1);
+    let (operations, syncs) = (disk.operations(), disk.syncs());
+    let started = std::time::Instant::now();
+    (2..=1_000).for_each(acknowledge);
+    // One write in 50 ms at most, and the first segment with its few.
+    let most = 10 + started.elapsed().as_millis() as u64 / 50;
+    assert!(disk.operations() - operations <= most, "{} operations", disk.operations());
+    assert!(disk.syncs() - syncs <= 4, "{} syncs", disk.syncs());
+    while handle.reader(TAKER, Position::START).audit().unwrap().records < 1_000 {
+        assert!(started.elapsed() < PATIENCE, "readers see it soon, without being asked");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    store.stop().unwrap();
+    assert_eq!(count(&disk), 1_000);
+}
+
 #[tokio::test]
 async fn sources_wait_while_too_much_is_queued() {
     // Without a thread behind it nothing is taken.
