@@ -155,7 +155,16 @@ fn describe(status: &Value) -> String {
         broker["queued"],
     ));
     describe_queues(broker, &mut line);
-    let memory = &status["memory"];
+    describe_memory(&status["memory"], &mut line);
+    describe_troubles(status, &mut line);
+    if let Some(error) = status["mapping"]["error"].as_str() {
+        line(format_args!("mapping files: the last change was not applied:\n{error}"));
+    }
+    text
+}
+
+/// Says that memory is tight, if it is.
+fn describe_memory(memory: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     if memory["pressure"] != "free" {
         line(format_args!(
             "MEMORY IS {}: {} of {} bytes; refused so far: {}",
@@ -165,11 +174,6 @@ fn describe(status: &Value) -> String {
             memory["refused"],
         ));
     }
-    describe_troubles(status, &mut line);
-    if let Some(error) = status["mapping"]["error"].as_str() {
-        line(format_args!("mapping files: the last change was not applied:\n{error}"));
-    }
-    text
 }
 
 /// Says what was dropped, and for whom most waits.
