@@ -168,6 +168,10 @@ pub(super) async fn serve(
 }
 
 /// Brings a client to the event loop that this is called on.
+#[expect(
+    clippy::boxed_local,
+    reason = "the task holds a pointer until it runs, and nothing afterwards"
+)]
 fn settle(client: Box<Arrival>, around: Surroundings<'_>) -> Option<(Driver<'_>, Transport)> {
     let Arrival { mut transport, names: certificate, opening, peer, accepted } = *client;
     if let Err(error) = transport.move_here() {
