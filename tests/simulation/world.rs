@@ -491,6 +491,7 @@ impl World {
         };
         assert!(is_attached, "connection {number} has lost its session");
         assert!(has_due || due.is_empty(), "something was due, but was not said to be");
+        assert!(due.len() <= most, "{} were taken instead of {most}", due.len());
         let (token, is_awaited) = self.submit(transaction);
         let mut packets = Vec::with_capacity(due.len());
         self.delivered += due.len() as u64;
