@@ -354,6 +354,9 @@ fn start_edges(
     let mut edges = Stage::new("adapters and listeners");
     adapters.start(around, &mut edges);
     if let Some(mqtt) = mqtt.map(Arc::new) {
+        for (number, event_loop) in mqtt.event_loops().enumerate() {
+            edges.watch(&format!("mqtt-loop-{number}"), &status.conditions, event_loop);
+        }
         edges.keep("mqtt", &status.conditions, move |stop| Arc::clone(&mqtt).run(stop));
     }
     let (control, answer) = (Arc::new(control), housekeeping::answerer(status));

@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::{task::JoinSet, time::timeout_at};
+use tokio::{runtime::Handle, task::JoinSet, time::timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -71,6 +71,12 @@ impl Stage {
                 Ok::<(), Infallible>(())
             }
         }));
+    }
+
+    /// Lets an event loop answer for itself, among the parts that run, for as long as the stage does.
+    pub fn watch(&mut self, name: &str, conditions: &Conditions, event_loop: &Handle) {
+        let (pulse, stop) = (conditions.note_start(name), self.stop_token());
+        self.tasks.spawn_on(async move { pulse.run(stop.cancelled()).await }, event_loop);
     }
 
     /// Asks every task to finish, waits until `deadline`, then aborts what is left.

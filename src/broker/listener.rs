@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tidegate_adapter_api::{Access, Door, Gate};
 use tidegate_tls::ServerTls;
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{net::TcpStream, runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -141,6 +141,11 @@ impl MqttListener {
     /// Returns the addresses, in order; with the ports that the system chose, where they were bound.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
         self.entrances.iter().map(|entrance| entrance.address).collect()
+    }
+
+    /// Returns the event loops that connections live on.
+    pub fn event_loops(&self) -> impl Iterator<Item = &Handle> {
+        self.loops.handles()
     }
 
     /// Returns the counters.

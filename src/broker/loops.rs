@@ -56,6 +56,11 @@ impl EventLoops {
         Ok(Self { loops: loops.collect::<io::Result<_>>()?, _stop: stop.drop_guard() })
     }
 
+    /// Returns the runtimes, to be watched.
+    pub(super) fn handles(&self) -> impl Iterator<Item = &Handle> {
+        self.loops.iter().map(|event_loop| &event_loop.handle)
+    }
+
     /// Takes a seat on the loop with the fewest connections.
     pub(super) fn seat(&self) -> (Seat, &Handle) {
         let busy = |event_loop: &&EventLoop| event_loop.busy.load(Ordering::Relaxed);

@@ -201,6 +201,17 @@ async fn identity_4_a_connection_does_not_outlive_its_account() {
     rig.stop().await;
 }
 
+fn everybody_may_everything() -> AccessRules {
+    let everything = || vec![AccessFilter::parse("#").unwrap()];
+    AccessRules::new(vec![AccessEntry {
+        principal: Glob::new("*"),
+        publish: everything(),
+        subscribe: everything(),
+        command: Vec::new(),
+        manage: None,
+    }])
+}
+
 /// broker.20: a client that takes everything at once gets everything: what did not fit into one write is not left
 /// lying until something else happens.
 #[tokio::test]
@@ -211,14 +222,7 @@ async fn broker_20_nothing_waits_behind_a_full_write() {
     const SUBSCRIBE: &[u8] = b"\x82\x07\0\x01\0\0\x01t\0";
     const PUBLISH_BYTES: usize = 1 + 2 + 3 + 1 + PAYLOAD;
     let mut rig = Rig::start().await;
-    let everything = vec![AccessFilter::parse("#").unwrap()];
-    rig.broker.core().set_rules(AccessRules::new(vec![AccessEntry {
-        principal: Glob::new("*"),
-        publish: Vec::new(),
-        subscribe: everything,
-        command: Vec::new(),
-        manage: None,
-    }]));
+    rig.broker.core().set_rules(everybody_may_everything());
     rig.logins.go_on.notify_one();
     let connack = rig.heard(0x20).await;
     assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:02X?}");
@@ -242,5 +246,41 @@ async fn broker_20_nothing_waits_behind_a_full_write() {
     timeout(PATIENCE, rig.client.read_exact(&mut received)).await.expect("no stall").unwrap();
     let packets = received.chunks_exact(PUBLISH_BYTES);
     assert!(packets.into_iter().all(|packet| packet[0] == 0x30 && packet[6] == 0));
+    rig.stop().await;
+}
+
+/// broker.12: a burst that is longer than a queue does not fill the queue of a client that takes it as it comes.
+#[tokio::test]
+async fn broker_12_a_burst_waits_for_those_to_whom_it_goes() {
+    const MESSAGES: usize = 30_000;
+    const PAYLOAD: usize = 100;
+    const SUBSCRIBE: &[u8] = b"\x82\x07\0\x01\0\0\x01t\0";
+    let mut rig = Rig::start().await;
+    rig.broker.core().set_rules(everybody_may_everything());
+    rig.logins.go_on.notify_one();
+    rig.heard(0x20).await;
+    rig.client.write_all(SUBSCRIBE).await.unwrap();
+    rig.heard(0x90).await;
+    let address = rig.client.peer_addr().unwrap();
+    let mut publisher = TcpStream::connect(address).await.unwrap();
+    let mut connect = CONNECT.to_vec();
+    let client_id = connect.iter().position(|byte| *byte == b'c').unwrap();
+    connect[client_id] = b'd';
+    publisher.write_all(&connect).await.unwrap();
+    rig.logins.go_on.notify_one();
+    let mut connack = [0; 64];
+    assert!(publisher.read(&mut connack).await.unwrap() > 4);
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:02X?}");
+    let publish = [b"\x30\x68\0\x01t\0".as_slice(), &[b'.'; PAYLOAD]].concat();
+    let burst = publish.repeat(MESSAGES);
+    let mut received = vec![0; burst.len()];
+    let (sent, came) = timeout(PATIENCE, async {
+        tokio::join!(publisher.write_all(&burst), rig.client.read_exact(&mut received))
+    })
+    .await
+    .expect("everything comes");
+    sent.unwrap();
+    came.unwrap();
+    assert_eq!(rig.broker.core().counters().dropped_queue_full, 0);
     rig.stop().await;
 }

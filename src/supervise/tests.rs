@@ -100,3 +100,31 @@ fn jitter_stays_within_a_quarter() {
         assert!((Duration::from_secs(3)..=Duration::from_secs(5)).contains(&pause), "{pause:?}");
     }
 }
+
+/// An event loop that does not come back is found like any part that is stuck.
+#[tokio::test]
+async fn an_event_loop_that_hangs_is_found() {
+    let (conditions, mut stage) = (Conditions::default(), Stage::new("test"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
+    let ended = end.clone();
+    let thread = std::thread::spawn(move || runtime.block_on(ended.cancelled()));
+    stage.watch("loop", &conditions, &handle);
+    for _ in 0..20 {
+        assert_eq!(conditions.unresponsive(Duration::from_secs(20)), None);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    handle.spawn(async move {
+        let _ = held.recv();
+    });
+    let found = async {
+        while conditions.unresponsive(Duration::from_millis(50)).is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("it does not answer");
+    drop(let_go);
+    end.cancel();
+    thread.join().unwrap();
+}

@@ -282,6 +282,9 @@ impl Broker {
         if session.taker.is_some() {
             persist::put_session(transaction, session);
         }
+        // They are sent at most once, and to nobody now.
+        session.catching_up = Vec::new();
+        self.catching_up.remove(&key);
         self.note_presence(key);
         self.end_will(key.0, now)
     }

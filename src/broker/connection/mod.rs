@@ -57,6 +57,10 @@ use crate::{ingest::Ingest, store::Completion};
 
 /// Bytes that may wait for one client before nothing more is put in.
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// Bytes that may wait for one client before no more deliveries are put in.
+const DELIVERIES_BYTES_MAX: usize = 192 << 10;
+/// With as much read at once there is more.
+const FLOOD_BYTES: usize = 32 << 10;
 /// Deliveries taken from the broker at once.
 const DUE_MAX: usize = 64;
 /// Answers that may wait for the disk before nothing more is read.
@@ -245,7 +249,7 @@ struct Driver<'a> {
 impl Driver<'_> {
     async fn run(&mut self, transport: &mut Transport, stop: &CancellationToken) -> io::Result<()> {
         let mut closing_since: Option<Instant> = None;
-        let mut is_trusted = false;
+        let (mut is_trusted, mut has_flooded) = (false, false);
         let mut alarm = pin!(sleep_until(far_future().into()));
         loop {
             // A client that always has something must not keep a processor from the others.
@@ -256,7 +260,7 @@ impl Driver<'_> {
                 Box::pin(self.connect(*connect)).await;
                 self.pump();
             }
-            let was_full = !self.output.has_room();
+            let was_full = !self.has_room_for_deliveries();
             if !is_trusted && self.attachment.is_some() {
                 is_trusted = true;
                 self.opening = None;
@@ -272,10 +276,12 @@ impl Driver<'_> {
                     return Ok(());
                 }
             }
-            if was_full && self.output.has_room() {
-                // What was left for want of room is not announced again.
-                continue;
+            if std::mem::take(&mut has_flooded) {
+                // Whoever sends more than is read at once waits for those to whom it goes.
+                yield_now().await;
             }
+            // What was left for want of room is not announced again.
+            let goes_on = was_full && self.has_room_for_deliveries();
             let reads = !self.connection.is_closed() && self.may_take_input();
             let signal = self.replies.signal();
             // A later deadline leaves it as it is: it rings for nothing then, and is set anew.
@@ -296,10 +302,11 @@ impl Driver<'_> {
                     if ready?.is_readable() && reads {
                         let input = self.input.buffer();
                         let unread = input.len();
-                        let goes_on = transport.read(input)?;
+                        let is_open = transport.read(input)?;
                         let read = input.len() - unread;
                         self.note_bytes(&self.counters.bytes_received, read);
-                        if !goes_on {
+                        has_flooded = read >= FLOOD_BYTES;
+                        if !is_open {
                             return Ok(());
                         }
                         if self.input.is_empty() {
@@ -308,6 +315,7 @@ impl Driver<'_> {
                         }
                     }
                 }
+                () = std::future::ready(()), if goes_on => {}
             }
         }
     }
@@ -443,16 +451,22 @@ impl Driver<'_> {
         attachment: Attachment,
         due: &mut Vec<Due>,
     ) -> Result<(), Superseded> {
-        while self.output.has_room()
+        // Until it is known how large they are.
+        let mut most = 1;
+        while self.has_room_for_deliveries()
             && !self.connection.is_closed()
             && !self.replies.holds_back_deliveries()
         {
             let broker = self.ingest.broker();
             let mut core = broker.core();
-            let transaction = core.take_due(attachment, broker.clock().steady(), DUE_MAX, due)?;
+            let transaction = core.take_due(attachment, broker.clock().steady(), most, due)?;
             if due.is_empty() {
-                self.may_have_due = false;
+                // What was due may have expired, and more follow of what is retained.
+                self.may_have_due = core.has_due(attachment);
                 broker.submit(&core, transaction, Completion::None);
+                if self.may_have_due {
+                    continue;
+                }
                 return Ok(());
             }
             if transaction.is_some() {
@@ -463,9 +477,18 @@ impl Driver<'_> {
                 return Ok(());
             }
             drop(core);
+            let (count, before) = (due.len(), self.output.len());
             self.write_due(due);
+            let each = (self.output.len() - before) / count + 1;
+            most =
+                (DELIVERIES_BYTES_MAX.saturating_sub(self.output.len()) / each).clamp(1, DUE_MAX);
         }
         Ok(())
+    }
+
+    /// Whether deliveries may be put into the output. They leave room there, so that the client is heard meanwhile.
+    fn has_room_for_deliveries(&self) -> bool {
+        self.output.len() < DELIVERIES_BYTES_MAX
     }
 
     /// Puts deliveries into the output.
