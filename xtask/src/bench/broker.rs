@@ -107,9 +107,13 @@ pub(super) fn measure(run: &Run<'_>, choice: &Choice) -> Result<Table> {
         choice.sides.as_ref().is_none_or(|sides| sides.split(',').any(|side| side == name))
     };
     let sides = Side::start_all(run, is_wanted)?;
-    let is_chosen =
-        |load: &&Load| choice.only.as_ref().is_none_or(|only| load.name.contains(only.as_str()));
-    for load in LOADS.iter().filter(is_chosen) {
+    let is_chosen = |name: &str| choice.only.as_ref().is_none_or(|only| name.contains(only));
+    let chosen = || LOADS.iter().filter(|load| is_chosen(load.name));
+    // While nothing has been used and given back.
+    if is_chosen(state::IDLE) {
+        state::idle(&sides, &mut table)?;
+    }
+    for load in chosen().filter(|load| load.idle_filters == 0) {
         compare(load, &sides, choice.rounds, &mut table)?;
     }
     for side in &sides {
@@ -117,12 +121,11 @@ pub(super) fn measure(run: &Run<'_>, choice: &Choice) -> Result<Table> {
         let aim = if side.is_measured_by_aims() { "24 MiB" } else { "-" };
         table.row(&format!("peak memory in these loads: {}", side.name), aim, peak);
     }
-    let is_chosen = |name: &str| choice.only.as_ref().is_none_or(|only| name.contains(only));
-    if is_chosen(state::IDLE) {
-        state::idle(&sides, &mut table)?;
-    }
     if is_chosen(state::RETAINED) {
         state::retained(&sides, choice.rounds, &mut table)?;
+    }
+    for load in chosen().filter(|load| load.idle_filters > 0) {
+        compare(load, &sides, choice.rounds, &mut table)?;
     }
     Ok(table)
 }

@@ -117,7 +117,9 @@ fn mosquitto(run: &Run<'_>, name: &'static str) -> Result<Side> {
 
 /// Starts the NATS server with its MQTT port; the version of Debian 12 has no QoS 2.
 fn nats(run: &Run<'_>, name: &'static str) -> Result<Side> {
-    let program = process::find("nats-server").context("nats-server is missing")?;
+    setup::debian::ensure_packages(&["nats-server"])?;
+    let program = process::find("nats-server")
+        .context("nats-server is missing: it is a package of Debian")?;
     let (port, own) = (free_port()?, free_port()?);
     let folder = run.folder.join("nats");
     fs::create_dir_all(&folder)?;
