@@ -51,6 +51,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// CONNECT of MQTT 5: clean start, client `c`, user `u` with password `p`.
 const CONNECT: &[u8] = b"\x10\x14\0\x04MQTT\x05\xC2\0\0\0\0\x01c\0\x01u\0\x01p";
+/// SUBSCRIBE of MQTT 5 to `t` with quality of service 0.
+const SUBSCRIBE: &[u8] = b"\x82\x07\0\x01\0\0\x01t\0";
 const NOT_AUTHORIZED: u8 = 0x87;
 
 /// Finds every password right, as late as the test wants.
@@ -165,6 +167,22 @@ impl Rig {
         heard
     }
 
+    /// Publishes messages on `t`, of so many bytes each.
+    fn publish(&self, count: usize, bytes: usize) {
+        for _ in 0..count {
+            let message = Message {
+                topic: Topic::new("t").unwrap(),
+                payload: Payload::bytes(vec![b'.'; bytes]),
+                qos: Qos::AtMostOnce,
+                retain: false,
+                properties: None,
+                publisher: Principal::anonymous(),
+                arrival: self.broker.clock().wall(),
+            };
+            self.broker.publish(vec![message], Source::Gateway, || Completion::None).unwrap();
+        }
+    }
+
     async fn stop(mut self) {
         self.stop.cancel();
         drop(self.client);
@@ -218,8 +236,6 @@ fn everybody_may_everything() -> AccessRules {
 async fn broker_20_nothing_waits_behind_a_full_write() {
     const MESSAGES: usize = 9_000;
     const PAYLOAD: usize = 1_000;
-    /// SUBSCRIBE to `t` with quality of service 0, and `t` in a PUBLISH with its lengths.
-    const SUBSCRIBE: &[u8] = b"\x82\x07\0\x01\0\0\x01t\0";
     const PUBLISH_BYTES: usize = 1 + 2 + 3 + 1 + PAYLOAD;
     let mut rig = Rig::start().await;
     rig.broker.core().set_rules(everybody_may_everything());
@@ -229,19 +245,7 @@ async fn broker_20_nothing_waits_behind_a_full_write() {
     rig.client.write_all(SUBSCRIBE).await.unwrap();
     let suback = rig.heard(0x90).await;
     assert_eq!(suback[..], [0x90, 4, 0, 1, 0, 0], "{suback:02X?}");
-    let now = rig.broker.clock().wall();
-    for _ in 0..MESSAGES {
-        let message = Message {
-            topic: Topic::new("t").unwrap(),
-            payload: Payload::bytes(vec![b'.'; PAYLOAD]),
-            qos: Qos::AtMostOnce,
-            retain: false,
-            properties: None,
-            publisher: Principal::anonymous(),
-            arrival: now,
-        };
-        rig.broker.publish(vec![message], Source::Gateway, || Completion::None).unwrap();
-    }
+    rig.publish(MESSAGES, PAYLOAD);
     let mut received = vec![0; MESSAGES * PUBLISH_BYTES];
     timeout(PATIENCE, rig.client.read_exact(&mut received)).await.expect("no stall").unwrap();
     let packets = received.chunks_exact(PUBLISH_BYTES);
@@ -254,15 +258,13 @@ async fn broker_20_nothing_waits_behind_a_full_write() {
 async fn broker_12_a_burst_waits_for_those_to_whom_it_goes() {
     const MESSAGES: usize = 30_000;
     const PAYLOAD: usize = 100;
-    const SUBSCRIBE: &[u8] = b"\x82\x07\0\x01\0\0\x01t\0";
     let mut rig = Rig::start().await;
     rig.broker.core().set_rules(everybody_may_everything());
     rig.logins.go_on.notify_one();
     rig.heard(0x20).await;
     rig.client.write_all(SUBSCRIBE).await.unwrap();
     rig.heard(0x90).await;
-    let address = rig.client.peer_addr().unwrap();
-    let mut publisher = TcpStream::connect(address).await.unwrap();
+    let mut publisher = TcpStream::connect(rig.address).await.unwrap();
     let mut connect = CONNECT.to_vec();
     let client_id = connect.iter().position(|byte| *byte == b'c').unwrap();
     connect[client_id] = b'd';
@@ -282,5 +284,32 @@ async fn broker_12_a_burst_waits_for_those_to_whom_it_goes() {
     sent.unwrap();
     came.unwrap();
     assert_eq!(rig.broker.core().counters().dropped_queue_full, 0);
+    rig.stop().await;
+}
+
+/// identity.4: the connection of a client that does not read ends with its account too.
+#[tokio::test]
+async fn identity_4_who_does_not_read_does_not_outlive_its_account() {
+    let mut rig = Rig::start().await;
+    rig.broker.core().set_rules(everybody_may_everything());
+    rig.logins.go_on.notify_one();
+    rig.heard(0x20).await;
+    rig.client.write_all(SUBSCRIBE).await.unwrap();
+    rig.heard(0x90).await;
+    // More than sockets hold.
+    rig.publish(9_000, 1_500);
+    let (mut before, mut queued) = (usize::MAX, rig.broker.core().summary().queued);
+    while before != queued {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        (before, queued) = (queued, rig.broker.core().summary().queued);
+    }
+    assert!(queued > 0, "all of it found room in the sockets");
+    rig.remove_account();
+    let ended = async {
+        while rig.counters.open.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("the connection ends");
     rig.stop().await;
 }

@@ -64,6 +64,11 @@ impl Pulse {
     }
 
     #[cfg(test)]
+    pub(super) fn is_running(&self) -> bool {
+        self.state.lock().is_running
+    }
+
+    #[cfg(test)]
     pub(super) fn is_asked(&self) -> bool {
         self.state.lock().open_since.is_some()
     }

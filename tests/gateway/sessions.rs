@@ -24,9 +24,6 @@ const QUEUED: u32 = 100_000;
 /// How many publications the gateway is sent before it has acknowledged the first.
 const WINDOW: u32 = 64;
 
-/// By when acknowledgements have been noted, on a busy machine too.
-const NOTED: Duration = Duration::from_secs(2);
-
 /// Publishers: protocol version, quality of service, topic.
 const PUBLISHERS: [(u8, u8, &str); 3] = [(4, 1, "line/a"), (5, 1, "line/b"), (5, 2, "line/c")];
 /// Subscribers: protocol version and quality of service.
@@ -193,8 +190,7 @@ fn broker_34_a_long_queue_survives_a_kill() {
         match then {
             Then::Leave | Then::Stay => {}
             Then::Kill => {
-                // What the reader has acknowledged is noted with one of the next syncs (promise D6).
-                std::thread::sleep(NOTED);
+                await_noted(&mut reader);
                 gateway.kill9();
                 gateway.start_again();
             }
@@ -213,6 +209,14 @@ enum Then {
     Leave,
     Kill,
     Stay,
+}
+
+/// Waits until the journal knows what a reader has acknowledged, which it hears of with one of the next syncs (D6): by
+/// the answer to a ping the broker has passed it on, and by a SUBACK behind that it is on disk (D8).
+fn await_noted(reader: &mut Wire) {
+    reader.send(&[0xc0, 0]);
+    reader.expect(13);
+    assert_eq!(reader.subscribe("deep/#", 1), 1);
 }
 
 /// Takes messages up to the number `end`, and checks that they follow each other.

@@ -437,8 +437,13 @@ impl Driver<'_> {
 
     /// Takes what is due from the broker, as far as there is room.
     fn deliver(&mut self) -> Result<(), Superseded> {
-        self.may_have_due |= self.replies.signal().take_due();
+        let is_called = self.replies.signal().take_due();
+        self.may_have_due |= is_called;
         let Some(attachment) = self.attachment.filter(|_| self.may_have_due) else { return Ok(()) };
+        if is_called {
+            // Perhaps because its session has gone: it hears of that even while there is no room for deliveries.
+            self.ingest.broker().core().principal(attachment)?;
+        }
         let mut due = DUE.take();
         let result = self.deliver_through(attachment, &mut due);
         due.clear();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_store::simulation::Random;
+
 use super::client::Client;
 use super::packets::{
     BOTH, Connect, PINGREQ, Publish, V5, Version, Will, ack, disconnect, kind, prop, subscribe,
@@ -148,41 +150,35 @@ fn broker_31_one_identifier_for_everything() {
     }
 }
 
-/// A small generator (xorshift), so that a failing seed says all.
-struct Dice(u64);
+/// Rolls a die with so many sides.
+fn roll(random: &mut Random, sides: usize) -> usize {
+    usize::try_from(random.below(sides as u64)).expect("below `sides`")
+}
 
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).expect("below `sides`")
+/// Changes a stream: bytes turned, cut out, doubled, thrown in, or packets in another order.
+fn mutate(random: &mut Random, mut packets: Vec<Vec<u8>>) -> Vec<u8> {
+    let mut roll = |sides| roll(random, sides);
+    if roll(3) == 0 {
+        let (one, other) = (roll(packets.len()), roll(packets.len()));
+        packets.swap(one, other);
     }
-
-    /// Changes a stream: bytes turned, cut out, doubled, thrown in, or packets in another order.
-    fn mutate(&mut self, mut packets: Vec<Vec<u8>>) -> Vec<u8> {
-        if self.roll(3) == 0 {
-            let (one, other) = (self.roll(packets.len()), self.roll(packets.len()));
-            packets.swap(one, other);
+    let mut stream = packets.concat();
+    for _ in 0..=roll(4) {
+        let at = roll(stream.len());
+        let value = u8::try_from(roll(256)).expect("a byte");
+        match roll(6) {
+            0 => stream[at] = value,
+            1 => stream[at] ^= 1 << roll(8),
+            2 => stream.insert(at, value),
+            3 => drop(stream.drain(at..stream.len().min(at + 1 + roll(8)))),
+            4 => stream.extend_from_within(at..),
+            _ => stream.truncate(at.max(1)),
         }
-        let mut stream = packets.concat();
-        for _ in 0..=self.roll(4) {
-            let at = self.roll(stream.len());
-            let value = u8::try_from(self.roll(256)).expect("a byte");
-            match self.roll(6) {
-                0 => stream[at] = value,
-                1 => stream[at] ^= 1 << self.roll(8),
-                2 => stream.insert(at, value),
-                3 => drop(stream.drain(at..stream.len().min(at + 1 + self.roll(8)))),
-                4 => stream.extend_from_within(at..),
-                _ => stream.truncate(at.max(1)),
-            }
-            if stream.is_empty() {
-                stream.push(value);
-            }
+        if stream.is_empty() {
+            stream.push(value);
         }
-        stream
     }
+    stream
 }
 
 /// Streams of the every-change tier; twenty times as many in the deep one.
@@ -201,12 +197,12 @@ fn broker_31_random_changes_of_sound_streams() {
     witness.subscribe(&topic, 1);
     let before = server().memory_kib();
     for seed in 1..=count {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let version = BOTH[dice.roll(2)];
+        let mut random = Random::new(seed);
+        let version = BOTH[roll(&mut random, 2)];
         let mut packets = conversation(version, "mutated/topic");
         packets.push(disconnect(version, 0, &[]));
         let mut client = Client::open(version);
-        client.send(&dice.mutate(packets));
+        client.send(&mutate(&mut random, packets));
         client.wire.close_half();
         // Whatever comes, its packets are whole and the connection ends.
         let ended = wait::within(wait::DEADLINE, || {
