@@ -15,12 +15,17 @@ const ALLOWED: &[Package] = &[
     Package { name: "tidegate-settings", folder: "crates/settings", uses: Uses::Only(&[]) },
     Package { name: "tidegate-coap", folder: "crates/coap", uses: Uses::Only(&["tidegate-model"]) },
     Package { name: "tidegate-mqtt", folder: "crates/mqtt", uses: Uses::Only(&["tidegate-model"]) },
+    Package {
+        name: "tidegate-expression",
+        folder: "crates/expression",
+        uses: Uses::Only(&["tidegate-model", "tidegate-settings"]),
+    },
     Package { name: "tidegate-heap", folder: "crates/heap", uses: Uses::Only(&[]) },
     Package { name: "tidegate-names", folder: "crates/names", uses: Uses::Only(&[]) },
     Package {
         name: "tidegate-rules",
         folder: "crates/rules",
-        uses: Uses::Only(&["tidegate-model"]),
+        uses: Uses::Only(&["tidegate-expression", "tidegate-model"]),
     },
     Package { name: "tidegate-scram", folder: "crates/scram", uses: Uses::Only(&[]) },
     Package {
@@ -32,7 +37,7 @@ const ALLOWED: &[Package] = &[
     Package {
         name: "tidegate-mapping",
         folder: "crates/mapping",
-        uses: Uses::Only(&["tidegate-model", "tidegate-settings"]),
+        uses: Uses::Only(&["tidegate-expression", "tidegate-model", "tidegate-settings"]),
     },
     Package {
         name: "tidegate-broker",

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tidegate_mapping::expression::{Expression, Inputs, ResultKind, Scope};
+use tidegate_mapping::expression::{Expression, Inputs, ResultKind, Scope, Subject};
 use tidegate_mapping::{Entry, Environment, Inlet, MappingSet};
 use tidegate_model::{
     AdapterName, CaptureName, Captures, Clock, Origin, Reading, Status, Timestamp, Topic, Value,
@@ -88,13 +88,15 @@ fn evaluate(criterion: &mut Criterion) {
         ("value.aenergy.total / 1000", document),
     ];
     for (text, value) in cases {
-        let scope = Scope { captures: &names, payload: None };
+        let scope = Scope { captures: &names, payload: None, subject: Subject::Reading };
         let expression = Expression::parse(text, scope, ResultKind::Value).expect("no fault");
         let inputs = Inputs {
             value: &value,
             time: Timestamp::from_unix_millis(0),
             status: Status::GOOD,
             captures: &captures,
+            unit: None,
+            topic: None,
         };
         group.bench_function(text, |bencher| {
             bencher.iter(|| expression.evaluate(black_box(&inputs)));

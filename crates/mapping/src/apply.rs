@@ -5,8 +5,8 @@ use tidegate_model::{
     Captures, Presentation, Qos, Quality, Reading, Status, Topic, TypeMismatch, Value,
 };
 
-use crate::expression::{EvaluationError, Inputs};
 use crate::{Entry, RenderError};
+use tidegate_expression::{EvaluationError, Inputs};
 
 /// What an entry makes of a reading. Complete.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use thiserror::Error;
 use tidegate_model::{Captures, Glob, Principal, TypeMismatch, Value};
 
 use crate::Entry;
-use crate::expression::compare;
+use tidegate_expression::compare;
 
 /// What may be written to an address, and by whom.
 #[derive(Clone, Debug, Default, PartialEq)]

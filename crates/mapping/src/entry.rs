@@ -8,8 +8,8 @@ use tidegate_model::{
 };
 use tidegate_settings::Span;
 
-use crate::expression::Expression;
 use crate::{Callable, RenderError, TopicPattern, TopicTemplate, Writable};
+use tidegate_expression::Expression;
 
 /// Which devices an entry is about, in the terms of their protocol.
 #[derive(Clone, Debug)]

@@ -45,7 +45,6 @@ mod clash;
 mod command;
 mod entry;
 mod envelope;
-pub mod expression;
 mod payload;
 mod read;
 mod set;
@@ -56,6 +55,7 @@ pub use command::{Callable, CommandRefusal, CommandTarget, Writable};
 pub use entry::{Address, Entry, NodeAddressPattern};
 pub use payload::{Inlet, PayloadError};
 pub use set::{Environment, MappingSet};
+pub use tidegate_expression as expression;
 pub use topic::{RenderError, TopicPattern, TopicTemplate};
 
 #[cfg(test)]

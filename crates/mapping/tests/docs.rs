@@ -1,6 +1,6 @@
 //! The examples of `docs/mappings.md` are true.
 
-use tidegate_mapping::expression::{Expression, Inputs, ResultKind, Scope};
+use tidegate_mapping::expression::{Expression, Inputs, ResultKind, Scope, Subject};
 use tidegate_mapping::{Environment, MappingSet};
 use tidegate_model::{AdapterName, Captures, Status, Timestamp, json};
 use tidegate_settings::{Format, Issues, Sources, parse};
@@ -41,7 +41,7 @@ fn the_formulas_shown_give_the_results_shown() {
         .collect();
     assert!(rows.len() >= 20, "the table has a row for each function");
     for [formula, value, expected] in rows {
-        let scope = Scope { captures: &[], payload: None };
+        let scope = Scope { captures: &[], payload: None, subject: Subject::Reading };
         let expression = Expression::parse(formula, scope, ResultKind::Value)
             .unwrap_or_else(|faults| panic!("{formula}: {faults:?}"));
         let value = json::parse_value(value.as_bytes()).expect("a cell is JSON");
@@ -50,6 +50,8 @@ fn the_formulas_shown_give_the_results_shown() {
             time: Timestamp::from_unix_millis(0),
             status: Status::GOOD,
             captures: &Captures::none(),
+            unit: None,
+            topic: None,
         });
         assert_eq!(result.map(|it| it.to_string()).as_deref(), Ok(expected), "{formula}");
     }

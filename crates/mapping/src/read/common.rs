@@ -5,7 +5,7 @@ use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 
 use super::{Kind, place};
 use crate::TopicTemplate;
-use crate::expression::{Expression, ResultKind, Scope, is_reserved};
+use tidegate_expression::{Expression, ResultKind, Scope, Subject, is_reserved};
 
 /// The name under which the name of a member is used.
 const MEMBER: &str = "member";
@@ -40,7 +40,7 @@ impl Common {
             _ => (read_payload(table, kind, issues), read_each(table, issues)),
         };
         let names = with_member(table, names, each, issues);
-        let scope = Scope { captures: &names, payload };
+        let scope = Scope { captures: &names, payload, subject: Subject::Reading };
         check_each(table, payload, each, issues);
         let transform = read_expression(table, "transform", scope, ResultKind::Value, issues);
         let when = read_expression(table, "when", scope, ResultKind::Condition, issues);

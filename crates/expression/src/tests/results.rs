@@ -3,7 +3,7 @@
 use tidegate_model::{Captures, Quality, Status, Timestamp, Value};
 
 use super::{evaluate, evaluate_value, parse};
-use crate::expression::{EvaluationError, Inputs, ResultKind};
+use crate::{EvaluationError, Expression, Inputs, ResultKind, Scope, Subject};
 
 /// main.13
 #[test]
@@ -190,6 +190,8 @@ fn conditions_hold_or_not_or_have_no_value() {
             time: Timestamp::from_unix_millis(0),
             status: Status::from(quality),
             captures: &Captures::none(),
+            unit: None,
+            topic: None,
         })
     };
     assert_eq!(holds(r#"{"on":true}"#, Quality::Good), Ok(Some(true)));
@@ -199,4 +201,37 @@ fn conditions_hold_or_not_or_have_no_value() {
         holds(r#"{"on":1}"#, Quality::Good),
         Err(EvaluationError::Operand { operation: "`and`", .. })
     ));
+}
+
+/// uplink.4: of a reading that has a topic there is more to ask.
+#[test]
+fn records_have_a_topic_a_unit_and_a_status() {
+    let topic = tidegate_model::Topic::new("hall1/t").unwrap();
+    let unit = tidegate_model::Unit::new("Cel").unwrap();
+    let scope = Scope { captures: &[], payload: None, subject: Subject::Record };
+    let holds = |text: &str, unit| {
+        let condition = Expression::parse(text, scope, ResultKind::Condition).unwrap();
+        condition.holds(&Inputs {
+            value: &Value::Integer(1),
+            time: Timestamp::from_unix_millis(0),
+            status: Status::from_code(0x8031_0000),
+            captures: &Captures::none(),
+            unit,
+            topic: Some(&topic),
+        })
+    };
+    #[rustfmt::skip]
+    let cases = [
+        ("topic == \"hall1/t\"",    Some(&unit),    Some(true)),
+        ("unit == \"Cel\"",         Some(&unit),    Some(true)),
+        ("unit == null",            None,           Some(true)),
+        ("unit == \"Cel\"",         None,           Some(false)),
+        ("status == 2150694912",    None,           Some(true)),
+    ];
+    for (text, unit, expected) in cases {
+        assert_eq!(holds(text, unit), Ok(expected), "{text}");
+    }
+    let elsewhere = Scope { captures: &[], payload: None, subject: Subject::Reading };
+    let faults = Expression::parse("unit == \"Cel\"", elsewhere, ResultKind::Condition);
+    assert_eq!(faults.unwrap_err()[0].message, "there is no `unit` here");
 }

@@ -3,7 +3,7 @@
 use tidegate_model::PayloadFormat;
 
 use super::parse;
-use crate::expression::{DEPTH_MAX, LENGTH_MAX, ResultKind};
+use crate::{DEPTH_MAX, LENGTH_MAX, ResultKind};
 
 /// Gives the first fault as `marked text | message | hint`.
 fn fault(text: &str, payload: Option<PayloadFormat>, result: ResultKind) -> String {

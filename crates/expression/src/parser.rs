@@ -14,10 +14,12 @@ use super::number::Number;
 use super::operator::{Arithmetic, Comparison};
 use super::token::{KEYWORDS, Token, tokens};
 use super::types::Types;
-use super::{DEPTH_MAX, ExpressionFault, LENGTH_MAX, Scope};
+use super::{DEPTH_MAX, ExpressionFault, LENGTH_MAX, Scope, Subject};
 
-/// Names that mean something in every expression.
-pub(super) const VARIABLES: [&str; 3] = ["value", "time", "quality"];
+/// Names that mean something: first those of every expression.
+pub(super) const VARIABLES: [&str; 6] = ["value", "time", "quality", "status", "unit", "topic"];
+/// How many of them every expression has.
+pub(super) const OF_READINGS: usize = 3;
 
 /// A checked part of the text.
 pub(super) struct Part {
@@ -339,6 +341,7 @@ impl Parser<'_> {
     fn name(&mut self, word: &str, range: Range<usize>) -> Parsed {
         let captures = self.scope.captures;
         let capture = captures.iter().position(|name| name.as_str() == word);
+        let of_record = self.scope.subject == Subject::Record;
         let (code, types) = match (word, capture) {
             ("true" | "false", _) => {
                 (Code::Constant(Constant::Boolean(word == "true")), Types::BOOLEAN)
@@ -347,6 +350,9 @@ impl Parser<'_> {
             ("value", _) => (Code::Path(Box::default()), Types::of_payload(self.scope.payload)),
             ("time", _) => (Code::Time, Types::INTEGER),
             ("quality", _) => (Code::Quality, Types::STRING),
+            ("status", _) if of_record => (Code::Status, Types::INTEGER),
+            ("unit", _) if of_record => (Code::Unit, Types::STRING.or(Types::NULL)),
+            ("topic", _) if of_record => (Code::Topic, Types::STRING),
             (_, Some(index)) => (Code::Capture(index), Types::STRING),
             _ if KEYWORDS.contains(&word) => {
                 let message = format!("expected a value, found `{word}`");
@@ -357,7 +363,7 @@ impl Parser<'_> {
                 return Err(ExpressionFault::new(range, message, hint));
             }
             _ => {
-                let (message, hint) = unknown_name(word, captures);
+                let (message, hint) = unknown_name(word, self.scope);
                 self.fault(range.clone(), message, hint);
                 (Code::Path(Box::default()), Types::ANY)
             }
@@ -492,8 +498,9 @@ pub(super) fn too_deep(range: Range<usize>) -> ExpressionFault {
     ExpressionFault::new(range, message, "write a simpler one")
 }
 
-fn unknown_name(word: &str, captures: &[CaptureName]) -> (String, String) {
-    let known = VARIABLES.iter().copied().chain(captures.iter().map(CaptureName::as_str));
+fn unknown_name(word: &str, scope: Scope<'_>) -> (String, String) {
+    let captures = scope.captures.iter().map(CaptureName::as_str);
+    let known = scope.subject.variables().iter().copied().chain(captures);
     let hint = if Function::named(word).is_some() {
         format!("it is a function: write {word}(…)")
     } else if let Some(near) = nearest(word, known.clone().chain(KEYWORDS)) {

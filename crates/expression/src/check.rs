@@ -153,6 +153,8 @@ impl Parser<'_> {
             time: Timestamp::from_unix_micros(0),
             status: Status::GOOD,
             captures: &Captures::none(),
+            unit: None,
+            topic: None,
         };
         let constant = match evaluate(&code, &nothing) {
             Ok(datum) => Constant::from_datum(datum),

@@ -34,6 +34,11 @@ pub(super) fn evaluate<'a>(code: &'a Code, inputs: &Inputs<'a>) -> Evaluated<'a>
         }
         Code::Time => Ok(Datum::Number(Number::Integer(inputs.time.as_unix_millis()))),
         Code::Quality => Ok(Datum::Text(Cow::Borrowed(inputs.status.quality().as_str()))),
+        Code::Status => Ok(Datum::Number(Number::Integer(inputs.status.code().into()))),
+        Code::Unit => Ok(inputs.unit.map_or(Datum::Null, |unit| Datum::Text(unit.as_str().into()))),
+        Code::Topic => {
+            Ok(inputs.topic.map_or(Datum::Null, |topic| Datum::Text(topic.as_str().into())))
+        }
         Code::Capture(index) => {
             Ok(inputs.captures.get(*index).map_or(Datum::Null, |text| Datum::Text(text.into())))
         }

@@ -1,6 +1,7 @@
-//! The language of `transform` and `when`: one formula over a reading.
+//! The language of `transform` and `when`, in mappings and in the rules of an uplink: one formula over a
+//! reading.
 //!
-//! An [`Expression`] is read and type-checked once, when its mapping file is loaded. What its text can reveal is
+//! An [`Expression`] is read and type-checked once, when its file is loaded. What its text can reveal is
 //! refused then, with the place: unknown names, operands of a wrong type, constants that overflow. At run time
 //! only the reading can be at fault, and [`EvaluationError`] says how. Evaluation always ends: there are no
 //! loops, the tree is at most [`DEPTH_MAX`] deep and made of at most [`LENGTH_MAX`] bytes of text.
@@ -22,7 +23,9 @@ mod types;
 use std::ops::Range;
 
 use thiserror::Error;
-use tidegate_model::{CaptureName, Captures, PayloadFormat, Reading, Status, Timestamp, Value};
+use tidegate_model::{
+    CaptureName, Captures, PayloadFormat, Reading, Status, Timestamp, Topic, Unit, Value,
+};
 
 use code::Code;
 use datum::Datum;
@@ -41,6 +44,28 @@ pub struct Scope<'a> {
     pub captures: &'a [CaptureName],
     /// How the payload is read: it limits what `value` can be.
     pub payload: Option<PayloadFormat>,
+    /// What is there beside the value.
+    pub subject: Subject,
+}
+
+/// What an expression is about. Complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Subject {
+    /// A reading on its way to a topic: `value`, `time`, `quality`, and the captures.
+    #[default]
+    Reading,
+    /// A reading of a topic: `status`, `unit` and `topic` as well.
+    Record,
+}
+
+impl Subject {
+    /// Returns the names that mean something.
+    fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Reading => &parser::VARIABLES[..parser::OF_READINGS],
+            Self::Record => &parser::VARIABLES,
+        }
+    }
 }
 
 /// One fault in the text of an expression.
@@ -101,13 +126,30 @@ pub struct Inputs<'a> {
     pub status: Status,
     /// The captures by their names.
     pub captures: &'a Captures,
+    /// `unit`; null without one.
+    pub unit: Option<&'a Unit>,
+    /// `topic`; null without one.
+    pub topic: Option<&'a Topic>,
 }
 
 impl<'a> Inputs<'a> {
     /// Takes the inputs from a reading.
     #[inline]
     pub fn of(reading: &'a Reading, captures: &'a Captures) -> Self {
-        Self { value: &reading.value, time: reading.time(), status: reading.status, captures }
+        Self {
+            value: &reading.value,
+            time: reading.time(),
+            status: reading.status,
+            captures,
+            unit: reading.unit.as_ref(),
+            topic: None,
+        }
+    }
+
+    /// Takes the inputs from a reading of a topic.
+    #[inline]
+    pub fn of_record(topic: &'a Topic, reading: &'a Reading, captures: &'a Captures) -> Self {
+        Self { topic: Some(topic), ..Self::of(reading, captures) }
     }
 }
 
@@ -137,16 +179,18 @@ impl Expression {
     /// # Examples
     ///
     /// ```
-    /// use tidegate_mapping::expression::{Expression, Inputs, ResultKind, Scope};
+    /// use tidegate_expression::{Expression, Inputs, ResultKind, Scope, Subject};
     /// use tidegate_model::{Captures, Status, Timestamp, Value};
     ///
-    /// let scope = Scope { captures: &[], payload: None };
+    /// let scope = Scope { captures: &[], payload: None, subject: Subject::Reading };
     /// let tenths = Expression::parse("value / 10", scope, ResultKind::Value).unwrap();
     /// let inputs = Inputs {
     ///     value: &Value::Integer(217),
     ///     time: Timestamp::from_unix_millis(0),
     ///     status: Status::GOOD,
     ///     captures: &Captures::none(),
+    ///     unit: None,
+    ///     topic: None,
     /// };
     /// assert_eq!(tenths.evaluate(&inputs), Ok(Value::Double(21.7)));
     ///
@@ -205,7 +249,7 @@ impl Expression {
     }
 
     /// Returns whether a value of this type can be the result.
-    pub(crate) fn may_be(&self, wanted: tidegate_model::ValueType) -> bool {
+    pub fn may_be(&self, wanted: tidegate_model::ValueType) -> bool {
         self.types.intersects(Types::accepted_by(wanted))
     }
 
@@ -216,24 +260,24 @@ impl Expression {
     }
 
     /// Returns whether every result is a number, or no value.
-    pub(crate) fn is_numeric(&self) -> bool {
+    pub fn is_numeric(&self) -> bool {
         self.types.without(Types::NUMBER.or(Types::NULL)).is_empty()
     }
 
     /// Returns what the result can be, in words.
-    pub(crate) fn describe_result(&self) -> String {
+    pub fn describe_result(&self) -> String {
         self.types.to_string()
     }
 }
 
 /// Compares a value with a limit, exactly; `None` if it is not a number, or not-a-number.
-pub(crate) fn compare(value: &Value, limit: f64) -> Option<std::cmp::Ordering> {
+pub fn compare(value: &Value, limit: f64) -> Option<std::cmp::Ordering> {
     number::Number::of(value)?.compare(number::Number::Double(limit))
 }
 
 /// Returns whether a name means something of its own in expressions, so that no capture may have it.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    token::KEYWORDS.contains(&name) || parser::VARIABLES.contains(&name)
+pub fn is_reserved(name: &str) -> bool {
+    token::KEYWORDS.contains(&name) || Subject::Reading.variables().contains(&name)
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ pub(super) enum Code {
     Path(Box<[Step]>),
     Time,
     Quality,
+    Status,
+    Unit,
+    Topic,
     /// The capture at an index.
     Capture(usize),
     Negate(Box<Self>),
@@ -97,9 +100,14 @@ impl Code {
     pub(super) fn has_constant_parts(&self) -> bool {
         let constant = |part: &Self| matches!(part, Self::Constant(_));
         match self {
-            Self::Constant(_) | Self::Path(_) | Self::Time | Self::Quality | Self::Capture(_) => {
-                false
-            }
+            Self::Constant(_)
+            | Self::Path(_)
+            | Self::Time
+            | Self::Quality
+            | Self::Status
+            | Self::Unit
+            | Self::Topic
+            | Self::Capture(_) => false,
             Self::Negate(part) | Self::Not(part) => constant(part),
             Self::And(parts)
             | Self::Or(parts)

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tidegate_model::{Captures, Document, Status, Timestamp, Value};
 
 use super::parse;
-use crate::expression::{Inputs, ResultKind};
+use crate::{Inputs, ResultKind};
 
 /// Values of every kind, nested a little.
 fn any_value() -> impl Strategy<Value = Value> {
@@ -96,6 +96,8 @@ proptest! {
             time: Timestamp::from_unix_micros(i64::MAX),
             status: Status::from_code(code),
             captures: &captures,
+            unit: None,
+            topic: None,
         };
         prop_assert_eq!(expression.evaluate(&inputs), expression.evaluate(&inputs));
     }
@@ -110,6 +112,8 @@ proptest! {
             time: Timestamp::from_unix_millis(0),
             status: Status::GOOD,
             captures: &captures,
+            unit: None,
+            topic: None,
         };
         match expression.evaluate(&inputs) {
             Ok(Value::Null) => {}

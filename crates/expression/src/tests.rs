@@ -6,7 +6,7 @@ mod results;
 
 use tidegate_model::{CaptureName, Captures, PayloadFormat, Status, Timestamp, Value, json};
 
-use super::{EvaluationError, Expression, ExpressionFault, Inputs, ResultKind, Scope};
+use super::{EvaluationError, Expression, ExpressionFault, Inputs, ResultKind, Scope, Subject};
 
 /// The captures that every test expression may use, and what they stand for.
 const CAPTURES: [(&str, &str); 3] = [("room", "boiler"), ("n", "7"), ("line-id", "L2")];
@@ -21,7 +21,7 @@ fn parse(
     result: ResultKind,
 ) -> Result<Expression, Vec<ExpressionFault>> {
     let names = names();
-    Expression::parse(text, Scope { captures: &names, payload }, result)
+    Expression::parse(text, Scope { captures: &names, payload, subject: Subject::Reading }, result)
 }
 
 /// Evaluates `text` over a value given as JSON, of good quality, one second after 1970.
@@ -37,5 +37,7 @@ fn evaluate_value(text: &str, value: &Value) -> Result<Value, EvaluationError> {
         time: Timestamp::from_unix_millis(1_000),
         status: Status::GOOD,
         captures: &Captures::new(CAPTURES.iter().map(|(_, text)| Box::from(*text))),
+        unit: None,
+        topic: None,
     })
 }
