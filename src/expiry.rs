@@ -39,9 +39,13 @@ impl ShownCertificate {
             listener("mqtt.websocket.tls", websocket.and_then(|websocket| websocket.tls.as_ref())),
             listener("http.tls", http.and_then(|http| http.tls.as_ref())),
         ];
-        let uplinks = config.uplinks.iter().filter_map(|uplink| {
-            let identity = uplink.tls.as_ref()?.identity.as_ref()?;
-            Some(Self::new(format!("uplink {}", uplink.name), identity))
+        let uplinks = config.uplinks.iter().flat_map(|uplink| {
+            let shown = uplink.link.endpoints.iter().enumerate().filter_map(|(index, endpoint)| {
+                let identity = endpoint.tls.as_ref()?.identity.as_ref()?;
+                let backup = if index == 0 { String::new() } else { format!(" backup {index}") };
+                Some(Self::new(format!("uplink {}{backup}", uplink.name), identity))
+            });
+            shown.collect::<Vec<_>>()
         });
         listeners.into_iter().flatten().chain(uplinks).collect()
     }

@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod dial;
 pub mod exchanges;
 pub mod expiry;
 pub mod ingest;

@@ -186,6 +186,7 @@ fn uplink_json(uplink: &Snapshot) -> Value {
         "refusing": uplink.is_refusing,
         "connected": uplink.connection == ConnectionState::Connected,
         "connection": connection(&uplink.connection),
+        "endpoint": uplink.endpoint,
         "since": uplink.since.to_string(),
         "error": uplink.last_error,
         "connections": uplink.connections,

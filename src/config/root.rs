@@ -173,7 +173,9 @@ fn read_uplinks(
         let named = table.has("client-id");
         let uplink = uplink::read(table, gateway, context, &mut names, issues)?;
         if named {
-            sessions.note(&format!("{} at {}", uplink.client_id, uplink.url), at, issues);
+            for endpoint in &uplink.link.endpoints {
+                sessions.note(&format!("{} at {}", uplink.client_id, endpoint.url), at, issues);
+            }
         }
         Some(uplink)
     };

@@ -1,21 +1,20 @@
 //! One fetch of a key set: a request over a connection of its own, bounded in time and size.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Request, StatusCode, body::Bytes, header};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::ClientConfig;
 use thiserror::Error;
 use tidegate_tls::{ClientSetup, TlsError, Trust, client_config};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
 
 use super::{KeyAddress, KeySet, KeysError};
+use crate::dial::{DialError, Way, dial};
 
 /// Longest key set, in bytes.
 const KEYS_BYTES_MAX: usize = 256 << 10;
@@ -27,13 +26,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(super) enum FetchError {
     /// The server cannot be reached, or is not who it should be.
     #[error("cannot connect")]
-    Connect(#[source] io::Error),
+    Connect(#[from] DialError),
     /// The authorities that should vouch for the server cannot be used.
     #[error("the server cannot be verified")]
     Trust(#[source] TlsError),
-    /// The host cannot stand in a certificate.
-    #[error("the host cannot be verified")]
-    Host,
     /// The server does not speak HTTP, or breaks off.
     #[error("the server does not answer as it should")]
     Http(#[source] hyper::Error),
@@ -57,28 +53,21 @@ pub(super) async fn fetch(address: &KeyAddress) -> Result<KeySet, FetchError> {
 }
 
 async fn connect_and_ask(address: &KeyAddress) -> Result<KeySet, FetchError> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await;
-    let stream = stream.map_err(FetchError::Connect)?;
-    let body = if address.is_encrypted {
-        let name = ServerName::try_from(address.host.clone()).map_err(|_| FetchError::Host)?;
-        let stream = connector(address)?.connect(name, stream).await;
-        ask(address, stream.map_err(FetchError::Connect)?).await?
-    } else {
-        ask(address, stream).await?
-    };
+    let tls = if address.is_encrypted { Some(tls(address)?) } else { None };
+    let stream = dial(&address.host, address.port, &Way::default(), tls).await?;
+    let body = ask(address, stream).await?;
     let text = std::str::from_utf8(&body).map_err(|_| KeysError::Form)?;
     Ok(KeySet::parse(text)?)
 }
 
-fn connector(address: &KeyAddress) -> Result<TlsConnector, FetchError> {
+fn tls(address: &KeyAddress) -> Result<Arc<ClientConfig>, FetchError> {
     let trust = match &address.ca {
         Some(pem) => Trust::from_pem(pem.as_bytes()),
         None => Trust::of_system(rustls_native_certs::load_native_certs().certs),
     };
     let protocols = vec![b"http/1.1".to_vec()];
     let setup = ClientSetup { trust: trust.map_err(FetchError::Trust)?, identity: None, protocols };
-    let config = client_config(setup).map_err(FetchError::Trust)?;
-    Ok(TlsConnector::from(Arc::clone(&config)))
+    client_config(setup).map_err(FetchError::Trust)
 }
 
 /// Sends one request and returns the body of its answer.

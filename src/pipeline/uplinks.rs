@@ -19,12 +19,12 @@ use tracing::warn;
 use super::StartError;
 use crate::{
     broker::BrokerHandle,
-    config::{self, Config, LinkHost, UplinkConfig, UplinkTls},
+    config::{self, Config, EndpointConfig, UplinkConfig, UplinkTls},
     store::Completion,
     supervise::{Conditions, Failure, Stage, keep_running},
     uplink::{
-        self, CommandRoute, IncomingCommand, LinkSettings, Login, MqttVersion, OutcomeSender,
-        UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
+        self, CommandRoute, Endpoint, IncomingCommand, LinkSettings, Login, MqttVersion,
+        OutcomeSender, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
     },
 };
 
@@ -37,9 +37,10 @@ pub(super) struct Uplinks {
     pub(super) certificates: LinkCertificates,
 }
 
-/// The certificates of all encrypted links by the name of the uplink, to be replaced while they are used.
+/// The certificates of all encrypted links by the name of the uplink, one for each broker, to be replaced while they
+/// are used.
 #[derive(Debug, Default)]
-pub(super) struct LinkCertificates(BTreeMap<String, Arc<ClientTls>>);
+pub(super) struct LinkCertificates(BTreeMap<String, Vec<Option<Arc<ClientTls>>>>);
 
 impl LinkCertificates {
     /// Prepares those of another configuration, to be set from the next connections on.
@@ -47,10 +48,11 @@ impl LinkCertificates {
         &self,
         config: &Config,
     ) -> Result<Vec<(&Arc<ClientTls>, ClientPrepared)>, TlsError> {
-        let links = config
-            .uplinks
-            .iter()
-            .filter_map(|uplink| self.0.get(uplink.name.as_str()).zip(uplink.tls.as_ref()));
+        let links = config.uplinks.iter().flat_map(|uplink| {
+            let used = self.0.get(uplink.name.as_str()).into_iter().flatten();
+            used.zip(&uplink.link.endpoints)
+        });
+        let links = links.filter_map(|(used, endpoint)| used.as_ref().zip(endpoint.tls.as_ref()));
         links.map(|(link, tls)| Ok((link, ClientPrepared::new(client_setup(tls)?)?))).collect()
     }
 }
@@ -61,7 +63,28 @@ fn client_setup(tls: &UplinkTls) -> Result<ClientSetup, TlsError> {
         Some(trust) => trust.clone(),
         None => Trust::of_system(rustls_native_certs::load_native_certs().certs)?,
     };
-    Ok(ClientSetup { trust, identity: tls.identity.clone(), protocols: Vec::new() })
+    let protocols = tls.alpn.iter().map(|name| name.clone().into_bytes()).collect();
+    Ok(ClientSetup { trust, identity: tls.identity.clone(), protocols })
+}
+
+/// Returns how one broker is connected to.
+fn endpoint(endpoint: &EndpointConfig) -> Result<Endpoint, TlsError> {
+    let tls = endpoint.tls.as_ref();
+    let tls = tls.map(|tls| client_setup(tls).and_then(ClientTls::new).map(Arc::new));
+    Ok(Endpoint {
+        host: endpoint.url.host().to_string(),
+        port: endpoint.url.port(),
+        tls: tls.transpose()?,
+        websocket: endpoint.url.websocket_path().map(Arc::from),
+        login: endpoint.login.as_ref().map(|login| Login {
+            username: login.username.clone(),
+            password: login
+                .password
+                .as_ref()
+                .map(|password| password.expose().to_owned())
+                .unwrap_or_default(),
+        }),
+    })
 }
 
 impl Uplinks {
@@ -102,9 +125,8 @@ pub(super) async fn start(
             taker
         };
         let settings = settings(uplink, config, recovery)?;
-        if let Some(tls) = &settings.link.tls {
-            certificates.0.insert(uplink.name.to_string(), Arc::clone(tls));
-        }
+        let used = settings.link.endpoints.iter().map(|endpoint| endpoint.tls.clone()).collect();
+        certificates.0.insert(uplink.name.to_string(), used);
         let context = UplinkContext {
             store: broker.store().clone(),
             taker,
@@ -248,35 +270,24 @@ fn settings(
     };
     let commands = uplink.commands.as_ref();
     let route = commands.map(|commands| CommandRoute::new(commands.filter.clone())).transpose();
+    let endpoints: Result<Vec<Endpoint>, TlsError> =
+        uplink.link.endpoints.iter().map(endpoint).collect();
     let link = LinkSettings {
-        host: match uplink.url.host() {
-            LinkHost::Address(address) => address.to_string(),
-            LinkHost::Name(name) => name.clone(),
-        },
-        port: uplink.url.port(),
-        tls: uplink
-            .tls
-            .as_ref()
-            .map(|tls| client_setup(tls).and_then(ClientTls::new).map(Arc::new))
-            .transpose()
-            .map_err(|error| {
-                let hint = "without `ca`, the authorities of the operating system are believed";
-                StartError::Setting(format!("uplink {}: {error} ({hint})", uplink.name))
-            })?,
-        version: match uplink.version {
+        endpoints: endpoints.map_err(|error| {
+            let hint = "without `ca`, the authorities of the operating system are believed";
+            StartError::Setting(format!("uplink {}: {error} ({hint})", uplink.name))
+        })?,
+        way: uplink.link.way.clone(),
+        version: match uplink.link.version {
             config::MqttVersion::V3 => MqttVersion::V3_1_1,
             config::MqttVersion::V5 => MqttVersion::V5,
         },
         client_id: uplink.client_id.clone(),
-        login: uplink.login.as_ref().map(|login| Login {
-            username: login.username.clone(),
-            password: login
-                .password
-                .as_ref()
-                .map(|password| password.expose().to_owned())
-                .unwrap_or_default(),
-        }),
-        keep_alive: uplink.keep_alive,
+        keep_alive: uplink.link.keep_alive,
+        ack_timeout: uplink.link.ack_timeout,
+        in_flight_max: uplink.link.in_flight_max,
+        rates: uplink.link.rates,
+        session_expiry: uplink.link.session_expiry,
         commands: route.map_err(|error| wrong(&error))?,
         results: commands.map(|commands| commands.results.clone()),
     };

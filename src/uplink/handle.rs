@@ -81,6 +81,8 @@ pub struct Snapshot {
     /// Why the last connection ended or was not made, or what the cloud refused; until the next
     /// success.
     pub last_error: Option<String>,
+    /// The broker that the connection is to, as host and port.
+    pub endpoint: Option<String>,
     /// How often a connection was made.
     pub connections: u64,
     /// How the core is doing.

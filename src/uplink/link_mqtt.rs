@@ -5,7 +5,8 @@
 //! `Outgoing::Publish` events, so tokens are paired in that order; its event loop is never
 //! cancelled within a poll, as a packet may be half handed over, so it runs inside one future that
 //! lives as long as the connection; after any error that future is dropped with all its state, and
-//! everything without an answer is sent again by the core.
+//! everything without an answer is sent again by the core. Sockets and what lies between them and MQTT are not
+//! rumqttc's: it goes through a [`Tunnel`].
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 use super::{
     link::{LinkError, LinkEvent, Up},
     settings::{LinkSettings, MqttVersion},
+    tunnel::Tunnel,
 };
 
 mod v4;
@@ -31,12 +33,11 @@ const EVENTS: usize = 64;
 const REQUESTS: usize = 1_024;
 /// The most messages without an answer that the event loop keeps account of.
 const IN_FLIGHT_MAX: u16 = 512;
+const _: () = assert!(LinkSettings::IN_FLIGHT_MAX == IN_FLIGHT_MAX as usize);
 /// The largest packet that may come down: a command with its topic and properties.
 const INCOMING_BYTES_MAX: u32 = 512 << 10;
 /// Connecting takes at most so long, and so does a flush.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// A broker keeps what comes down for so long while the connection is lost.
-const SESSION_EXPIRY: Duration = Duration::from_secs(24 * 3_600);
 
 /// What was sent under a packet identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +62,13 @@ pub(super) struct Connection {
     /// Tokens of messages that are handed over and not on their way yet, in order.
     handed_over: VecDeque<Token>,
     in_flight: HashMap<u16, Token>,
+    /// When what is in flight went out, the first first; those that are answered may still stand here.
+    sent: VecDeque<(Instant, u16, Token)>,
     receive_max: usize,
     is_up: bool,
     last_heard: Instant,
     patience: Duration,
+    ack_timeout: Duration,
 }
 
 impl std::fmt::Debug for Connection {
@@ -78,30 +82,39 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Starts to connect. The subscription to commands goes out before anything else.
-    pub(super) fn open(settings: &LinkSettings) -> Self {
+    /// Starts to connect to one of the brokers. The subscription to commands goes out before anything else.
+    ///
+    /// # Errors
+    ///
+    /// If the system lacks a descriptor.
+    pub(super) fn open(settings: &LinkSettings, endpoint: usize) -> Result<Self, LinkError> {
         let (sender, events) = mpsc::channel(EVENTS);
+        let tunnel = Tunnel::open().map_err(|error| LinkError::transient(error.to_string()))?;
+        let login = settings.endpoints[endpoint].login.as_ref();
+        let (name, through) = (tunnel.name().to_owned(), settings.clone());
         let (client, driver): (Client, Driver) = match settings.version {
             MqttVersion::V3_1_1 => {
-                let (client, driver) = v4::open(settings, sender);
-                (Client::V4(client), Box::pin(driver))
+                let (client, driver) = v4::open(settings, login, &name, sender);
+                (Client::V4(client), Box::pin(tunnel.drive(through, endpoint, driver)))
             }
             MqttVersion::V5 => {
-                let (client, driver) = v5::open(settings, sender);
-                (Client::V5(client), Box::pin(driver))
+                let (client, driver) = v5::open(settings, login, &name, sender);
+                (Client::V5(client), Box::pin(tunnel.drive(through, endpoint, driver)))
             }
         };
-        Self {
+        Ok(Self {
             client,
             driver,
             events,
             handed_over: VecDeque::new(),
             in_flight: HashMap::new(),
+            sent: VecDeque::new(),
             receive_max: 0,
             is_up: false,
             last_heard: Instant::now(),
             patience: CONNECT_TIMEOUT + Duration::from_secs(5),
-        }
+            ack_timeout: settings.ack_timeout,
+        })
     }
 
     /// Waits for what happens next. Cancel-safe.
@@ -110,12 +123,19 @@ impl Connection {
     ///
     /// [`LinkError`]; the connection is to be dropped.
     pub(super) async fn next(&mut self) -> Result<LinkEvent, LinkError> {
-        let deadline = (self.last_heard + self.patience).into();
+        let silent_at = (self.last_heard + self.patience).into();
+        let unanswered_at = self.unanswered_at();
+        let overdue_at = unanswered_at.unwrap_or_else(|| Instant::now() + self.patience).into();
         let event = tokio::select! {
             biased;
             Some(event) = self.events.recv() => event,
             error = &mut self.driver => return Err(error),
-            () = tokio::time::sleep_until(deadline) => {
+            () = tokio::time::sleep_until(overdue_at), if unanswered_at.is_some() => {
+                let waited = self.ack_timeout.as_secs();
+                let reason = format!("a message has had no answer for {waited} s");
+                return Err(LinkError::transient(reason));
+            }
+            () = tokio::time::sleep_until(silent_at) => {
                 // rumqttc waits for an unanswered ping one keep alive longer, and on a full socket for
                 // ever.
                 return Err(LinkError::transient("the far side has gone silent"));
@@ -127,12 +147,24 @@ impl Connection {
         Ok(event)
     }
 
+    /// Returns when the oldest message without an answer is overdue.
+    fn unanswered_at(&mut self) -> Option<Instant> {
+        while let Some((at, packet, token)) = self.sent.front() {
+            if self.in_flight.get(packet) == Some(token) {
+                return Some(*at + self.ack_timeout);
+            }
+            self.sent.pop_front();
+        }
+        None
+    }
+
     /// Takes notice that the far side has accepted the connection.
-    pub(super) fn set_up(&mut self, receive_max: usize, keep_alive: Duration) {
+    pub(super) fn set_up(&mut self, receive_max: usize, settings: &LinkSettings) {
         self.is_up = true;
         // One place stays free: rumqttc holds back acknowledgements, too, when none is.
-        self.receive_max = receive_max.min(usize::from(IN_FLIGHT_MAX)).saturating_sub(1).max(1);
-        self.patience = keep_alive + keep_alive / 2;
+        let places = receive_max.min(usize::from(IN_FLIGHT_MAX)).saturating_sub(1);
+        self.receive_max = places.min(settings.in_flight_max).max(1);
+        self.patience = settings.keep_alive + settings.keep_alive / 2;
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -142,6 +174,11 @@ impl Connection {
     /// Returns whether another message may be handed over.
     pub(super) fn has_room(&self) -> bool {
         self.is_up && self.handed_over.len() + self.in_flight.len() < self.receive_max
+    }
+
+    /// Returns whether a message that was handed over has no answer yet.
+    pub(super) fn awaits_answers(&self) -> bool {
+        !self.handed_over.is_empty() || !self.in_flight.is_empty()
     }
 
     /// Hands a message over, to be sent with QoS 1.
@@ -171,6 +208,11 @@ impl Connection {
     pub(super) fn note_sent(&mut self, packet: u16) {
         if let Some(token) = self.handed_over.pop_front() {
             self.in_flight.insert(packet, token);
+            self.sent.push_back((Instant::now(), packet, token));
+            if self.sent.len() > 4 * usize::from(IN_FLIGHT_MAX) {
+                // The first one waits on while others are answered.
+                self.sent.retain(|(_, packet, token)| self.in_flight.get(packet) == Some(token));
+            }
         }
     }
 
@@ -201,29 +243,8 @@ impl Connection {
     }
 }
 
-/// Writes a host so that a port can follow it.
-fn host(settings: &LinkSettings) -> String {
-    if settings.host.contains(':') && !settings.host.starts_with('[') {
-        format!("[{}]", settings.host)
-    } else {
-        settings.host.clone()
-    }
-}
-
-/// Returns how the bytes go: in the clear or with TLS.
-fn transport(settings: &LinkSettings) -> rumqttc::Transport {
-    match &settings.tls {
-        None => rumqttc::Transport::tcp(),
-        Some(tls) => {
-            let config = rumqttc::TlsConfiguration::Rustls(tls.config());
-            rumqttc::Transport::tls_with_config(config)
-        }
-    }
-}
-
 fn network() -> rumqttc::NetworkOptions {
     let mut network = rumqttc::NetworkOptions::new();
-    network.set_tcp_nodelay(true);
     network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
     network
 }

@@ -16,6 +16,7 @@ mod settings;
 mod shared;
 mod state;
 mod task;
+mod tunnel;
 mod writes;
 
 pub use self::{
@@ -23,7 +24,9 @@ pub use self::{
     command::{CommandAck, IncomingCommand},
     handle::{ConnectionState, Snapshot, UplinkContext, UplinkHandle, new},
     outcome::OutcomeSender,
-    settings::{CommandRoute, LinkSettings, Login, MqttVersion, RouteError, UplinkSettings},
+    settings::{
+        CommandRoute, Endpoint, LinkSettings, Login, MqttVersion, RouteError, UplinkSettings,
+    },
     state::{Entries, forget, renew_epochs},
     task::{UplinkError, UplinkTask},
 };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tidegate_store::{Item, Reader, Transaction};
-use tidegate_uplink::{Backoff, Core, Outbox, OutcomeId, WriteId};
+use tidegate_uplink::{Core, Endpoints, Outbox, OutcomeId, Pace, WriteId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -55,9 +55,12 @@ pub(super) struct Run<'a> {
     connection: Option<Connection>,
     /// The number of the last connection.
     connection_number: u64,
-    connected_at: Option<Instant>,
-    backoff: Backoff,
-    retry_at: Instant,
+    endpoints: Endpoints,
+    pace: Pace,
+    /// When the next message may go, if one waits for that.
+    paced_until: Option<Duration>,
+    /// Until when answers are awaited before a connection is given up for one to a preferred broker.
+    returning: Option<Instant>,
     /// Whether there may be something to read, and from when on it is read.
     may_read: bool,
     read_at: Instant,
@@ -85,9 +88,10 @@ impl<'a> Run<'a> {
             pressure: shared.store.pressure(),
             connection: None,
             connection_number: 0,
-            connected_at: None,
-            backoff: Backoff::default(),
-            retry_at: now,
+            endpoints: Endpoints::new(shared.settings.link.endpoints.len()),
+            pace: Pace::new(shared.settings.link.rates, shared.clock.uptime()),
+            paced_until: None,
+            returning: None,
             may_read: true,
             read_at: now,
             read_interval: interval.clamp(Duration::from_millis(1), READ_INTERVAL_MAX),
@@ -145,6 +149,7 @@ impl<'a> Run<'a> {
             self.core.flush();
         }
         self.submit_writes()?;
+        self.return_if_due();
         self.send();
         self.connect();
         let mut state = self.shared.state.lock();
@@ -199,10 +204,18 @@ impl<'a> Run<'a> {
     /// Returns when something is due, at the latest.
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
+        let uptime = self.shared.clock.uptime();
+        let at = |due: Duration| now + due.saturating_sub(uptime);
         let mut wake = now + Duration::from_secs(3_600);
         if self.connection.is_none() && self.stop_deadline.is_none() {
-            wake = wake.min(self.retry_at);
+            wake = wake.min(self.endpoints.next(uptime).map_or_else(at, |_| now));
         }
+        if let Some(ready) = self.paced_until {
+            wake = wake.min(at(ready));
+        }
+        let returns_at = self.endpoints.returns_at().map(at);
+        wake = returns_at.filter(|_| self.returning.is_none()).map_or(wake, |due| wake.min(due));
+        wake = self.returning.map_or(wake, |due| wake.min(due));
         if let Some(deadline) = self.stop_deadline {
             wake = wake.min(deadline);
         }
@@ -214,7 +227,7 @@ impl<'a> Run<'a> {
             }
         }
         if let Some(due) = self.core.poll_timeout() {
-            wake = wake.min(now + due.saturating_sub(self.shared.clock.uptime()));
+            wake = wake.min(at(due));
         }
         wake
     }

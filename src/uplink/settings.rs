@@ -1,12 +1,14 @@
 //! What an uplink is told by its configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tidegate_model::{CommandKind, Topic, TopicFilter};
 use tidegate_rules::Selector;
 use tidegate_tls::ClientTls;
-use tidegate_uplink::{Settings, decoder::Limits};
+use tidegate_uplink::{Rates, Settings, decoder::Limits};
+
+use crate::dial::{Way, authority};
 
 /// Everything about one uplink.
 #[derive(Clone, Debug)]
@@ -36,20 +38,24 @@ pub enum MqttVersion {
 /// A connection to a broker.
 #[derive(Clone, Debug)]
 pub struct LinkSettings {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// The handshakes, if the connection is encrypted.
-    pub tls: Option<Arc<ClientTls>>,
+    /// Brokers that will do, the preferred first; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// How they are reached.
+    pub way: Way,
     /// The version of MQTT.
     pub version: MqttVersion,
     /// The client identifier: the same after every restart, and of this uplink alone.
     pub client_id: String,
-    /// User name and password, if the broker wants them.
-    pub login: Option<Login>,
     /// How long the connection may be silent; at least 5 s.
     pub keep_alive: Duration,
+    /// How long the broker may take to answer a message before the connection is given up.
+    pub ack_timeout: Duration,
+    /// How many messages may be without an answer.
+    pub in_flight_max: usize,
+    /// How fast the broker takes messages.
+    pub rates: Rates,
+    /// How long the broker keeps what comes down while the connection is lost (MQTT 5).
+    pub session_expiry: Duration,
     /// What may come down; nothing without it.
     pub commands: Option<CommandRoute>,
     /// Below which topic outcomes of commands go up.
@@ -59,6 +65,33 @@ pub struct LinkSettings {
 impl LinkSettings {
     /// The default of [`keep_alive`](Self::keep_alive).
     pub const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(30);
+    /// The default of [`ack_timeout`](Self::ack_timeout).
+    pub const ACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+    /// The default of [`in_flight_max`](Self::in_flight_max), and the most.
+    pub const IN_FLIGHT_MAX: usize = 512;
+    /// The default of [`session_expiry`](Self::session_expiry).
+    pub const SESSION_EXPIRY_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+}
+
+/// One broker that an uplink may connect to.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The handshakes, if the connection is encrypted.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The path to ask for WebSocket frames, if MQTT goes in those.
+    pub websocket: Option<Arc<str>>,
+    /// User name and password, if the broker wants them.
+    pub login: Option<Login>,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&authority(&self.host, self.port))
+    }
 }
 
 /// A user name with its password. Its `Debug` form hides the password.
@@ -70,8 +103,8 @@ pub struct Login {
     pub password: String,
 }
 
-impl std::fmt::Debug for Login {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
     }
 }

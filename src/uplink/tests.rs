@@ -3,6 +3,7 @@
 mod cloud;
 mod commands;
 mod outcomes;
+mod pace;
 mod refusals;
 mod reruns;
 mod rig;

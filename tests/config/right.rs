@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate::config::{
     Compression, Config, Durability, JwtKeys, Limits, LinkHost, MqttVersion, OpcUaLogin,
-    OpcUaSecurity, PayloadFormat, StoreConfig, WhenFull,
+    OpcUaSecurity, PayloadFormat, StoreConfig, UplinkConfig, WhenFull,
 };
 use tidegate_settings::ByteSize;
 
@@ -53,11 +53,11 @@ fn the_example_is_right_as_written() {
     assert!(matches!(server.login, OpcUaLogin::Anonymous));
     let [uplink] = config.uplinks.as_slice() else { panic!("there is one uplink") };
     assert_eq!(uplink.name.as_str(), "cloud");
-    assert_eq!(uplink.url.to_string(), "mqtt://127.0.0.1:1884");
+    assert_eq!(uplink.link.endpoints[0].url.to_string(), "mqtt://127.0.0.1:1884");
     assert_eq!(uplink.topics[0].as_str(), "hall1/#");
     assert_eq!(uplink.topic.fill("bson.z", "-"), "tidegate/press-hall-1/bson.z");
     assert_eq!((uplink.format, uplink.compression), (PayloadFormat::Columns, Compression::Zlib));
-    assert_eq!(uplink.version, MqttVersion::V5);
+    assert_eq!(uplink.link.version, MqttVersion::V5);
     assert_eq!(uplink.client_id, "press-hall-1-cloud");
     assert_eq!((uplink.batch.readings, uplink.batch.age), (500, Duration::from_secs(1)));
     assert_eq!(uplink.batch.bytes, ByteSize::kib(64));
@@ -265,12 +265,19 @@ fn every_key_arrives() {
     let JwtKeys::At(address) = &jwt.keys else { panic!("{jwt:?}") };
     assert_eq!(address.to_string(), "https://idp.example:8443/keys.json");
     assert_eq!((address.refresh, &address.ca), (Duration::from_secs(3_600), &None));
-    let uplink = &config.uplinks[0];
-    assert_eq!((uplink.url.host(), uplink.url.port()), (&LinkHost::Name("localhost".into()), 1883));
-    assert_eq!((uplink.version, uplink.format), (MqttVersion::V3, PayloadFormat::Json));
-    assert_eq!((uplink.client_id.as_str(), uplink.keep_alive), ("gw-1", Duration::from_secs(30)));
+    check_uplink(&config.uplinks[0]);
+}
+
+fn check_uplink(uplink: &UplinkConfig) {
+    let url = &uplink.link.endpoints[0].url;
+    assert_eq!((url.host(), url.port()), (&LinkHost::Name("localhost".into()), 1883));
+    assert_eq!((uplink.link.version, uplink.format), (MqttVersion::V3, PayloadFormat::Json));
+    assert_eq!(
+        (uplink.client_id.as_str(), uplink.link.keep_alive),
+        ("gw-1", Duration::from_secs(30))
+    );
     assert_eq!(uplink.topic.fill("json", "hall1/x"), "up/gw/archive/hall1/x");
-    let login = uplink.login.as_ref().unwrap();
+    let login = uplink.link.endpoints[0].login.as_ref().unwrap();
     assert_eq!(
         (login.username.as_str(), login.password.as_ref().unwrap().expose()),
         ("gw", "hunter3")
@@ -279,6 +286,64 @@ fn every_key_arrives() {
     let rule = &uplink.rules[0];
     assert_eq!((rule.name.as_str(), rule.deadband, rule.change_only), ("slow", Some(0.5), true));
     assert_eq!(rule.min_interval, Some(Duration::from_secs(10)));
+}
+
+/// uplink.20, uplink.28, uplink.32: to whom an uplink connects, and how; a backup is as the preferred broker where it
+/// does not say otherwise.
+#[test]
+fn the_connection_of_an_uplink_arrives() {
+    let config = load(&[(
+        "tidegate.toml",
+        r#"
+[gateway]
+id = "gw"
+data-dir = "data"
+[[uplink]]
+name = "cloud"
+url = "wss://[2001:db8::1]:8443/broker?tenant=7"
+username = "gw"
+topics = ["a/#"]
+topic = "up/{gateway}"
+alpn = ["x-amzn-mqtt-ca"]
+proxy = { url = "socks5://proxy.example", username = "gw", password = { env = "PLANTED" } }
+interface = "wwan0"
+ack-timeout = "10s"
+max-in-flight = 20
+max-messages-per-second = 100
+max-bytes-per-second = "512KiB"
+session-expiry = "2h"
+[[uplink.backup]]
+url = "ws://127.0.0.1:8083"
+[[uplink.backup]]
+url = "mqtts://other.example"
+username = "gw-2"
+alpn = ["mqtt"]
+"#,
+    )]);
+    let link = &config.uplinks[0].link;
+    let urls: Vec<String> = link.endpoints.iter().map(|it| it.url.to_string()).collect();
+    assert_eq!(
+        urls,
+        [
+            "wss://[2001:db8::1]:8443/broker?tenant=7",
+            "ws://127.0.0.1:8083/mqtt",
+            "mqtts://other.example:8883"
+        ]
+    );
+    let paths: Vec<_> = link.endpoints.iter().map(|it| it.url.websocket_path()).collect();
+    assert_eq!(paths, [Some("/broker?tenant=7"), Some("/mqtt"), None]);
+    let logins = link.endpoints.iter().map(|it| it.login.as_ref().unwrap().username.as_str());
+    assert_eq!(logins.collect::<Vec<_>>(), ["gw", "gw", "gw-2"]);
+    let alpn = link.endpoints.iter().map(|it| it.tls.as_ref().map(|tls| tls.alpn.join(",")));
+    let expected = [Some("x-amzn-mqtt-ca".to_owned()), None, Some("mqtt".to_owned())];
+    assert_eq!(alpn.collect::<Vec<_>>(), expected);
+    let proxy = link.way.proxy.as_ref().unwrap();
+    assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.example", 1080));
+    assert_eq!(proxy.login.as_ref().unwrap().0, "gw");
+    assert_eq!(link.way.interface.as_deref(), Some("wwan0"));
+    assert_eq!((link.ack_timeout.as_secs(), link.session_expiry.as_secs()), (10, 7_200));
+    assert_eq!((link.in_flight_max, link.rates.messages), (20, Some(100)));
+    assert_eq!(link.rates.bytes, Some(512 << 10));
 }
 
 #[test]

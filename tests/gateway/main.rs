@@ -11,6 +11,7 @@ mod journal;
 mod kill;
 mod ledger;
 mod limits;
+mod links;
 mod logins;
 mod management;
 mod memory;

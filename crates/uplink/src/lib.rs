@@ -13,10 +13,12 @@ mod content;
 mod core;
 mod decision;
 mod encoder;
+mod endpoints;
 mod gaps;
 mod keys;
 mod ledger;
 mod outbox;
+mod pace;
 mod payload;
 mod settings;
 mod streams;
@@ -29,9 +31,11 @@ pub use self::core::{
     renew, retire, saved_books,
 };
 pub use self::encoder::{Compressor, Encoder, Publication};
+pub use self::endpoints::Endpoints;
 pub use self::keys::{Change, Keys};
 pub use self::ledger::{DropReason, Ledger, Outcomes};
 pub use self::outbox::{Outbox, Outcome, OutcomeId, ReplyTo};
+pub use self::pace::{Pace, Rates};
 pub use self::payload::reading;
 pub use self::settings::{
     BatchLimits, Compression, Encoding, Format, Settings, TopicTemplate, TopicTemplateError,

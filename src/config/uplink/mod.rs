@@ -2,14 +2,19 @@
 
 mod batch;
 mod commands;
+mod endpoint;
 mod link;
 mod rule;
 mod table;
 mod template;
+mod url;
+mod way;
 
 pub use batch::BatchLimits;
 pub use commands::CommandsConfig;
-pub use link::{LinkHost, LinkUrl, MqttVersion, UplinkLogin, UplinkTls};
+pub use endpoint::{EndpointConfig, UplinkLogin, UplinkTls};
+pub use link::{LinkConfig, MqttVersion};
 pub use table::{Compression, PayloadFormat, UplinkConfig, WhenFull};
 pub(super) use table::{FILTER_HINT, read};
 pub use template::{TopicTemplate, TopicTemplateError};
+pub use url::{LinkHost, LinkUrl};

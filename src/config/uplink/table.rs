@@ -1,7 +1,5 @@
 //! The table `[[uplink]]`.
 
-use std::time::Duration;
-
 use tidegate_model::{TopicFilter, UplinkName};
 use tidegate_rules::Rule;
 use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
@@ -10,8 +8,7 @@ use super::commands::{check_echo, read_commands};
 use super::link::read_link;
 use super::rule::read_rule;
 use super::{
-    BatchLimits, CommandsConfig, LinkUrl, MqttVersion, TopicTemplate, TopicTemplateError,
-    UplinkLogin, UplinkTls,
+    BatchLimits, CommandsConfig, LinkConfig, MqttVersion, TopicTemplate, TopicTemplateError,
 };
 use crate::config::context::Context;
 use crate::config::gateway::GatewayId;
@@ -22,18 +19,10 @@ use crate::config::unique::Unique;
 pub struct UplinkConfig {
     /// The name under which it counts.
     pub name: UplinkName,
-    /// The broker.
-    pub url: LinkUrl,
-    /// The version of MQTT to speak.
-    pub version: MqttVersion,
+    /// The connection.
+    pub link: LinkConfig,
     /// The client id: the broker keeps the session under it.
     pub client_id: String,
-    /// How often the connection is tried when nothing is sent.
-    pub keep_alive: Duration,
-    /// As whom to log in.
-    pub login: Option<UplinkLogin>,
-    /// Whom the connection believes and what it shows, if it is encrypted.
-    pub tls: Option<UplinkTls>,
     /// What may leave the building.
     pub topics: Vec<TopicFilter>,
     /// The topic at the broker.
@@ -108,7 +97,7 @@ pub(in crate::config) fn read(
     if table.has("name") {
         names.note(name.as_str(), table.value_span("name"), issues);
     }
-    let link = read_link(&mut table, context, issues);
+    let (version, link) = read_link(&mut table, context, issues);
     let topics = table.required_list("topics", "topics = [\"hall1/#\"]", read_filter, issues);
 
     let template = |node: &Node, issues: &mut Issues| read_template(node, gateway, &name, issues);
@@ -132,7 +121,7 @@ pub(in crate::config) fn read(
     };
     let rules = table.tables("rule", read, issues);
     if let Some(topic) = &topic {
-        check_format(&table, topic, format, link.version, compression, issues);
+        check_format(&table, topic, format, version, compression, issues);
         check_echo(&table, topic, commands.as_ref(), issues);
     }
     if let (Some(at), PayloadFormat::Message | PayloadFormat::Json) = (batch_given, format) {
@@ -140,14 +129,11 @@ pub(in crate::config) fn read(
         issues.push(issue.with_hint("remove it, or write `format = \"columns\"`"));
     }
     table.finish(issues);
+    let link = link?;
     Some(UplinkConfig {
-        url: link.url?,
         topic: topic?,
-        version: link.version,
-        client_id: link.client_id.unwrap_or_else(|| format!("{gateway}-{name}")),
-        keep_alive: link.keep_alive,
-        login: link.login,
-        tls: link.tls,
+        client_id: link.client_id.clone().unwrap_or_else(|| format!("{gateway}-{name}")),
+        link,
         name,
         topics,
         format,

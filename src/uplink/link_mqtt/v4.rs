@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use super::{
     super::{
         link::{Answer, Incoming, LinkError, LinkEvent, Up},
-        settings::LinkSettings,
+        settings::{LinkSettings, Login},
     },
-    IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, host, network, transport,
+    IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, network,
 };
 
 /// The largest packet of the protocol.
@@ -22,17 +22,19 @@ const PACKET_BYTES_MAX: usize = 268_435_455;
 
 pub(super) fn open(
     settings: &LinkSettings,
+    login: Option<&Login>,
+    tunnel: &str,
     events: mpsc::Sender<LinkEvent>,
 ) -> (AsyncClient, impl Future<Output = LinkError> + Send + use<>) {
-    let mut options = MqttOptions::new(&settings.client_id, host(settings), settings.port);
+    let mut options = MqttOptions::new(&settings.client_id, tunnel, 0);
     options.set_keep_alive(settings.keep_alive);
     options.set_clean_session(settings.commands.is_none());
     options.set_inflight(IN_FLIGHT_MAX);
     options.set_manual_acks(true);
-    options.set_transport(transport(settings));
+    options.set_transport(rumqttc::Transport::unix());
     let incoming = usize::try_from(INCOMING_BYTES_MAX).expect("fits");
     options.set_max_packet_size(incoming, PACKET_BYTES_MAX);
-    if let Some(login) = &settings.login {
+    if let Some(login) = login {
         options.set_credentials(&login.username, &login.password);
     }
     let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);

@@ -22,10 +22,9 @@ use tokio::sync::mpsc;
 use super::{
     super::{
         link::{Answer, Incoming, LinkError, LinkEvent, Up},
-        settings::LinkSettings,
+        settings::{LinkSettings, Login},
     },
-    CONNECT_TIMEOUT, IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, SESSION_EXPIRY, host, network,
-    transport,
+    CONNECT_TIMEOUT, IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, network,
 };
 
 /// Commands that a broker may send without having our answer.
@@ -35,22 +34,24 @@ const CONTENT_ENCODING: &str = "content-encoding";
 
 pub(super) fn open(
     settings: &LinkSettings,
+    login: Option<&Login>,
+    tunnel: &str,
     events: mpsc::Sender<LinkEvent>,
 ) -> (AsyncClient, impl Future<Output = LinkError> + Send + use<>) {
-    let mut options = MqttOptions::new(&settings.client_id, host(settings), settings.port);
+    let mut options = MqttOptions::new(&settings.client_id, tunnel, 0);
     options.set_keep_alive(settings.keep_alive);
     let keeps_session = settings.commands.is_some();
     options.set_clean_start(!keeps_session);
-    let expiry = if keeps_session { SESSION_EXPIRY.as_secs() } else { 0 };
-    options.set_session_expiry_interval(Some(u32::try_from(expiry).expect("a day")));
+    let expiry = if keeps_session { settings.session_expiry.as_secs() } else { 0 };
+    options.set_session_expiry_interval(Some(u32::try_from(expiry).unwrap_or(u32::MAX)));
     options.set_receive_maximum(Some(RECEIVE_MAX));
     options.set_max_packet_size(Some(INCOMING_BYTES_MAX));
     options.set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX);
     options.set_manual_acks(true);
-    options.set_transport(transport(settings));
+    options.set_transport(rumqttc::Transport::unix());
     options.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
     options.set_network_options(network());
-    if let Some(login) = &settings.login {
+    if let Some(login) = login {
         options.set_credentials(&login.username, &login.password);
     }
     let (client, event_loop) = AsyncClient::new(options, REQUESTS);

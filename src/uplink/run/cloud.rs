@@ -14,17 +14,25 @@ use super::{ConnectionState, Run, Ticket, UplinkError};
 use crate::uplink::{
     link::{Answer, LinkError, LinkEvent, Up},
     link_mqtt::{Connection, Token},
+    settings::Endpoint,
 };
 
-/// A connection that lasted this long has shown that the far side works.
-const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Answers are awaited for so long when a connection is given up for one to a preferred broker.
+const RETURN_GRACE: Duration = Duration::from_secs(10);
 /// While connected, the same fault is reported no more often than this.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
     /// Hands over what may be sent, outcomes first.
     pub(super) fn send(&mut self) {
+        self.paced_until = None;
         while let Some(connection) = self.connection.as_mut().filter(|link| link.has_room()) {
+            let now = self.shared.clock.uptime();
+            let ready = self.pace.ready_at(now);
+            if ready > now || self.returning.is_some() {
+                self.paced_until = Some(ready).filter(|_| self.returning.is_none());
+                return;
+            }
             let (token, up) = if let Some((id, outcome)) = self.outbox.poll_send() {
                 (Token::Outcome(id), outcome_up(outcome))
             } else if let Some(next) = self.core.poll_send() {
@@ -41,6 +49,7 @@ impl Run<'_> {
             } else {
                 return;
             };
+            self.pace.note_sent(up.topic.len() + up.payload.len());
             self.shared.bytes_sent.fetch_add(up.payload.len() as u64, Ordering::Relaxed);
             if let Err(error) = connection.send(token, up) {
                 return self.disconnect(error);
@@ -50,15 +59,37 @@ impl Run<'_> {
 
     /// Begins to connect if it is time.
     pub(super) fn connect(&mut self) {
-        if self.connection.is_some()
-            || self.stop_deadline.is_some()
-            || Instant::now() < self.retry_at
-        {
+        if self.connection.is_some() || self.stop_deadline.is_some() {
             return;
         }
+        let Ok(endpoint) = self.endpoints.next(self.shared.clock.uptime()) else { return };
         self.connection_number = self.shared.attempts.fetch_add(1, Ordering::Relaxed) + 1;
-        self.connection = Some(Connection::open(&self.shared.settings.link));
-        self.shared.set_connection(ConnectionState::Connecting);
+        self.endpoints.note_attempt(endpoint);
+        self.returning = None;
+        match Connection::open(&self.shared.settings.link, endpoint) {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.shared.set_connection(ConnectionState::Connecting);
+            }
+            Err(error) => self.disconnect(error),
+        }
+    }
+
+    /// Gives a connection up when a preferred broker is to be tried again, once what is under way is answered.
+    pub(super) fn return_if_due(&mut self) {
+        let now = self.shared.clock.uptime();
+        let is_due = self.endpoints.returns_at().is_some_and(|due| due <= now);
+        if self.connection.is_none() || !is_due {
+            return;
+        }
+        let deadline = *self.returning.get_or_insert_with(|| Instant::now() + RETURN_GRACE);
+        let waits = self.connection.as_ref().is_some_and(Connection::awaits_answers);
+        if waits && Instant::now() < deadline {
+            return;
+        }
+        info!(uplink = %self.name(), "Uplink leaves its stand-in to try a preferred broker");
+        self.endpoints.note_returning();
+        self.forget_connection(Disconnect::Otherwise);
     }
 
     pub(super) fn handle_event(
@@ -69,15 +100,17 @@ impl Run<'_> {
         match event {
             Err(error) => self.disconnect(error),
             Ok(LinkEvent::Connected { packet_bytes_max, receive_max }) => {
-                connection.set_up(receive_max, self.shared.settings.link.keep_alive);
+                connection.set_up(receive_max, &self.shared.settings.link);
                 self.core.handle_connected(packet_bytes_max, self.shared.now());
-                self.connected_at = Some(Instant::now());
+                self.endpoints.note_connected(self.shared.clock.uptime());
+                let endpoint = self.endpoint().to_string();
+                info!(uplink = %self.name(), %endpoint, "Uplink connected");
                 let mut state = self.shared.state.lock();
                 state.connections += 1;
                 state.last_error = None;
+                state.endpoint = Some(endpoint);
                 drop(state);
                 self.shared.set_connection(ConnectionState::Connected);
-                info!(uplink = %self.name(), "Uplink connected");
             }
             Ok(LinkEvent::Sent { packet }) => connection.note_sent(packet),
             Ok(LinkEvent::Answered { packet, answer }) => {
@@ -104,9 +137,7 @@ impl Run<'_> {
         };
         match token {
             Some(Token::Batch(id)) => {
-                if ack == Ack::Accepted {
-                    self.backoff.reset();
-                } else {
+                if ack != Ack::Accepted {
                     self.report(&format!("{ack:?}"), "The cloud refuses readings");
                 }
                 self.core.handle_ack(id, ack);
@@ -127,25 +158,33 @@ impl Run<'_> {
 
     /// Drops the connection with all its state; the core sends again what was not answered.
     pub(super) fn disconnect(&mut self, error: LinkError) {
-        self.connection = None;
-        self.outbox.handle_disconnected();
-        self.core.handle_disconnected(error.how, self.shared.now());
-        if self.connected_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER) {
-            self.backoff.reset();
-        }
+        self.forget_connection(error.how);
+        let now = self.shared.clock.uptime();
         let random = RandomState::new().hash_one(self.connection_number);
-        let pause = self.backoff.after(error.failure, random);
-        self.retry_at = Instant::now() + pause;
+        self.endpoints.note_ended(error.failure, now, random);
+        let pause = self.endpoints.next(now).err().unwrap_or(now).saturating_sub(now);
         let until = self.shared.clock.wall().saturating_add(pause);
         let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        let by_peer = error.how == Disconnect::ByPeer;
+        let (endpoint, by_peer) = (self.endpoint(), error.how == Disconnect::ByPeer);
         if error.failure == Failure::Lasting {
-            warn!(uplink = %self.name(), error = %error.reason, retry_ms, "Uplink is refused by the cloud");
+            warn!(uplink = %self.name(), %endpoint, error = %error.reason, retry_ms, "Uplink is refused by the cloud");
         } else {
-            warn!(uplink = %self.name(), error = %error.reason, by_peer, retry_ms, "Uplink has no connection");
+            warn!(uplink = %self.name(), %endpoint, error = %error.reason, by_peer, retry_ms, "Uplink has no connection");
         }
         self.shared.state.lock().last_error = Some(error.reason);
         self.shared.set_connection(ConnectionState::Waiting { until });
+    }
+
+    fn forget_connection(&mut self, how: Disconnect) {
+        self.connection = None;
+        self.returning = None;
+        self.outbox.handle_disconnected();
+        self.core.handle_disconnected(how, self.shared.now());
+        self.shared.state.lock().endpoint = None;
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.shared.settings.link.endpoints[self.endpoints.current()]
     }
 
     /// Reports a fault that may come with every message, once per interval.

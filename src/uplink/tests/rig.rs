@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tidegate_model::{Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter, UplinkName};
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_store::{Position, Recovery, Seq, TakerId, Transaction, record};
-use tidegate_uplink::{BatchLimits, Compression, Format, Settings, TopicTemplate, WhenFull};
+use tidegate_uplink::{BatchLimits, Compression, Format, Rates, Settings, TopicTemplate, WhenFull};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -18,10 +18,11 @@ use super::{PATIENCE, cloud::Cloud};
 use crate::{
     clock::Clock,
     config::StoreConfig,
+    dial::Way,
     store::{self, Completion, DataDirectory, Store, StoreHandle},
     uplink::{
-        self, CommandRoute, IncomingCommand, LinkSettings, MqttVersion, Snapshot, UplinkContext,
-        UplinkError, UplinkHandle, UplinkSettings,
+        self, CommandRoute, Endpoint, IncomingCommand, LinkSettings, MqttVersion, Snapshot,
+        UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
     },
 };
 
@@ -58,19 +59,26 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         streams_max: Settings::STREAMS_MAX_DEFAULT,
     };
     let link = LinkSettings {
-        host: "127.0.0.1".into(),
-        port,
-        tls: None,
+        endpoints: vec![endpoint(port)],
+        way: Way::default(),
         version,
         client_id: "gw-cloud".into(),
-        login: None,
         keep_alive: LinkSettings::KEEP_ALIVE_DEFAULT,
+        ack_timeout: LinkSettings::ACK_TIMEOUT_DEFAULT,
+        in_flight_max: LinkSettings::IN_FLIGHT_MAX,
+        rates: Rates::default(),
+        session_expiry: LinkSettings::SESSION_EXPIRY_DEFAULT,
         commands: None,
         results: None,
     };
     let selector = Selector::new(vec![TopicFilter::new("#").unwrap()]);
     let downlink = tidegate_uplink::decoder::Limits::DOWNLINK;
     UplinkSettings { selector, core, link, downlink, grace: Duration::from_secs(3) }
+}
+
+/// Returns a broker on loopback, without encryption.
+pub(super) fn endpoint(port: u16) -> Endpoint {
+    Endpoint { host: "127.0.0.1".into(), port, tls: None, websocket: None, login: None }
 }
 
 /// Returns the same with commands, whose outcomes go up below `result`.

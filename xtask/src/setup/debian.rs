@@ -18,6 +18,8 @@ struct Need {
 const NEEDS: &[Need] = &[
     Need { program: "mosquitto", package: "mosquitto" },
     Need { program: "mosquitto_pub", package: "mosquitto-clients" },
+    Need { program: "tinyproxy", package: "tinyproxy-bin" },
+    Need { program: "microsocks", package: "microsocks" },
     Need { program: "coap-client-notls", package: "libcoap3-bin" },
     Need { program: "openssl", package: "openssl" },
     Need { program: "strace", package: "strace" },

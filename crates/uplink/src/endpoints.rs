@@ -1,0 +1,184 @@
+//! Which of several brokers to connect to: the preferred one while it is well, others while it is not.
+
+use std::time::Duration;
+
+use crate::backoff::{Backoff, Failure};
+
+/// A connection that lasted this long has shown that the far side is well.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// After so long on another broker the preferred ones are tried again.
+const RETURN_AFTER: Duration = Duration::from_secs(600);
+/// The most that becomes of [`RETURN_AFTER`] as it doubles with every return that did not last.
+const RETURN_AFTER_MAX: Duration = Duration::from_secs(4 * 3_600);
+
+/// The brokers of an uplink, the preferred first, and how each has been doing.
+///
+/// A broker that fails rests for a time that grows ([`Backoff`]), and meanwhile the next one is tried. What works is
+/// stayed with: only after ten minutes a preferred broker is tried again, and later and later if it does not last, so
+/// that the connection does not go back and forth.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    each: Vec<Endpoint>,
+    /// The one that is connected to, or was last.
+    current: usize,
+    /// Since when there is a connection.
+    connected: Option<Duration>,
+    return_after: Duration,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Endpoint {
+    backoff: Backoff,
+    rests_until: Duration,
+}
+
+impl Endpoints {
+    /// Makes a list of `count` brokers; there is at least one.
+    pub fn new(count: usize) -> Self {
+        Self {
+            each: vec![Endpoint::default(); count.max(1)],
+            current: 0,
+            connected: None,
+            return_after: RETURN_AFTER,
+        }
+    }
+
+    /// Returns which broker to try next.
+    ///
+    /// # Errors
+    ///
+    /// When to ask again, while all of them rest.
+    pub fn next(&self, now: Duration) -> Result<usize, Duration> {
+        let rested = self.each.iter().position(|endpoint| endpoint.rests_until <= now);
+        rested.ok_or_else(|| {
+            self.each.iter().map(|endpoint| endpoint.rests_until).min().unwrap_or(now)
+        })
+    }
+
+    /// Takes notice of an attempt.
+    pub fn note_attempt(&mut self, endpoint: usize) {
+        self.current = endpoint.min(self.each.len() - 1);
+        self.connected = None;
+    }
+
+    /// Takes notice that the attempt has led to a connection.
+    pub fn note_connected(&mut self, now: Duration) {
+        self.connected = Some(now);
+    }
+
+    /// Takes notice that the attempt or the connection has ended. `random` is any number, a new one each time.
+    pub fn note_ended(&mut self, failure: Failure, now: Duration, random: u64) {
+        let lasted = self.connected.take().map(|since| now.saturating_sub(since));
+        let is_stable = lasted.is_some_and(|lasted| lasted >= STABLE_AFTER);
+        let endpoint = &mut self.each[self.current];
+        if is_stable {
+            endpoint.backoff.reset();
+        }
+        endpoint.rests_until = now + endpoint.backoff.after(failure, random);
+        if self.current == 0 {
+            // Whoever cannot stay is returned to later and later.
+            let doubled = (self.return_after * 2).min(RETURN_AFTER_MAX);
+            let lasted_long = lasted.is_some_and(|lasted| lasted >= RETURN_AFTER);
+            self.return_after = if lasted_long { RETURN_AFTER } else { doubled };
+        }
+    }
+
+    /// Returns when a connection to another than the preferred broker is to be given up for a better one.
+    pub fn returns_at(&self) -> Option<Duration> {
+        let since = self.connected.filter(|_| self.current > 0)?;
+        let better = self.each[..self.current].iter().map(|endpoint| endpoint.rests_until).min()?;
+        Some((since + self.return_after).max(better))
+    }
+
+    /// Takes notice that the connection was given up for a better one: it may be taken up again at once.
+    pub fn note_returning(&mut self) {
+        self.connected = None;
+        self.each[self.current].backoff.reset();
+    }
+
+    /// Returns the broker that is connected to, or was last.
+    pub fn current(&self) -> usize {
+        self.current
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// uplink.32: short connections are no success, however many messages went through.
+    #[test]
+    fn a_single_broker_is_tried_less_and_less_often_until_it_lasts() {
+        let mut endpoints = Endpoints::new(1);
+        let mut now = Duration::ZERO;
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(endpoints.next(now), Ok(0));
+            endpoints.note_attempt(0);
+            endpoints.note_connected(now);
+            now += 9 * SECOND;
+            endpoints.note_ended(Failure::Transient, now, u64::MAX);
+            let until = endpoints.next(now).unwrap_err();
+            pauses.push((until - now).as_millis());
+            now = until;
+        }
+        assert!(pauses.is_sorted() && pauses[0] <= 1_000 && pauses[7] >= 30_000, "{pauses:?}");
+        endpoints.note_attempt(0);
+        endpoints.note_connected(now);
+        now += STABLE_AFTER;
+        endpoints.note_ended(Failure::Transient, now, 0);
+        assert!(endpoints.next(now).unwrap_err() - now <= SECOND, "it was well in between");
+    }
+
+    /// uplink.28: others step in at once, and the preferred one is returned to, but not back and forth.
+    #[test]
+    fn another_steps_in_and_the_preferred_one_is_returned_to() {
+        let mut endpoints = Endpoints::new(3);
+        let mut now = Duration::ZERO;
+        for failing in [0, 1] {
+            assert_eq!(endpoints.next(now), Ok(failing));
+            endpoints.note_attempt(failing);
+            endpoints.note_ended(Failure::Lasting, now, 0);
+        }
+        assert_eq!(endpoints.next(now), Ok(2));
+        endpoints.note_attempt(2);
+        assert_eq!(endpoints.returns_at(), None, "there is no connection yet");
+        endpoints.note_connected(now);
+        let mut stays = Vec::new();
+        for _ in 0..5 {
+            let returns_at = endpoints.returns_at().unwrap();
+            stays.push(returns_at - now);
+            now = returns_at;
+            endpoints.note_returning();
+            assert_eq!(endpoints.next(now), Ok(0));
+            endpoints.note_attempt(0);
+            endpoints.note_connected(now);
+            now += SECOND;
+            endpoints.note_ended(Failure::Transient, now, 0);
+            // The second is tried too, and does not answer.
+            if endpoints.next(now) == Ok(1) {
+                endpoints.note_attempt(1);
+                endpoints.note_ended(Failure::Transient, now, 0);
+            }
+            assert_eq!(endpoints.next(now), Ok(2), "it works");
+            endpoints.note_attempt(2);
+            endpoints.note_connected(now);
+        }
+        assert!(stays[0] >= RETURN_AFTER && stays.is_sorted(), "{stays:?}");
+        assert!(stays[4] >= 8 * RETURN_AFTER, "{stays:?}");
+    }
+
+    #[test]
+    fn while_all_rest_the_first_that_has_rested_is_next() {
+        let mut endpoints = Endpoints::new(2);
+        endpoints.note_attempt(0);
+        endpoints.note_ended(Failure::Lasting, Duration::ZERO, 0);
+        endpoints.note_attempt(1);
+        endpoints.note_ended(Failure::Transient, Duration::ZERO, 0);
+        let until = endpoints.next(Duration::ZERO).unwrap_err();
+        assert!(until <= SECOND);
+        assert_eq!(endpoints.next(until), Ok(1));
+    }
+}

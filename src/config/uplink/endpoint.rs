@@ -1,0 +1,170 @@
+//! One broker that an uplink connects to: where it is, and who meets whom there.
+
+use tidegate_settings::{Issue, Issues, Node, TableReader, read};
+use tidegate_tls::{ClientSetup, Identity, Trust, client_config};
+
+use super::url::LinkUrl;
+use crate::config::context::Context;
+use crate::config::secret::{self, Secret};
+use crate::config::tls;
+
+/// A broker.
+#[derive(Clone, Debug)]
+pub struct EndpointConfig {
+    /// Where it is.
+    pub url: LinkUrl,
+    /// As whom to log in.
+    pub login: Option<UplinkLogin>,
+    /// Whom the connection believes and what it shows, if it is encrypted.
+    pub tls: Option<UplinkTls>,
+}
+
+/// As whom to log in at a cloud broker.
+#[derive(Clone, Debug)]
+pub struct UplinkLogin {
+    /// The user name.
+    pub username: String,
+    /// The password.
+    pub password: Option<Secret>,
+}
+
+/// Whom an encrypted link believes, and what it shows.
+#[derive(Clone, Debug)]
+pub struct UplinkTls {
+    /// The authorities of `ca`; those of the operating system without it.
+    pub trust: Option<Trust>,
+    /// `cert` and `key`.
+    pub identity: Option<Identity>,
+    /// The application protocols that are offered (RFC 7301), the preferred first.
+    pub alpn: Vec<String>,
+}
+
+const TLS_KEYS: [&str; 5] = ["ca", "crl", "cert", "key", "alpn"];
+
+/// Reads where the preferred broker is, and who meets whom there.
+pub(super) fn read_endpoint(
+    table: &mut TableReader<'_>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<EndpointConfig> {
+    let example = "url = \"mqtts://cloud.example:8883\"";
+    let url = table.required_like("url", example, LinkUrl::read, issues);
+    let tls = if url.as_ref().is_some_and(|url| !url.is_encrypted()) {
+        refuse_tls(table, context, issues);
+        None
+    } else {
+        read_tls(table, context, issues)
+    };
+    let login = read_login(table, url.as_ref(), context, issues);
+    Some(EndpointConfig { url: url?, login, tls })
+}
+
+/// Reads one `[[uplink.backup]]`: what it does not say is as with the preferred broker.
+pub(super) fn read_backup(
+    mut table: TableReader<'_>,
+    preferred: Option<&EndpointConfig>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<EndpointConfig> {
+    let has_login = table.has("username") || table.has("password");
+    let has_tls = TLS_KEYS.into_iter().any(|key| table.has(key));
+    let mut endpoint = read_endpoint(&mut table, context, issues);
+    table.finish(issues);
+    if let (Some(endpoint), Some(preferred)) = (&mut endpoint, preferred) {
+        if !has_login {
+            endpoint.login = preferred.login.clone();
+        }
+        if !has_tls && endpoint.url.is_encrypted() && preferred.tls.is_some() {
+            endpoint.tls = preferred.tls.clone();
+        }
+    }
+    endpoint
+}
+
+/// Reads the name of an application protocol: 1 to 255 bytes (RFC 7301, section 3.1).
+fn read_protocol(node: &Node, issues: &mut Issues) -> Option<String> {
+    let text = read::text(node, issues)?;
+    if text.is_empty() || text.len() > 255 {
+        issues.error(node.span, "a protocol's name has 1 to 255 bytes", "such as \"mqtt\"");
+        return None;
+    }
+    Some(text)
+}
+
+/// Notes keys that mean nothing without encryption.
+fn refuse_tls(table: &mut TableReader<'_>, context: &Context<'_>, issues: &mut Issues) {
+    let places = TLS_KEYS.map(|key| (key, table.key_span(key)));
+    for key in ["ca", "crl", "cert"] {
+        table.optional(key, read::text, issues);
+    }
+    table.list("alpn", read_protocol, issues);
+    table.optional("key", |node, issues| secret::read(node, context, issues), issues);
+    for (key, at) in places {
+        if let Some(at) = at {
+            let message = format!("`{key}` has no effect: the connection is not encrypted");
+            issues.error(at, message, "write `mqtts://` or `wss://` in `url`, or remove the key");
+        }
+    }
+}
+
+/// Reads the keys of an encrypted connection.
+fn read_tls(
+    table: &mut TableReader<'_>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<UplinkTls> {
+    let alpn = table.list("alpn", read_protocol, issues);
+    let trust_at = table.value_span("ca");
+    let trust = tls::read_trust(table, "ca", context, issues);
+    let (cert_at, key_at) = (table.value_span("cert"), table.value_span("key"));
+    let given = (table.key_span("cert"), table.key_span("key"));
+    let cert = table.optional("cert", |node, issues| tls::read_pem(node, context, issues), issues);
+    let key = table.optional("key", |node, issues| secret::read(node, context, issues), issues);
+    let identity = match given {
+        (None, None) => None,
+        (Some(_), Some(_)) => Some(tls::identity(&cert?, cert_at, key?.expose(), key_at, issues)?),
+        (Some(at), None) => {
+            issues.error(at, "`cert` needs a `key`", "add `key = { file = \"…\" }`");
+            return None;
+        }
+        (None, Some(at)) => {
+            issues.error(at, "`key` needs a `cert`", "add `cert = \"…\"`");
+            return None;
+        }
+    };
+    let tls = UplinkTls { trust: trust?, identity, alpn };
+    if let Some(trust) = tls.trust.clone() {
+        let setup = ClientSetup { trust, identity: None, protocols: Vec::new() };
+        if let Err(error) = client_config(setup) {
+            issues.error(trust_at, error.to_string(), "see `ca` and `crl`");
+            return None;
+        }
+    }
+    Some(tls)
+}
+
+/// Reads the keys of the login.
+fn read_login(
+    table: &mut TableReader<'_>,
+    url: Option<&LinkUrl>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<UplinkLogin> {
+    let password_at = table.key_span("password");
+    let username_given = table.has("username");
+    let username = table.optional("username", read::text, issues);
+    let password =
+        table.optional("password", |node, issues| secret::read(node, context, issues), issues);
+    if let (Some(at), false) = (password_at, username_given) {
+        // MQTT 3.1.1, section 3.1.2.9.
+        issues.error(at, "`password` needs a `username`", "add `username`");
+    }
+    if let (Some(at), Some(url)) = (password_at, url)
+        && !url.is_encrypted()
+        && !url.host().is_loopback()
+    {
+        let issue = Issue::hint(at, "the password crosses the network unencrypted");
+        issues.push(issue.with_hint("write `mqtts://` in `url`"));
+    }
+    username.map(|username| UplinkLogin { username, password })
+}

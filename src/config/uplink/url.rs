@@ -1,0 +1,194 @@
+//! Where a cloud broker is.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use tidegate_settings::{Issues, Node, read};
+
+/// Where a cloud broker is: `mqtt://host:port`, `ws://host:port/path` in WebSocket frames, or with TLS `mqtts://` and
+/// `wss://`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LinkUrl {
+    scheme: Scheme,
+    host: LinkHost,
+    port: u16,
+    /// The path to ask for frames.
+    path: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Scheme {
+    Mqtt,
+    Mqtts,
+    Ws,
+    Wss,
+}
+
+impl Scheme {
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Mqtt, Self::Mqtts, Self::Ws, Self::Wss].into_iter().find(|it| it.as_str() == text)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Mqtts => "mqtts",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Mqtt => 1883,
+            Self::Mqtts => 8883,
+            Self::Ws => 80,
+            Self::Wss => 443,
+        }
+    }
+
+    fn is_encrypted(self) -> bool {
+        matches!(self, Self::Mqtts | Self::Wss)
+    }
+
+    fn has_frames(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+}
+
+/// The host of a [`LinkUrl`]. Complete.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LinkHost {
+    /// An address.
+    Address(IpAddr),
+    /// A name to look up.
+    Name(String),
+}
+
+const URL_HINT: &str = "write it like \"mqtts://cloud.example:8883\"";
+const WEBSOCKET_PATH_DEFAULT: &str = "/mqtt";
+
+impl LinkUrl {
+    /// Returns the host.
+    pub fn host(&self) -> &LinkHost {
+        &self.host
+    }
+
+    /// Returns whether the connection is made with TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.scheme.is_encrypted()
+    }
+
+    /// Returns the path to ask for WebSocket frames, if MQTT goes in those.
+    pub fn websocket_path(&self) -> Option<&str> {
+        self.scheme.has_frames().then_some(&self.path)
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn read(node: &Node, issues: &mut Issues) -> Option<Self> {
+        let text = read::string(node, issues)?;
+        let Some((scheme, rest)) = text.split_once("://") else {
+            issues.error(node.span, format!("`{text}` is not a URL"), URL_HINT);
+            return None;
+        };
+        let Some(scheme) = Scheme::parse(scheme) else {
+            let at = node.span_within(0..scheme.len());
+            let hint = "known are `mqtt://`, `mqtts://`, `ws://` and `wss://`";
+            issues.error(at, format!("`{scheme}://` is not known here"), hint);
+            return None;
+        };
+        let url = parse_rest(scheme, rest);
+        if let Err(message) = &url {
+            issues.error(node.span, *message, URL_HINT);
+        }
+        url.ok()
+    }
+}
+
+fn parse_rest(scheme: Scheme, rest: &str) -> Result<LinkUrl, &'static str> {
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err("credentials do not belong in a URL: use the keys `username` and `password`");
+    }
+    let path = match path {
+        "" | "/" if !scheme.has_frames() => String::new(),
+        _ if !scheme.has_frames() => return Err("a broker's URL has no path without WebSocket"),
+        "" => WEBSOCKET_PATH_DEFAULT.to_owned(),
+        path if path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') => path.to_owned(),
+        _ => return Err("the path holds something that does not belong there"),
+    };
+    let (host, port) = parse_authority(authority, scheme.port())?;
+    Ok(LinkUrl { scheme, host, port, path })
+}
+
+/// Reads `host`, `host:port` or the like with an IPv6 address in brackets.
+pub(super) fn parse_authority(
+    text: &str,
+    port_default: u16,
+) -> Result<(LinkHost, u16), &'static str> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            let port = port.parse().ok().filter(|port| *port > 0);
+            (host, port.ok_or("the port must be a number from 1 to 65535")?)
+        }
+        _ => (text, port_default),
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match (bracketed, host.parse()) {
+        (Some(address), _) => {
+            let address =
+                address.parse().map_err(|_| "the address in brackets is not an IPv6 address")?;
+            LinkHost::Address(IpAddr::V6(address))
+        }
+        (None, Ok(address @ IpAddr::V4(_))) => LinkHost::Address(address),
+        (None, Ok(IpAddr::V6(_))) => return Err("an IPv6 address stands in brackets"),
+        (None, Err(_)) => LinkHost::Name(check_host_name(host)?),
+    };
+    Ok((host, port))
+}
+
+fn check_host_name(host: &str) -> Result<String, &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if host.is_empty() || host.len() > 253 || !host.bytes().all(allowed) {
+        return Err("the host is not a name or an address");
+    }
+    Ok(host.to_owned())
+}
+
+impl fmt::Display for LinkUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, host, port, path } = self;
+        let scheme = scheme.as_str();
+        match host {
+            LinkHost::Address(IpAddr::V6(address)) => {
+                write!(formatter, "{scheme}://[{address}]:{port}{path}")
+            }
+            LinkHost::Address(address) => write!(formatter, "{scheme}://{address}:{port}{path}"),
+            LinkHost::Name(name) => write!(formatter, "{scheme}://{name}:{port}{path}"),
+        }
+    }
+}
+
+impl fmt::Display for LinkHost {
+    /// Writes a host without the brackets of an IPv6 address.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(formatter),
+            Self::Name(name) => formatter.write_str(name),
+        }
+    }
+}
+
+impl LinkHost {
+    /// Returns whether nothing sent there leaves this machine.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Address(address) => address.is_loopback(),
+            Self::Name(name) => name == "localhost",
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! A TCP connection to the first address that answers.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpSocket, TcpStream, lookup_host},
+    time::timeout,
+};
+
+use super::{DialError, authority};
+
+/// An address that does not answer leaves the others as much.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+/// A silent connection is probed by the system after so long: middle boxes forget silent ones.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+
+/// Connects to one of the addresses of a host.
+pub(super) async fn connect(
+    host: &str,
+    port: u16,
+    interface: Option<&Arc<str>>,
+) -> Result<TcpStream, DialError> {
+    let failed = |source| DialError::Connect { to: authority(host, port), source };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host, port)).await.map_err(failed)? {
+        let socket = open(address).map_err(failed)?;
+        if let Some(name) = interface {
+            let bound = socket.bind_device(Some(name.as_bytes()));
+            bound.map_err(|source| DialError::Interface { name: Arc::clone(name), source })?;
+        }
+        match timeout(ADDRESS_TIMEOUT, socket.connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failed(last))
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_AFTER))?;
+    Ok(socket)
+}

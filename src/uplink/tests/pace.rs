@@ -1,0 +1,59 @@
+//! What is late in being answered, and how fast things go.
+
+use std::time::Duration;
+
+use tidegate_mqtt::ReasonCode;
+use tidegate_uplink::Rates;
+
+use super::{
+    MqttVersion,
+    cloud::Cloud,
+    payloads,
+    rig::{Rig, settings},
+};
+
+/// uplink.32: an answer that never comes is noticed, and what was not answered is sent again.
+#[tokio::test]
+async fn a_missing_answer_ends_the_connection() {
+    let cloud = Cloud::start().await;
+    let mut settings = settings(cloud.port(), MqttVersion::V5);
+    settings.link.ack_timeout = Duration::from_millis(500);
+    let mut rig = Rig::start_with(settings);
+    rig.append(1..=3);
+    let mut line = cloud.accept().await;
+    let received = line.publications(3).await;
+    // The last is answered, the first two are not; others go on being answered meanwhile.
+    line.answer(received[2].packet_id, ReasonCode::Success).await;
+    rig.append(4..=4);
+    let fourth = line.publications(1).await;
+    line.answer(fourth[0].packet_id, ReasonCode::Success).await;
+    line.closed().await;
+    let mut line = cloud.accept().await;
+    let again = line.publications(2).await;
+    assert_eq!(payloads(&again), payloads(&received[..2]));
+    assert_eq!(rig.handle.snapshot().connections, 2);
+    for received in again {
+        line.answer(received.packet_id, ReasonCode::Success).await;
+    }
+    rig.until_delivered(4).await;
+    rig.stop().await;
+}
+
+/// uplink.21: what goes beyond the rate waits, although the far side would take it.
+#[tokio::test]
+async fn what_goes_beyond_the_rate_waits() {
+    let cloud = Cloud::start().await;
+    let mut settings = settings(cloud.port(), MqttVersion::V5);
+    // The first message leaves a debt of minutes.
+    settings.link.rates = Rates { messages: None, bytes: Some(1) };
+    settings.grace = Duration::ZERO;
+    let mut rig = Rig::start_with(settings);
+    rig.append(1..=2);
+    let mut line = cloud.accept().await;
+    let first = line.publication().await;
+    line.answer(first.packet_id, ReasonCode::Success).await;
+    let snapshot = rig.until_delivered(1).await;
+    line.assert_quiet().await;
+    assert_eq!((snapshot.ledger.queued, snapshot.core.in_flight), (1, 0));
+    rig.stop().await;
+}

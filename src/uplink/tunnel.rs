@@ -1,0 +1,216 @@
+//! The way from rumqttc to the far side of an uplink.
+//!
+//! rumqttc opens connections by itself, and knows neither SOCKS nor WebSocket frames without a second TLS stack; so it is
+//! given a socket of this process to connect to, and what lies behind is the gateway's: look-up, proxy, interface,
+//! TLS, frames (docs/decisions/0020-tunnel.md). The socket has no name in the file system, and only this process gets
+//! through.
+
+use std::{
+    future::Future,
+    hash::{BuildHasher, RandomState},
+    io,
+    pin::pin,
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use tidegate_uplink::{Disconnect, Failure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
+use tokio_tungstenite::{
+    client_async_with_config,
+    tungstenite::{
+        ClientRequestBuilder, Error as WsError, Message,
+        http::{StatusCode, Uri},
+        protocol::WebSocketConfig,
+    },
+};
+use tracing::warn;
+
+use super::{
+    link::LinkError,
+    settings::{Endpoint, LinkSettings},
+};
+use crate::dial::{self, Stream, authority};
+
+/// From the look-up of the name to the last handshake; less than rumqttc waits for CONNACK.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// What was broken on its way may still be read for so long.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The largest message of frames that may come down.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes put into one frame.
+const FRAME_BYTES: usize = 32 << 10;
+
+/// A socket that one connection of rumqttc comes in by.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    listener: UnixListener,
+    name: String,
+}
+
+/// How a tunnel came to its end.
+enum End {
+    /// The far side was never reached.
+    NotConnected(LinkError),
+    /// Bytes went through, and then no more.
+    Broken(io::Result<()>),
+}
+
+impl Tunnel {
+    /// Opens a socket under a name that nobody has.
+    ///
+    /// # Errors
+    ///
+    /// If the system lacks a descriptor.
+    pub(super) fn open() -> io::Result<Self> {
+        let random = RandomState::new();
+        let name = format!("\0tidegate-{:016x}{:016x}", random.hash_one(0), random.hash_one(1));
+        Ok(Self { listener: UnixListener::bind(&name)?, name })
+    }
+
+    /// Returns what rumqttc is to take for a path.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Drives `client`, whose connection comes in here, until one of them ends.
+    pub(super) async fn drive(
+        self,
+        settings: LinkSettings,
+        endpoint: usize,
+        client: impl Future<Output = LinkError>,
+    ) -> LinkError {
+        let mut client = pin!(client);
+        let end = tokio::select! {
+            biased;
+            end = self.run(&settings, endpoint) => end,
+            error = &mut client => return error,
+        };
+        match end {
+            End::NotConnected(error) => error,
+            End::Broken(how) => {
+                // What the far side said last has gone through and is to be heard.
+                let last = timeout(LAST_WORDS, client).await;
+                let mut error = last.unwrap_or_else(|_| LinkError::transient("it ended"));
+                if let Err(how) = how {
+                    error.reason = format!("{} ({how})", error.reason);
+                }
+                error
+            }
+        }
+    }
+
+    async fn run(self, settings: &LinkSettings, endpoint: usize) -> End {
+        let endpoint = &settings.endpoints[endpoint];
+        let connected = async {
+            let tls = endpoint.tls.as_ref().map(|tls| tls.config());
+            let stream = dial::dial(&endpoint.host, endpoint.port, &settings.way, tls).await;
+            let stream = stream.map_err(|error| LinkError {
+                reason: error.to_string(),
+                failure: if error.is_lasting() { Failure::Lasting } else { Failure::Transient },
+                how: Disconnect::Otherwise,
+            })?;
+            match &endpoint.websocket {
+                None => Ok(Far::Bytes(stream)),
+                Some(path) => upgrade(stream, endpoint, path).await.map(Far::Frames),
+            }
+        };
+        let (near, far) = tokio::join!(self.accept(), timeout(DIAL_TIMEOUT, connected));
+        let far = far.unwrap_or_else(|_| Err(LinkError::transient("the far side does not answer")));
+        match (near, far) {
+            (Ok(near), Ok(Far::Bytes(far))) => End::Broken(pass_bytes(near, far).await),
+            (Ok(near), Ok(Far::Frames(far))) => End::Broken(pass_frames(near, *far).await),
+            (_, Err(error)) => End::NotConnected(error),
+            (Err(error), _) => End::NotConnected(LinkError::transient(error.to_string())),
+        }
+    }
+
+    /// Waits for the one connection that comes from this process.
+    async fn accept(self) -> io::Result<UnixStream> {
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            let peer = stream.peer_cred()?.pid();
+            if peer.is_some_and(|pid| pid.unsigned_abs() == std::process::id()) {
+                return Ok(stream);
+            }
+            warn!(?peer, "Another process tried to use an uplink's connection, and was sent away");
+        }
+    }
+}
+
+type Frames = tokio_tungstenite::WebSocketStream<Box<dyn Stream>>;
+
+enum Far {
+    Bytes(Box<dyn Stream>),
+    Frames(Box<Frames>),
+}
+
+/// Asks for frames (RFC 6455, section 4.1; MQTT 5.0, section 6).
+async fn upgrade(
+    stream: Box<dyn Stream>,
+    endpoint: &Endpoint,
+    path: &str,
+) -> Result<Box<Frames>, LinkError> {
+    let scheme = if endpoint.tls.is_some() { "wss" } else { "ws" };
+    let uri = format!("{scheme}://{}{path}", authority(&endpoint.host, endpoint.port));
+    let uri: Uri = uri.parse().map_err(|_| LinkError::transient(format!("`{uri}` is no URL")))?;
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol("mqtt");
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+    match client_async_with_config(request, stream, Some(config)).await {
+        Ok((frames, _)) => Ok(Box::new(frames)),
+        Err(error) => {
+            let needs_help = matches!(&error, WsError::Http(response) if matches!(
+                response.status(),
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
+            ));
+            let failure = if needs_help { Failure::Lasting } else { Failure::Transient };
+            let reason = format!("no WebSocket: {error}");
+            Err(LinkError { reason, failure, how: Disconnect::Otherwise })
+        }
+    }
+}
+
+async fn pass_bytes(mut near: UnixStream, mut far: Box<dyn Stream>) -> io::Result<()> {
+    copy_bidirectional(&mut near, &mut far).await.map(drop)
+}
+
+async fn pass_frames(near: UnixStream, far: Frames) -> io::Result<()> {
+    let (mut from_near, mut to_near) = near.into_split();
+    let (mut to_far, mut from_far) = far.split();
+    let up = async {
+        loop {
+            let mut bytes = Vec::with_capacity(FRAME_BYTES);
+            if from_near.read_buf(&mut bytes).await? == 0 {
+                // The other direction sees the answer.
+                to_far.close().await.map_err(io::Error::other)?;
+                return std::future::pending::<io::Result<()>>().await;
+            }
+            to_far.send(Message::Binary(bytes.into())).await.map_err(io::Error::other)?;
+        }
+    };
+    let down = async {
+        loop {
+            match from_far.next().await {
+                Some(Ok(Message::Binary(bytes))) => to_near.write_all(&bytes).await?,
+                Some(Ok(Message::Text(_))) => {
+                    // MQTT-6.0.0-1
+                    return Err(io::Error::other("a text frame came"));
+                }
+                Some(Ok(Message::Close(_))) | None => return to_near.shutdown().await,
+                Some(Ok(_)) => {}
+                Some(Err(WsError::ConnectionClosed)) => return to_near.shutdown().await,
+                Some(Err(error)) => return Err(io::Error::other(error)),
+            }
+        }
+    };
+    tokio::select! {
+        ended = up => ended,
+        ended = down => ended,
+    }
+}
