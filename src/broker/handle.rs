@@ -146,6 +146,9 @@ impl BrokerHandle {
         let admission = self.admission();
         let mut core = self.core();
         let routing = core.route(messages, source, admission)?;
+        for before in routing.before {
+            self.shared.store.submit(before, Completion::None);
+        }
         let mut transaction = routing.transaction.unwrap_or_default();
         let awaited = note(&mut transaction, routing.awaited) || routing.awaited;
         if !transaction.is_empty() {
@@ -216,6 +219,7 @@ impl BrokerHandle {
         };
         match routed {
             Ok(routing) => {
+                self.submit_all(&core, routing.before, Completion::None);
                 self.submit(&core, routing.transaction, Completion::None);
                 Ok(())
             }

@@ -30,6 +30,15 @@ struct Reply {
     is_barrier: bool,
 }
 
+/// A SUBSCRIBE that takes several visits to the broker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscribing {
+    /// The last transaction that it has led to.
+    pub(crate) awaited: Option<u64>,
+    /// What the model wants durable before the SUBACK.
+    pub(crate) needs: u64,
+}
+
 /// One connection, from its CONNECT to the moment at which the server notices its end.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -45,6 +54,8 @@ pub(crate) struct Link {
     pub(crate) is_cut: bool,
     /// A message of a 3.1.1 client that found no room; nothing is read meanwhile.
     pub(crate) stalled: Option<ToServer>,
+    /// A SUBSCRIBE that is being acted on; nothing is read meanwhile.
+    pub(crate) subscribing: Option<Subscribing>,
     pub(crate) to_server: VecDeque<ToServer>,
     pub(crate) to_client: VecDeque<ToClient>,
     replies: VecDeque<Reply>,
@@ -68,6 +79,7 @@ impl Link {
             has_progress: false,
             is_cut: false,
             stalled: None,
+            subscribing: None,
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             replies: VecDeque::new(),
@@ -118,5 +130,6 @@ impl Link {
             && self.to_server.is_empty()
             && self.to_client.is_empty()
             && self.stalled.is_none()
+            && self.subscribing.is_none()
     }
 }

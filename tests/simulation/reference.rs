@@ -229,6 +229,7 @@ impl Reference {
                 let facts = &self.messages[message as usize];
                 let qos = options.qos.min(facts.qos);
                 let is_open = taken.admission == Admission::Open;
+                let is_at_once = self.is_persistent(client) && options.qos > Qos::AtMostOnce;
                 pushed.push((
                     client,
                     Entry {
@@ -239,7 +240,9 @@ impl Reference {
                         identifiers: options.identifier.iter().map(|id| id.as_u32()).collect(),
                         stage: Stage::Waiting,
                         is_stored: self.is_persistent(client) && qos > Qos::AtMostOnce && is_open,
-                        is_optional: false,
+                        // How long the queue is when its turn comes is not known.
+                        is_optional: is_at_once && self.has_short_queues(),
+                        is_unanswered: is_at_once,
                         may_be_known: false,
                         is_raised: false,
                         had: 0,
@@ -249,6 +252,16 @@ impl Reference {
         }
         self.push_all(pushed, taken);
         needs
+    }
+
+    /// Whether retained messages may find a queue full.
+    pub(crate) fn has_short_queues(&self) -> bool {
+        self.queue_messages < 100
+    }
+
+    /// All retained messages for a SUBSCRIBE have been looked at.
+    pub(crate) fn end_subscribing(&mut self, client: usize, token: u64) {
+        self.change(token, Effect::EndSubscribing { client });
     }
 
     /// An UNSUBSCRIBE was taken. Returns what must be durable before the UNSUBACK.
@@ -318,6 +331,7 @@ impl Reference {
                     stage: Stage::Waiting,
                     is_stored: session.is_persistent && qos > Qos::AtMostOnce,
                     is_optional: false,
+                    is_unanswered: false,
                     may_be_known: false,
                     is_raised: false,
                     had: 0,
@@ -375,6 +389,7 @@ impl Reference {
                 let lived = before.and_then(|before| before.entries.get(number));
                 // What was done with, unknown to the journal, may come once more.
                 entry.is_optional |= lived.is_none_or(|lived| lived.is_optional);
+                entry.is_optional |= std::mem::take(&mut entry.is_unanswered);
                 let is_exact = entry.qos == Qos::ExactlyOnce;
                 entry.had = lived.filter(|_| is_exact).map_or(0, |lived| lived.had);
                 let message = &self.messages[entry.message as usize];

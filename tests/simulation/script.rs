@@ -73,6 +73,8 @@ impl Script {
             session_expiry: Duration::from_secs(120),
             takeovers_per_second: u32::MAX,
             queue_messages: if random.below(4) == 0 { 6 } else { 10_000 },
+            // With few, a SUBSCRIBE takes several visits, and everything else happens between them.
+            retained_looks: [1, 2, 1_024][random.below(3) as usize],
             retained_messages: if random.below(4) == 0 { 3 } else { 10_000 },
             ..BrokerLimits::default()
         };

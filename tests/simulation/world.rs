@@ -23,7 +23,7 @@ use tidegate_store::{
 
 use crate::{
     client::{ToClient, ToServer, Version},
-    link::{Bell, Link},
+    link::{Bell, Link, Subscribing},
     reference::{Facts, Reference, Seen, Taken},
 };
 
@@ -228,6 +228,7 @@ impl World {
             let dropped = self.core.counters().dropped_queue_full;
             match self.core.route_will(&will, vec![message], self.admission) {
                 Ok(routing) => {
+                    self.submit_all(routing.before);
                     let (token, _) = self.submit(routing.transaction);
                     self.reference.end_will(number, token);
                     let taken = self.taken(token, routing.matched, dropped);
@@ -279,6 +280,15 @@ impl World {
     /// The server reads the next packet of a connection. Returns whether there was one it could act on.
     pub(crate) fn read(&mut self, number: u64) -> bool {
         let Some(link) = self.links.get_mut(&number) else { return false };
+        if let Some(subscribing) = link.subscribing.take() {
+            let is_attached = self.reference.is_attached(self.links[&number].client, number);
+            let done = self.go_on_subscribing(number, subscribing);
+            assert_eq!(done.is_ok(), is_attached, "connection {number} is the session's, or not");
+            if done.is_err() {
+                self.leave(number, None);
+            }
+            return true;
+        }
         let Some(packet) = link.stalled.take().or_else(|| link.to_server.pop_front()) else {
             return false;
         };
@@ -373,6 +383,7 @@ impl World {
             }
         };
         assert!(has_room && !(is_closed && must_be_stored), "message {message} was to be refused");
+        self.submit_all(routing.before);
         let (token, is_submitted) = self.submit(routing.transaction);
         let taken = self.taken(token, routing.matched, dropped);
         let mut needs = self.reference.route(message, Some(client), taken);
@@ -445,11 +456,50 @@ impl World {
         let dropped = self.core.counters().dropped_queue_full;
         let (results, transaction) =
             self.core.subscribe(attachment, filters, self.now, self.admission)?;
-        let submitted = self.submit(transaction);
-        let taken = self.taken(submitted.0, true, dropped);
+        let (token, is_submitted) = self.submit(transaction);
+        self.check_dropped(dropped);
+        let taken = Taken { token, admission: self.admission, matched: true, dropped: 0 };
         let needs = self.reference.subscribe(client, filters, &results, taken, self.now);
-        self.reply(number, submitted, needs, ToClient::Answered);
+        let awaited = is_submitted.then_some(token);
+        self.note_subscribing(number, Subscribing { awaited, needs });
         Ok(())
+    }
+
+    /// Does the next visit's share of a SUBSCRIBE.
+    fn go_on_subscribing(
+        &mut self,
+        number: u64,
+        subscribing: Subscribing,
+    ) -> Result<(), Superseded> {
+        let (attachment, _) = self.place(number);
+        let dropped = self.core.counters().dropped_queue_full;
+        let transaction = self.core.go_on_subscribing(attachment, self.now)?;
+        self.check_dropped(dropped);
+        let (token, is_submitted) = self.submit(transaction);
+        let more = is_submitted.then_some(token);
+        let needs = subscribing.needs.max(more.unwrap_or(0));
+        self.note_subscribing(number, Subscribing { awaited: more.or(subscribing.awaited), needs });
+        Ok(())
+    }
+
+    /// Answers a SUBSCRIBE, if no further visit is needed.
+    fn note_subscribing(&mut self, number: u64, subscribing: Subscribing) {
+        let (attachment, client) = self.place(number);
+        let is_done = !self.core.is_subscribing(attachment);
+        let link = self.links.get_mut(&number).expect("it has just spoken");
+        if is_done {
+            let Subscribing { awaited, needs } = subscribing;
+            link.reply(awaited, needs, ToClient::Answered);
+            self.reference.end_subscribing(client, awaited.unwrap_or(self.submitted));
+        } else {
+            link.subscribing = Some(subscribing);
+        }
+    }
+
+    /// Retained messages are dropped only for want of room.
+    fn check_dropped(&self, before: u64) {
+        let dropped = self.core.counters().dropped_queue_full - before;
+        assert!(dropped == 0 || self.reference.has_short_queues(), "{dropped} dropped");
     }
 
     fn unsubscribe(&mut self, number: u64, filters: &[TopicFilter]) -> Result<(), Superseded> {
@@ -499,7 +549,7 @@ impl World {
             packets.push(self.hand_out(client, number, window, due, token));
         }
         let link = self.links.get_mut(&number).expect("the caller knows it");
-        link.may_have_due = !packets.is_empty();
+        link.may_have_due = !packets.is_empty() || self.core.has_due(attachment);
         if is_awaited {
             link.deliver_behind(token, packets);
         } else {

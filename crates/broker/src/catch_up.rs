@@ -1,23 +1,28 @@
 //! Retained messages on their way to a new subscription: as a client takes them, for there may be more than a queue
-//! holds.
+//! holds, or into the journal, for a persistent session.
 //!
 //! What a subscription is still to get stays in the table of retained messages. Before anything else happens on one of
-//! these topics the retained message is queued, so that each comes as it was and in its place.
+//! these topics the retained message is queued, so that each comes as it was and in its place. The table may be large
+//! and the filters many: what is looked at in one visit to the core is bounded, whether it matches or not, and whoever
+//! holds the lock gives it up between visits.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use tidegate_model::{Message, Qos, Timestamp, Topic, TopicFilter};
-use tidegate_store::{Position, TakerId, Transaction, record};
+use tidegate_model::{Qos, Timestamp, Topic, TopicFilter};
+use tidegate_store::{Position, Seq, TakerId, Transaction, record};
 
 use crate::{
     core::Broker,
     delivery::{Delivery, Routed},
+    parts::Parts,
     route::Admission,
     session::{Session, SessionKey, SubscriptionOptions},
 };
 
 /// As many wait in the queue of a client that is catching up, if it has room for twice as many.
 const AHEAD: usize = 128;
+/// With more than this in its transaction, a visit stores no further retained message.
+const VISIT_BYTES: usize = 1 << 20;
 
 /// What a subscription is still to get of the retained messages that were there when it was made.
 #[derive(Clone, Debug)]
@@ -30,16 +35,31 @@ pub(crate) struct CatchUp {
     begun: Timestamp,
     /// The last topic that is done with.
     after: Option<Topic>,
+    /// For whom what comes with quality of service 1 or 2 is stored.
+    taker: Option<TakerId>,
 }
 
 impl CatchUp {
-    fn awaits(&self, message: &Message, number: u64) -> bool {
-        let topic = &message.topic;
-        number <= self.since
-            && !message.is_expired(self.begun)
-            && self.after.as_ref().is_none_or(|after| after < topic)
-            && self.filter.matches(topic)
+    fn awaits(&self, routed: &Routed, number: u64) -> bool {
+        let topic = &routed.message.topic;
+        self.after.as_ref().is_none_or(|after| after < topic)
+            && self.wants(routed, number, self.begun)
     }
+
+    /// Whether it gets a message of the table at `now`.
+    fn wants(&self, routed: &Routed, number: u64, now: Timestamp) -> bool {
+        let message = &routed.message;
+        number <= self.since && !message.is_expired(now) && self.filter.matches(&message.topic)
+    }
+}
+
+/// A session that gets a retained message before something else happens on its topic.
+struct Settling {
+    /// How many of its subscriptions have got it before.
+    round: usize,
+    key: SessionKey,
+    options: SubscriptionOptions,
+    taker: Option<TakerId>,
 }
 
 impl Session {
@@ -62,42 +82,64 @@ impl Session {
             group: None,
         });
     }
+
+    fn forget_catch_up(&mut self, filter: &TopicFilter) {
+        self.catching_up.retain(|it| it.filter != *filter);
+        self.storing.retain(|it| it.filter != *filter);
+    }
 }
 
 impl Broker {
-    /// Sends the retained messages that match a new subscription.
+    /// Notes that the retained messages that match a new subscription are to be sent.
     ///
-    /// For a persistent session they are stored, as many as its queue may hold; others get all of them, the first half
-    /// of what their queue may hold now, the rest as they take it.
+    /// For a persistent session they are stored, as many as its queue may hold; others get all of them, as they take
+    /// them.
     pub(crate) fn send_retained(
         &mut self,
         key: SessionKey,
         (filter, options): (&TopicFilter, SubscriptionOptions),
         now: Timestamp,
         admission: Admission,
-        transaction: &mut Transaction,
     ) {
         self.send_sys(key, filter, &options);
-        let taker = self.sessions[key.0].taker.filter(|_| options.qos > Qos::AtMostOnce);
-        if let Some(taker) = taker {
-            // Without room they are sent without being stored: the retained message itself is.
-            let taker = (admission == Admission::Open).then_some(taker);
-            return self.store_retained(key, taker, (filter, options), now, transaction);
-        }
-        if self.sessions[key.0].catching_up.len() >= self.limits.filters_per_session {
+        let most = self.limits.filters_per_session;
+        let (since, session) = (self.routed, &mut self.sessions[key.0]);
+        if session.catching_up.len() + session.storing.len() >= most {
             // Whoever asks again and again gets it once.
-            self.end_catch_up(key, filter);
+            session.forget_catch_up(filter);
         }
+        let taker = session.taker.filter(|_| options.qos > Qos::AtMostOnce);
         let begun = CatchUp {
             filter: filter.clone(),
             options,
-            since: self.routed,
+            since,
             begun: now,
             after: None,
+            // Without room they are sent without being stored: the retained message itself is.
+            taker: taker.filter(|_| admission == Admission::Open),
         };
-        self.sessions[key.0].catching_up.push(begun);
+        match taker {
+            Some(_) => session.storing.push_back(begun),
+            None => session.catching_up.push(begun),
+        }
         self.catching_up.insert(key);
-        self.feed(key, self.limits.queue_messages.div_ceil(2), now);
+    }
+
+    /// Queues what may be looked at in the visit of the SUBSCRIBE, and calls the connection if there is more that is
+    /// not stored.
+    pub(crate) fn begin_retained(
+        &mut self,
+        key: SessionKey,
+        now: Timestamp,
+        transaction: &mut Transaction,
+    ) {
+        let mut looks = self.limits.retained_looks;
+        self.store_retained(key, now, &mut looks, transaction);
+        self.feed(key, self.limits.queue_messages.div_ceil(2), now, &mut looks);
+        let session = &mut self.sessions[key.0];
+        if !session.catching_up.is_empty() {
+            session.call();
+        }
     }
 
     /// Sends what the broker tells of itself: few, and never stored.
@@ -118,39 +160,51 @@ impl Broker {
         }
     }
 
-    fn store_retained(
+    /// Queues and stores retained messages of a persistent session, as far as `looks` and the transaction reach.
+    pub(crate) fn store_retained(
         &mut self,
         key: SessionKey,
-        taker: Option<TakerId>,
-        (filter, options): (&TopicFilter, SubscriptionOptions),
         now: Timestamp,
+        looks: &mut usize,
         transaction: &mut Transaction,
     ) {
         let Self { retained, sessions, limits, last_seq, ordinals, counters, .. } = self;
         let session = &mut sessions[key.0];
-        for routed in retained.matching(filter, None) {
-            let message = &routed.message;
-            if !session.rights.may_receive(&message.topic) || message.is_expired(now) {
-                continue;
+        while let Some(mut first) = session.storing.pop_front() {
+            let (filter, start) = (first.filter.clone(), first.after.clone());
+            let mut last: Option<&Topic> = None;
+            for (routed, number) in retained.candidates(&filter, start.as_ref()) {
+                if *looks == 0 || transaction.encoded_len() > VISIT_BYTES {
+                    first.after = last.cloned().or_else(|| start.clone());
+                    session.storing.push_front(first);
+                    return;
+                }
+                *looks -= 1;
+                counters.retained_looks += 1;
+                let message = &routed.message;
+                last = Some(&message.topic);
+                let is_due = first.wants(routed, number, now);
+                if !is_due || !session.rights.may_receive(&message.topic) {
+                    continue;
+                }
+                if !session.has_room(limits) {
+                    counters.dropped_queue_full += 1;
+                    session.dropped += 1;
+                    continue;
+                }
+                let stored_for = first.taker.filter(|_| message.qos > Qos::AtMostOnce);
+                let position = stored_for.and_then(|taker| {
+                    let ordinal = ordinals.get(&taker).copied().unwrap_or(0) + 1;
+                    let position = Position { seq: last_seq.next(), ordinal };
+                    append(&[(taker, ordinal)], position.seq, routed, transaction)?;
+                    *last_seq = position.seq;
+                    ordinals.insert(taker, ordinal);
+                    Some(position)
+                });
+                session.push_retained(routed, &first.options, position);
             }
-            if session.queue.len() >= limits.queue_messages
-                || session.queue_bytes >= limits.queue_bytes
-            {
-                counters.dropped_queue_full += 1;
-                session.dropped += 1;
-                continue;
-            }
-            let stored_for = taker.filter(|_| message.qos > Qos::AtMostOnce);
-            let position = stored_for.and_then(|taker| {
-                let ordinal = ordinals.get(&taker).copied().unwrap_or(0) + 1;
-                let position = Position { seq: last_seq.next(), ordinal };
-                append(taker, position, routed, transaction)?;
-                *last_seq = position.seq;
-                ordinals.insert(taker, ordinal);
-                Some(position)
-            });
-            session.push_retained(routed, &options, position);
         }
+        self.note_caught_up(key);
     }
 
     /// Queues further retained messages of a session that is catching up, if few wait.
@@ -160,83 +214,130 @@ impl Broker {
         if !session.catching_up.is_empty() && session.queue.len() < until {
             // Whoever asks need not be called.
             session.link.iter_mut().for_each(|link| link.woken = true);
-            self.feed(key, until, now);
+            let mut looks = self.limits.retained_looks;
+            self.feed(key, until, now, &mut looks);
         }
     }
 
-    /// Queues retained messages of a session until so many wait for it.
-    fn feed(&mut self, key: SessionKey, until: usize, now: Timestamp) {
-        let Self { retained, sessions, limits, catching_up, .. } = self;
+    /// Queues retained messages of a session until so many wait for it, or `looks` are used up. As long as it is
+    /// catching up and nothing waits for it, something is due: its connection comes again.
+    fn feed(&mut self, key: SessionKey, until: usize, now: Timestamp, looks: &mut usize) {
+        let Self { retained, sessions, limits, counters, .. } = self;
         let session = &mut sessions[key.0];
         while !session.catching_up.is_empty() {
             let mut first = session.catching_up.remove(0);
             let (filter, start) = (first.filter.clone(), first.after.clone());
-            for (routed, number) in retained.numbered(&filter, start.as_ref()) {
+            let mut last: Option<&Topic> = None;
+            for (routed, number) in retained.candidates(&filter, start.as_ref()) {
                 let is_full =
                     session.queue.len() >= until || session.queue_bytes >= limits.queue_bytes / 2;
-                if is_full && !session.queue.is_empty() {
+                if *looks == 0 || is_full && !session.queue.is_empty() {
+                    first.after = last.cloned().or_else(|| start.clone());
                     session.catching_up.insert(0, first);
                     return;
                 }
+                *looks -= 1;
+                counters.retained_looks += 1;
                 let topic = &routed.message.topic;
-                let is_due = number <= first.since && !routed.message.is_expired(now);
-                if is_due && session.rights.may_receive(topic) {
+                last = Some(topic);
+                if first.wants(routed, number, now) && session.rights.may_receive(topic) {
                     session.push_retained(routed, &first.options, None);
                 }
-                first.after = Some(topic.clone());
             }
         }
-        catching_up.remove(&key);
+        self.note_caught_up(key);
     }
 
-    /// Queues the retained message of a topic for all who still await it, before something else happens there.
-    pub(crate) fn settle_retained(&mut self, topic: &Topic) {
-        if self.catching_up.is_empty() {
-            return;
+    /// Queues the retained messages of topics for all who still await them, before something else happens there. What is
+    /// stored of that goes to the journal first.
+    pub(crate) fn settle_retained<'t>(
+        &mut self,
+        topics: impl Iterator<Item = &'t Topic>,
+    ) -> Vec<Transaction> {
+        let mut parts = Parts::default();
+        for topic in topics {
+            let Some((kept, number)) = self.retained.touch(topic, self.routed) else { continue };
+            let mut settling = self.settling(&kept, number);
+            settling.sort_by_key(|it| it.round);
+            for same in settling.chunk_by(|one, other| one.round == other.round) {
+                self.settle_round(&kept, same, &mut parts);
+            }
         }
-        let Self { retained, sessions, limits, catching_up, counters, routed, .. } = self;
-        let Some((kept, number)) = retained.touch(topic, *routed) else { return };
-        for key in &*catching_up {
-            let session = &mut sessions[key.0];
-            if !session.rights.may_receive(topic) {
+        parts.into_transactions()
+    }
+
+    /// Returns who gets a retained message before something else happens on its topic.
+    fn settling(&self, kept: &Routed, number: u64) -> Vec<Settling> {
+        let mut settling = Vec::new();
+        for key in &self.catching_up {
+            let session = &self.sessions[key.0];
+            if !session.rights.may_receive(&kept.message.topic) {
                 continue;
             }
-            let awaiting = session.catching_up.iter().filter(|it| it.awaits(&kept.message, number));
-            let awaiting: Vec<SubscriptionOptions> = awaiting.map(|it| it.options).collect();
-            for options in awaiting {
-                // They may be more than the queue takes of messages that come now, as they were in the table; not more
-                // than it takes of bytes.
-                if session.queue_bytes >= limits.queue_bytes {
-                    counters.dropped_queue_full += 1;
-                    session.dropped += 1;
-                } else {
-                    session.push_retained(&kept, &options, None);
-                }
+            let all = session.storing.iter().chain(&session.catching_up);
+            let awaiting = all.filter(|it| it.awaits(kept, number)).enumerate();
+            settling.extend(awaiting.map(|(round, it)| Settling {
+                round,
+                key: *key,
+                options: it.options,
+                taker: it.taker.filter(|_| kept.message.qos > Qos::AtMostOnce),
+            }));
+        }
+        settling
+    }
+
+    /// Queues a retained message once for each of some sessions, with one record for all that have it stored.
+    fn settle_round(&mut self, kept: &Arc<Routed>, settling: &[Settling], parts: &mut Parts) {
+        let seq = self.last_seq.next();
+        let mut takers = Vec::new();
+        for Settling { key, options, taker, .. } in settling {
+            // They may be more than the queue takes of messages that come now, as they were in the table; not more than
+            // it takes of bytes.
+            if self.sessions[key.0].queue_bytes >= self.limits.queue_bytes {
+                self.counters.dropped_queue_full += 1;
+                self.sessions[key.0].dropped += 1;
+                continue;
             }
+            let position = taker.map(|taker| {
+                let ordinal = self.next_ordinal(taker);
+                takers.push((taker, ordinal));
+                Position { seq, ordinal }
+            });
+            self.sessions[key.0].push_retained(kept, options, position);
+        }
+        if !takers.is_empty() {
+            parts.cut(VISIT_BYTES);
+            append(&takers, seq, kept, &mut parts.open)
+                .expect("it was routed before, and a part is a fraction of the limit");
+            self.last_seq = seq;
         }
     }
 
     /// Sends no more retained messages to a subscription.
     pub(crate) fn end_catch_up(&mut self, key: SessionKey, filter: &TopicFilter) {
-        let catching_up = &mut self.sessions[key.0].catching_up;
-        catching_up.retain(|it| it.filter != *filter);
-        if catching_up.is_empty() {
+        self.sessions[key.0].forget_catch_up(filter);
+        self.note_caught_up(key);
+    }
+
+    fn note_caught_up(&mut self, key: SessionKey) {
+        let session = &self.sessions[key.0];
+        if session.catching_up.is_empty() && session.storing.is_empty() {
             self.catching_up.remove(&key);
         }
     }
 }
 
-/// Sessions that are catching up.
+/// Sessions that are catching up, or storing.
 pub(crate) type CatchingUp = BTreeSet<SessionKey>;
 
-/// Appends a retained message for one session; `None` once the transaction is as large as it may be.
+/// Appends a retained message for sessions; `None` once the transaction is as large as it may be.
 fn append(
-    taker: TakerId,
-    position: Position,
+    takers: &[(TakerId, u64)],
+    seq: Seq,
     routed: &Routed,
     transaction: &mut Transaction,
 ) -> Option<()> {
     let mut body = Vec::with_capacity(128);
     record::encode_message(&routed.message, &mut body).ok()?;
-    transaction.append(position.seq, &[(taker, position.ordinal)], &body).ok()
+    transaction.append(seq, takers, &body).ok()
 }

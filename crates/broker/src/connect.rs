@@ -1,6 +1,6 @@
 //! Sessions and their connections: beginning, takeover, end, wills.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tidegate_model::{ClientId, CredentialId, Principal, Timestamp};
@@ -284,6 +284,8 @@ impl Broker {
         }
         // They are sent at most once, and to nobody now.
         session.catching_up = Vec::new();
+        // The SUBSCRIBE will not be answered.
+        session.storing = VecDeque::new();
         self.catching_up.remove(&key);
         self.note_presence(key);
         self.end_will(key.0, now)

@@ -54,6 +54,8 @@ pub struct BrokerLimits {
     pub retained_per_principal: usize,
     /// Most bytes of retained messages.
     pub retained_bytes: usize,
+    /// Most retained messages looked at for new subscriptions in one visit to the core; at least 1.
+    pub retained_looks: usize,
     /// Most messages in flight to one client, whatever it allows.
     pub receive_maximum: u16,
     /// How often in a second one session may be taken over.
@@ -76,6 +78,7 @@ impl Default for BrokerLimits {
             retained_messages: 100_000,
             retained_per_principal: 10_000,
             retained_bytes: 64 << 20,
+            retained_looks: 1_024,
             receive_maximum: 64,
             takeovers_per_second: 10,
             last_values: 10_000,

@@ -124,13 +124,14 @@ impl Retained {
         matching(&self.messages, filter, after).map(|(routed, _)| routed)
     }
 
-    /// Returns the same as [`matching`](Self::matching), each with its number.
-    pub(crate) fn numbered<'r>(
+    /// Returns the messages among which those are that match, each with its number: whoever counts what is looked at
+    /// sees all of it.
+    pub(crate) fn candidates<'r>(
         &'r self,
         filter: &'r TopicFilter,
         after: Option<&Topic>,
     ) -> impl Iterator<Item = (&'r Arc<Routed>, u64)> {
-        matching(&self.messages, filter, after).map(|(routed, number)| (routed, *number))
+        candidates(&self.messages, filter, after).map(|(_, (routed, number))| (routed, *number))
     }
 }
 
@@ -144,6 +145,17 @@ pub(crate) fn matching<'r, V>(
     filter: &'r TopicFilter,
     after: Option<&Topic>,
 ) -> impl Iterator<Item = &'r V> {
+    candidates(table, filter, after)
+        .filter(move |(topic, _)| filter.matches(topic))
+        .map(|(_, value)| value)
+}
+
+/// Returns the entries that share the literal beginning of a filter, in order, behind `after`.
+fn candidates<'r, V>(
+    table: &'r BTreeMap<Topic, V>,
+    filter: &'r TopicFilter,
+    after: Option<&Topic>,
+) -> impl Iterator<Item = (&'r Topic, &'r V)> {
     let text = filter.as_str();
     let literal = &text[..text.find(['+', '#']).unwrap_or(text.len())];
     // `a/#` matches `a` too, which stands before `a/`.
@@ -155,8 +167,6 @@ pub(crate) fn matching<'r, V>(
     table
         .range::<str, _>((start, Bound::Unbounded))
         .take_while(move |(topic, _)| topic.as_str().starts_with(prefix))
-        .filter(move |(topic, _)| filter.matches(topic))
-        .map(|(_, value)| value)
 }
 
 /// Returns about how much memory an entry of a table by topic takes, in bytes.

@@ -86,6 +86,8 @@ pub enum RouteRefusal {
 /// What is to be done about routed messages.
 #[derive(Debug, Default)]
 pub struct Routing {
+    /// Go to the journal first, in this order: what sessions get before the messages.
+    pub before: Vec<Transaction>,
     /// Goes to the journal at once, before anything else is asked of the core.
     pub transaction: Option<Transaction>,
     /// Whether an acknowledgement has to wait until the transaction is durable.
@@ -223,6 +225,9 @@ impl Broker {
         let mut routing = Routing::default();
         let mut transaction = Transaction::new();
         self.counters.received += messages.len() as u64;
+        if !self.catching_up.is_empty() {
+            routing.before = self.settle_retained(messages.iter().map(|message| &message.topic));
+        }
         let mut rest = targets;
         for (index, message) in messages.into_iter().enumerate() {
             let count = rest.iter().take_while(|target| target.message == index).count();
@@ -356,7 +361,6 @@ impl Broker {
         routing: &mut Routing,
     ) {
         let message = &routed.message;
-        self.settle_retained(&message.topic);
         let confirmed = message.qos > Qos::AtMostOnce;
         let mut takers = self.uplink_takers(message, admission);
         routing.matched |= !takers.is_empty();

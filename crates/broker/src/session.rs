@@ -143,8 +143,11 @@ pub(crate) struct Session {
     /// Since when takeovers are counted, and how many there were.
     pub(crate) takeovers: (Timestamp, u32),
     pub(crate) subscriptions: Subscriptions,
-    /// Subscriptions that are still to get retained messages; in the order in which they were made.
+    /// Subscriptions that are still to get retained messages, as the client takes them; in the order in which they were
+    /// made.
     pub(crate) catching_up: Vec<CatchUp>,
+    /// Subscriptions of a SUBSCRIBE that is not answered yet, whose retained messages are still to be stored.
+    pub(crate) storing: VecDeque<CatchUp>,
     /// Where the groups of its shared subscriptions stand.
     pub(crate) groups: Vec<usize>,
     pub(crate) queue: VecDeque<Delivery>,
@@ -177,6 +180,7 @@ impl Session {
             takeovers: (Timestamp::default(), 0),
             subscriptions: Subscriptions::default(),
             catching_up: Vec::new(),
+            storing: VecDeque::new(),
             groups: Vec::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
@@ -206,6 +210,12 @@ impl Session {
     pub(crate) fn push(&mut self, delivery: Delivery) {
         self.queue_bytes += delivery.size_estimate();
         self.queue.push_back(delivery);
+        self.call();
+    }
+
+    /// Calls the connection, unless it was called and has not come yet.
+    #[inline]
+    pub(crate) fn call(&mut self) {
         if let Some(link) = &mut self.link
             && !link.woken
         {

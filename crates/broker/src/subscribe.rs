@@ -23,9 +23,12 @@ pub enum SubscribeResult {
 }
 
 impl Broker {
-    /// Subscribes a session to filters and queues the retained messages they ask for.
+    /// Subscribes a session to filters and queues the retained messages they ask for, as many as may be looked at in one
+    /// visit.
     ///
-    /// The transaction, if there is one, must be durable before the SUBACK (promise D8).
+    /// The transaction, if there is one, must be durable before the SUBACK (promise D8). While
+    /// [`is_subscribing`](Self::is_subscribing), [`go_on_subscribing`](Self::go_on_subscribing) comes before the SUBACK
+    /// too, and before anything else that the client asks for.
     ///
     /// # Errors
     ///
@@ -54,14 +57,36 @@ impl Broker {
                 result
             })
             .collect();
-        // Retained messages come last: they may fill the transaction, the subscriptions always fit.
         for ((filter, options), _) in
             filters.iter().zip(wants_retained).filter(|(_, is_wanted)| *is_wanted)
         {
-            let subscription = (filter, *options);
-            self.send_retained(attachment.session, subscription, now, admission, &mut transaction);
+            self.send_retained(attachment.session, (filter, *options), now, admission);
         }
+        self.begin_retained(attachment.session, now, &mut transaction);
         Ok((results, (!transaction.is_empty()).then_some(transaction)))
+    }
+
+    /// Returns whether retained messages are still to be stored before a SUBSCRIBE is answered.
+    pub fn is_subscribing(&mut self, attachment: Attachment) -> bool {
+        self.attached(attachment).is_ok_and(|session| !session.storing.is_empty())
+    }
+
+    /// Goes on with what [`subscribe`](Self::subscribe) has begun: another visit's share of it. The transaction, if there
+    /// is one, must be durable before the SUBACK as well.
+    ///
+    /// # Errors
+    ///
+    /// [`Superseded`] if the session has gone to another connection.
+    pub fn go_on_subscribing(
+        &mut self,
+        attachment: Attachment,
+        now: Timestamp,
+    ) -> Result<Option<Transaction>, Superseded> {
+        self.attached(attachment)?;
+        let mut transaction = Transaction::new();
+        let mut looks = self.limits.retained_looks;
+        self.store_retained(attachment.session, now, &mut looks, &mut transaction);
+        Ok((!transaction.is_empty()).then_some(transaction))
     }
 
     /// Notes one subscription. Returns whether retained messages are to be sent too.

@@ -39,6 +39,8 @@ pub struct BrokerCounters {
     pub passed_on: u64,
     /// The size of the bodies of records that were appended for that.
     pub passed_on_bytes: u64,
+    /// Retained messages looked at for new subscriptions, whether they matched or not.
+    pub retained_looks: u64,
     /// Messages of quality of service 0 that no uplink took because storage was full or slow.
     pub not_admitted: u64,
 }

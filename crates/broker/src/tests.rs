@@ -159,10 +159,15 @@ impl House {
             self.core.subscribe(attachment, &filters, self.now, Admission::Open).unwrap();
         assert_eq!(results, [SubscribeResult::Granted(qos)]);
         self.store(transaction);
+        while self.core.is_subscribing(attachment) {
+            let more = self.core.go_on_subscribing(attachment, self.now).unwrap();
+            self.store(more);
+        }
     }
 
     fn route(&mut self, messages: Vec<Message>, source: Source) -> Result<Routing, RouteRefusal> {
         let mut routing = self.core.route(messages, source, Admission::Open)?;
+        self.store(std::mem::take(&mut routing.before));
         self.store(routing.transaction.take());
         Ok(routing)
     }

@@ -8,6 +8,7 @@ mod replies;
 mod scram;
 mod signal;
 mod socket;
+mod subscribe;
 mod transport;
 mod upgrade;
 
@@ -47,6 +48,7 @@ use self::{
     replies::{Replies, Reply},
     scram::Proving,
     signal::Signal,
+    subscribe::Subscribing,
     transport::Transport,
 };
 use super::{
@@ -197,6 +199,8 @@ fn settle(client: Box<Arrival>, around: Surroundings<'_>) -> Option<(Driver<'_>,
         attachment: None,
         stalled: None,
         behind_stalled: Vec::new(),
+        subscribing: None,
+        goes_on: false,
         is_held_back: false,
         farewell: None,
         may_have_due: false,
@@ -230,8 +234,12 @@ struct Driver<'a> {
     attachment: Option<Attachment>,
     /// A message of a 3.1.1 client that found no room: nothing is read until it does.
     stalled: Option<Box<Publish>>,
-    /// What the client sent behind it in the same batch.
+    /// What the client sent behind it, or behind a SUBSCRIBE, in the same batch.
     behind_stalled: Vec<ClientPacket>,
+    /// A SUBSCRIBE that takes several visits to the broker; nothing is read until it is answered.
+    subscribing: Option<Box<Subscribing>>,
+    /// Whether a visit to the broker has left something that need not be waited for.
+    goes_on: bool,
     /// Whether the client is not read from because we have no room; its keep alive stands still meanwhile.
     is_held_back: bool,
     /// How the client said good-bye.
@@ -276,12 +284,13 @@ impl Driver<'_> {
                     return Ok(());
                 }
             }
-            if std::mem::take(&mut has_flooded) {
-                // Whoever sends more than is read at once waits for those to whom it goes.
+            let goes_on = std::mem::take(&mut self.goes_on);
+            if std::mem::take(&mut has_flooded) || goes_on {
+                // Whoever sends more than is read at once, or has more looked up, waits for those to whom it goes.
                 yield_now().await;
             }
             // What was left for want of room is not announced again.
-            let goes_on = was_full && self.has_room_for_deliveries();
+            let goes_on = goes_on || was_full && self.has_room_for_deliveries();
             let reads = !self.connection.is_closed() && self.may_take_input();
             let signal = self.replies.signal();
             // A later deadline leaves it as it is: it rings for nothing then, and is set anew.
@@ -328,6 +337,12 @@ impl Driver<'_> {
 
     /// Does all that can be done without waiting.
     fn pump(&mut self) {
+        if self.subscribing.is_some()
+            && self.ingest.broker().store().has_room()
+            && let Err(Superseded) = self.go_on_subscribing()
+        {
+            self.lose_session();
+        }
         self.retry_stalled();
         let behind = std::mem::take(&mut self.behind_stalled);
         self.handle_all(behind);
@@ -365,7 +380,8 @@ impl Driver<'_> {
     fn handle_all(&mut self, packets: impl IntoIterator<Item = ClientPacket>) {
         for packet in packets {
             // Nothing comes after a good-bye, and how the client went must be known when it is gone.
-            if self.stalled.is_some() && !matches!(packet, ClientPacket::Disconnect(_)) {
+            let must_wait = self.stalled.is_some() || self.subscribing.is_some();
+            if must_wait && !matches!(packet, ClientPacket::Disconnect(_)) {
                 self.behind_stalled.push(packet);
             } else {
                 self.handle(packet);
@@ -399,7 +415,9 @@ impl Driver<'_> {
 
     /// Stops reading while a message waits for room, or the journal's queue is long.
     fn hold_back(&mut self) {
-        let hold = self.stalled.is_some() || !self.ingest.broker().store().has_room();
+        let hold = self.stalled.is_some()
+            || self.subscribing.is_some()
+            || !self.ingest.broker().store().has_room();
         match (hold, self.is_held_back) {
             (true, false) => self.connection.pause(),
             (false, true) => self.connection.resume(Instant::now()),
@@ -410,6 +428,7 @@ impl Driver<'_> {
 
     fn may_take_input(&self) -> bool {
         self.stalled.is_none()
+            && self.subscribing.is_none()
             && self.replies.len() < REPLIES_MAX
             && self.output.has_room()
             && self.connection.wants_input()
@@ -469,9 +488,8 @@ impl Driver<'_> {
                 // What was due may have expired, and more follow of what is retained.
                 self.may_have_due = core.has_due(attachment);
                 broker.submit(&core, transaction, Completion::None);
-                if self.may_have_due {
-                    continue;
-                }
+                // Others come first who want the broker, and who live on this event loop.
+                self.goes_on |= self.may_have_due;
                 return Ok(());
             }
             if transaction.is_some() {

@@ -7,16 +7,14 @@ use std::{
 
 use tidegate_adapter_api::{Login, LoginRefusal, Peer, Refusal};
 use tidegate_broker::{
-    Admission, ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, RetainHandling,
-    Source, SubscribeResult, SubscriptionOptions, Superseded, Will,
+    Admission, ConnectRefusal, ConnectRequest, Disconnect, Expiry, InboundId, Source, Superseded,
+    Will,
     access::{AccessFilter, Rights},
 };
 use tidegate_model::{ClientId, Message, Payload, Principal, Qos, TopicFilter};
 use tidegate_mqtt::{
     ClientPacket, Password, ProtocolVersion, ReasonCode, SessionExpiry, Text,
-    packet::{
-        self, Ack, ConnAck, Connect, Delivery, Publish, Subscribe, SubscriptionKey, Unsubscribe,
-    },
+    packet::{self, Ack, ConnAck, Connect, Delivery, Publish},
 };
 
 use super::{Driver, replies::Reply};
@@ -57,7 +55,7 @@ impl Driver<'_> {
             ClientPacket::PubRec(ack) => self.pubrec(&ack),
             ClientPacket::PubRel(ack) => self.pubrel(&ack),
             ClientPacket::PubComp(ack) => self.pubcomp(&ack),
-            ClientPacket::Subscribe(subscribe) => self.subscribe(&subscribe),
+            ClientPacket::Subscribe(subscribe) => self.subscribe(subscribe),
             ClientPacket::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             ClientPacket::Disconnect(disconnect) => {
                 let expiry = disconnect.session_expiry.map(expiry);
@@ -359,70 +357,6 @@ impl Driver<'_> {
         self.acknowledged();
         Ok(())
     }
-
-    fn subscribe(&mut self, subscribe: &Subscribe) -> Result<(), Superseded> {
-        let attachment = self.attachment.ok_or(Superseded)?;
-        let broker = self.ingest.broker();
-        let mut core = broker.core();
-        let mut reasons = Vec::with_capacity(subscribe.subscriptions.len());
-        let filters: Vec<(TopicFilter, SubscriptionOptions)> = subscribe
-            .subscriptions
-            .iter()
-            .map(|subscription| {
-                let options = SubscriptionOptions {
-                    qos: subscription.qos,
-                    no_local: subscription.no_local,
-                    retain_as_published: subscription.retain_as_published,
-                    retain_handling: retain_handling(subscription.retain_handling),
-                    identifier: subscribe.subscription_id,
-                };
-                (whole_filter(&subscription.key), options)
-            })
-            .collect();
-        let (results, transaction) =
-            core.subscribe(attachment, &filters, broker.clock().steady(), broker.admission())?;
-        for result in results {
-            reasons.push(match result {
-                SubscribeResult::Granted(qos) => ReasonCode::granted(qos),
-                SubscribeResult::NotAuthorized => ReasonCode::NotAuthorized,
-                SubscribeResult::QuotaExceeded => ReasonCode::QuotaExceeded,
-            });
-        }
-        let reply = Reply::SubAck(subscribe.packet_id, reasons);
-        match transaction {
-            Some(transaction) => {
-                let completion = self.replies.await_disk(reply);
-                broker.submit(&core, Some(transaction), completion);
-            }
-            None => self.replies.push_ready(reply),
-        }
-        Ok(())
-    }
-
-    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe) -> Result<(), Superseded> {
-        let attachment = self.attachment.ok_or(Superseded)?;
-        let broker = self.ingest.broker();
-        let mut core = broker.core();
-        let filters: Vec<TopicFilter> = unsubscribe.keys.iter().map(whole_filter).collect();
-        let (results, transaction) = core.unsubscribe(attachment, &filters)?;
-        let reasons = results
-            .into_iter()
-            .map(
-                |existed| {
-                    if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted }
-                },
-            )
-            .collect();
-        let reply = Reply::UnsubAck(unsubscribe.packet_id, reasons);
-        match transaction {
-            Some(transaction) => {
-                let completion = self.replies.await_disk(reply);
-                broker.submit(&core, Some(transaction), completion);
-            }
-            None => self.replies.push_ready(reply),
-        }
-        Ok(())
-    }
 }
 
 /// Returns how a refused login is told.
@@ -433,22 +367,6 @@ pub(super) fn reason_of(refusal: LoginRefusal) -> ReasonCode {
         LoginRefusal::Delayed { .. } => ReasonCode::ConnectionRateExceeded,
         LoginRefusal::CredentialsRequired => ReasonCode::NotAuthorized,
         LoginRefusal::BadCredentials => ReasonCode::BadUserNameOrPassword,
-    }
-}
-
-/// Returns the filter with `$share/<name>/` in front if it is shared.
-fn whole_filter(key: &SubscriptionKey) -> TopicFilter {
-    match &key.share {
-        None => key.filter.clone(),
-        Some(_) => TopicFilter::new(&key.to_string()).unwrap_or_else(|_| key.filter.clone()),
-    }
-}
-
-fn retain_handling(handling: packet::RetainHandling) -> RetainHandling {
-    match handling {
-        packet::RetainHandling::Send => RetainHandling::Send,
-        packet::RetainHandling::SendIfNew => RetainHandling::SendIfNew,
-        packet::RetainHandling::DoNotSend => RetainHandling::DoNotSend,
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) is_stored: bool,
     /// Whether it need not come.
     pub(crate) is_optional: bool,
+    /// Whether the SUBSCRIBE that it comes for is not answered yet: it may be stored, or not.
+    pub(crate) is_unanswered: bool,
     /// Whether it may have been sent by a gateway that is no more.
     pub(crate) may_be_known: bool,
     /// Whether its quality of service has changed with the subscriptions, at a restart: its order is free.
@@ -111,6 +113,7 @@ pub(crate) enum Effect {
     Disconnect { client: usize, expiry: Expiry, at: Timestamp },
     End { client: usize },
     Subscribe { client: usize, filter: TopicFilter, options: SubscriptionOptions },
+    EndSubscribing { client: usize },
     Unsubscribe { client: usize, filter: TopicFilter },
     Push { client: usize, number: u64, entry: Entry },
     Stage { client: usize, number: u64, stage: Stage },
@@ -160,6 +163,7 @@ impl State {
             }
             Effect::Disconnect { client, .. }
             | Effect::Subscribe { client, .. }
+            | Effect::EndSubscribing { client }
             | Effect::Unsubscribe { client, .. }
             | Effect::Push { client, .. }
             | Effect::Stage { client, .. }
@@ -199,11 +203,15 @@ impl Session {
                 self.disconnected_at = Some(at);
                 for entry in self.entries.values_mut() {
                     // Nothing is promised of them.
-                    entry.is_optional |= entry.qos == Qos::AtMostOnce;
+                    entry.is_optional |= entry.qos == Qos::AtMostOnce || entry.is_unanswered;
+                    entry.is_unanswered = false;
                 }
             }
             Effect::Subscribe { filter, options, .. } => {
                 self.subscriptions.insert(filter, options);
+            }
+            Effect::EndSubscribing { .. } => {
+                self.entries.values_mut().for_each(|entry| entry.is_unanswered = false);
             }
             Effect::Unsubscribe { filter, .. } => {
                 self.subscriptions.remove(&filter);

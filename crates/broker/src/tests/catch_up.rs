@@ -111,3 +111,121 @@ fn broker_4_catching_up_ends_with_its_subscription() {
     house.connect("c", Expiry::AtDisconnect, true, None);
     assert!(house.core.catching_up.is_empty(), "it went with its session");
 }
+
+/// A house as above, with so many entries to look at in each visit.
+fn house_with_looks(retained_looks: usize) -> House {
+    let limits = BrokerLimits { retained_looks, ..BrokerLimits::default() };
+    let mut house =
+        House::open(SimulatedDisk::new(), Timestamp::from_unix_millis(1_000_000), limits);
+    for number in 0..RETAINED {
+        retain(&mut house, number, "first", Qos::AtLeastOnce);
+    }
+    house
+}
+
+/// Filters that begin with a wildcard; none but the last matches anything.
+fn wild_filters(count: usize, qos: Qos) -> Vec<(TopicFilter, SubscriptionOptions)> {
+    let mut filters: Vec<String> = (1..count).map(|number| format!("+/{number}/no")).collect();
+    filters.push("+/49".to_owned());
+    filters.iter().map(|filter| (TopicFilter::new(filter).unwrap(), options(qos))).collect()
+}
+
+/// Returns how many entries the core looks at in `visit`.
+fn looks(house: &mut House, visit: impl FnOnce(&mut House)) -> u64 {
+    let before = house.core.counters().retained_looks;
+    visit(house);
+    house.core.counters().retained_looks - before
+}
+
+/// broker.12, M11: whatever a SUBSCRIBE asks for, one visit to the core looks at so many retained messages and no more;
+/// what is stored for a persistent session is complete before the SUBACK.
+#[test]
+fn broker_12_a_subscribe_looks_at_a_bounded_part_of_the_table_in_each_visit() {
+    let mut house = house_with_looks(7);
+    let client = house.connect("c", Expiry::After(HOUR), false, None).attachment;
+    let filters = wild_filters(20, Qos::AtLeastOnce);
+    let first = looks(&mut house, |house| {
+        let asked = house.core.subscribe(client, &filters, house.now, Admission::Open);
+        let (results, transaction) = asked.unwrap();
+        assert_eq!(results, [SubscribeResult::Granted(Qos::AtLeastOnce); 20]);
+        house.store(transaction);
+    });
+    assert_eq!(first, 7);
+    let mut visits = 1;
+    while house.core.is_subscribing(client) {
+        let looked = looks(&mut house, |house| {
+            let transaction = house.core.go_on_subscribing(client, house.now).unwrap();
+            house.store(transaction);
+        });
+        assert!(looked <= 7, "{looked} in one visit");
+        visits += 1;
+    }
+    assert_eq!(house.core.counters().retained_looks, 20 * RETAINED as u64);
+    assert!(visits >= 20 * RETAINED / 7, "{visits}");
+    assert!(house.core.catching_up.is_empty());
+    let mut house = house.cut_power();
+    let client = house.connect("c", Expiry::After(HOUR), false, None).attachment;
+    assert_eq!(take_all(&mut house, client), expected(49..50));
+}
+
+/// broker.12, M11: so it is with what is sent as the client takes it; as long as there is more to look at something is
+/// due, and the connection was called for it.
+#[test]
+fn broker_12_catching_up_is_bounded_in_each_visit_and_never_forgotten() {
+    let mut house = house_with_looks(7);
+    let bell = Arc::new(Bell::default());
+    let request = house.request("c", Expiry::AtDisconnect, false, None);
+    let request = ConnectRequest { wake: bell.clone(), ..request };
+    let client = house.core.connect(request, house.now).unwrap().attachment;
+    let filters = wild_filters(20, Qos::AtLeastOnce);
+    let first = looks(&mut house, |house| {
+        house.core.subscribe(client, &filters, house.now, Admission::Open).unwrap();
+    });
+    assert_eq!(first, 7);
+    assert_eq!(bell.0.load(Ordering::Relaxed), 1, "it is called, though nothing is queued");
+    assert!(!house.core.is_subscribing(client), "the SUBACK need not wait");
+    let mut shown = Vec::new();
+    while house.core.has_due(client) {
+        let looked = looks(&mut house, |house| shown.extend(house.take(client)));
+        assert!(looked <= 7, "{looked} in one visit");
+    }
+    assert_eq!(shown, ["t/49=first/1r"]);
+    assert_eq!(house.core.counters().retained_looks, 20 * RETAINED as u64);
+    assert!(house.core.catching_up.is_empty());
+}
+
+/// broker.12, D8, D12: what is replaced while a SUBSCRIBE is being acted on comes as it was, before what replaces it,
+/// after a power cut too; and so it does for several who await it, and for two subscriptions of one.
+#[test]
+fn broker_12_what_changes_between_visits_is_stored_in_order() {
+    let mut house = house_with_looks(2);
+    let filters = ["t/#", "+/40"]
+        .map(|filter| (TopicFilter::new(filter).unwrap(), options(Qos::AtLeastOnce)));
+    let clients = ["c", "d"].map(|name| {
+        let client = house.connect(name, Expiry::After(HOUR), false, None).attachment;
+        let asked = house.core.subscribe(client, &filters, house.now, Admission::Open);
+        house.store(asked.unwrap().1);
+        assert!(house.core.is_subscribing(client));
+        client
+    });
+    let replaced = ["second", "third"]
+        .map(|payload| Message { retain: true, ..message("t/40", payload, Qos::AtLeastOnce) });
+    let routing = house.core.route(replaced.into(), Source::Gateway, Admission::Open).unwrap();
+    let records: usize = routing.before.iter().map(Transaction::encoded_len).sum();
+    assert!(records > 0 && records < 1_000, "one record for both clients, for each round");
+    house.store(routing.before.into_iter().chain(routing.transaction));
+    for client in clients {
+        while house.core.is_subscribing(client) {
+            let transaction = house.core.go_on_subscribing(client, house.now).unwrap();
+            house.store(transaction);
+        }
+    }
+    let mut house = house.cut_power();
+    for name in ["c", "d"] {
+        let client = house.connect(name, Expiry::After(HOUR), false, None).attachment;
+        let all = take_all(&mut house, client);
+        let of_40: Vec<&str> = all.iter().filter_map(|shown| shown.strip_prefix("t/40=")).collect();
+        assert_eq!(of_40, ["first", "first", "second", "third"], "{name}");
+        assert_eq!(all.len(), RETAINED + 3, "{name}");
+    }
+}

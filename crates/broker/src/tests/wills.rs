@@ -5,7 +5,7 @@ use super::*;
 impl House {
     fn publish_will(&mut self, will: &DueWill) {
         let routing = self.core.route_will(will, vec![will.message()], Admission::Open).unwrap();
-        self.store(routing.transaction);
+        self.store(routing.before.into_iter().chain(routing.transaction));
     }
 }
 
