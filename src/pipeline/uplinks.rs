@@ -266,6 +266,7 @@ fn settings(
         },
         when_full: when_full(uplink.when_full),
         max_bytes: uplink.max_bytes.get(),
+        profile: uplink.link.profile,
         streams_max: tidegate_uplink::Settings::STREAMS_MAX_DEFAULT,
     };
     let commands = uplink.commands.as_ref();
@@ -287,6 +288,7 @@ fn settings(
         ack_timeout: uplink.link.ack_timeout,
         in_flight_max: uplink.link.in_flight_max,
         rates: uplink.link.rates,
+        pauses: uplink.link.profile.bounds().pauses,
         session_expiry: uplink.link.session_expiry,
         commands: route.map_err(|error| wrong(&error))?,
         results: commands.map(|commands| commands.results.clone()),

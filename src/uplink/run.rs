@@ -77,6 +77,7 @@ impl<'a> Run<'a> {
         let outbox = Outbox::open(&shared.settings.core.name, pairs())?;
         let now = Instant::now();
         let interval = shared.settings.core.batch.age / 10;
+        let link = &shared.settings.link;
         Ok(Self {
             shared,
             reader: shared.store.reader(shared.taker, core.position()),
@@ -88,8 +89,8 @@ impl<'a> Run<'a> {
             pressure: shared.store.pressure(),
             connection: None,
             connection_number: 0,
-            endpoints: Endpoints::new(shared.settings.link.endpoints.len()),
-            pace: Pace::new(shared.settings.link.rates, shared.clock.uptime()),
+            endpoints: Endpoints::new(link.endpoints.len(), link.pauses),
+            pace: Pace::new(link.rates, shared.clock.uptime()),
             paced_until: None,
             returning: None,
             may_read: true,

@@ -6,7 +6,7 @@ use thiserror::Error;
 use tidegate_model::{CommandKind, Topic, TopicFilter};
 use tidegate_rules::Selector;
 use tidegate_tls::ClientTls;
-use tidegate_uplink::{Rates, Settings, decoder::Limits};
+use tidegate_uplink::{Pauses, Rates, Settings, decoder::Limits};
 
 use crate::dial::{Way, authority};
 
@@ -54,6 +54,8 @@ pub struct LinkSettings {
     pub in_flight_max: usize,
     /// How fast the broker takes messages.
     pub rates: Rates,
+    /// How long to wait between attempts to connect.
+    pub pauses: Pauses,
     /// How long the broker keeps what comes down while the connection is lost (MQTT 5).
     pub session_expiry: Duration,
     /// What may come down; nothing without it.

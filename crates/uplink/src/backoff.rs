@@ -11,41 +11,69 @@ pub enum Failure {
     Lasting,
 }
 
-/// Waits 1 s, doubling to 60 s, after transient failures; 5 minutes after lasting ones. Each with jitter:
+/// How long to wait between attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// The longest after transient failures.
+    pub longest: Duration,
+    /// The least once two have failed running; half of the doubled pause where that is longer.
+    pub least_after_two: Duration,
+    /// A connection that lasted this long has shown that the far side is well.
+    pub stable_after: Duration,
+}
+
+impl Pauses {
+    /// Up to a minute, for far sides that say nothing of it.
+    pub const USUAL: Self = Self {
+        longest: Duration::from_secs(60),
+        least_after_two: Duration::ZERO,
+        stable_after: Duration::from_secs(10),
+    };
+}
+
+/// Waits 1 s, doubling to the longest pause, after transient failures; 5 minutes after lasting ones. Each with jitter:
 /// between half and all of it, so that a fleet does not return at once.
 #[derive(Clone, Debug)]
 pub struct Backoff {
+    pauses: Pauses,
     next: Duration,
+    failures: u32,
 }
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
 const LASTING: Duration = Duration::from_secs(300);
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: FIRST }
+        Self::new(Pauses::USUAL)
     }
 }
 
 impl Backoff {
+    /// Begins with the shortest pause.
+    pub fn new(pauses: Pauses) -> Self {
+        Self { pauses, next: FIRST, failures: 0 }
+    }
+
     /// Begins anew, after the far side has shown that it works.
     pub fn reset(&mut self) {
-        self.next = FIRST;
+        *self = Self::new(self.pauses);
     }
 
     /// Returns how long to wait after `failure`. `random` is any number, a new one each time.
     pub fn after(&mut self, failure: Failure, random: u64) -> Duration {
+        self.failures = self.failures.saturating_add(1);
         let whole = match failure {
             Failure::Lasting => LASTING,
             Failure::Transient => {
-                let longer = (self.next * 2).min(LONGEST);
+                let longer = (self.next * 2).min(self.pauses.longest);
                 std::mem::replace(&mut self.next, longer)
             }
         };
         let half = whole / 2;
         let spread = u64::try_from(half.as_millis()).expect("minutes") + 1;
-        half + Duration::from_millis(random % spread)
+        let pause = half + Duration::from_millis(random % spread);
+        if self.failures < 2 { pause } else { pause.max(self.pauses.least_after_two) }
     }
 }
 
@@ -70,5 +98,20 @@ mod tests {
         assert!(lasting >= Duration::from_secs(150) && lasting <= Duration::from_secs(300));
         backoff.reset();
         assert!(backoff.after(Failure::Transient, 9) <= Duration::from_secs(1));
+    }
+
+    /// uplink.32: who bounds the attempts of a client is not asked more often.
+    #[test]
+    fn after_two_failures_the_least_pause_holds() {
+        let pauses = Pauses {
+            longest: Duration::from_secs(120),
+            least_after_two: Duration::from_secs(11),
+            ..Pauses::USUAL
+        };
+        let mut backoff = Backoff::new(pauses);
+        assert!(backoff.after(Failure::Transient, 0) < Duration::from_secs(1));
+        let waits: Vec<u64> =
+            (0..9).map(|_| backoff.after(Failure::Transient, 0).as_secs()).collect();
+        assert_eq!(waits, [11, 11, 11, 11, 16, 32, 60, 60, 60]);
     }
 }

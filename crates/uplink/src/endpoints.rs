@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use crate::backoff::{Backoff, Failure};
+use crate::backoff::{Backoff, Failure, Pauses};
 
-/// A connection that lasted this long has shown that the far side is well.
-const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// After so long on another broker the preferred ones are tried again.
 const RETURN_AFTER: Duration = Duration::from_secs(600);
 /// The most that becomes of [`RETURN_AFTER`] as it doubles with every return that did not last.
@@ -18,6 +16,7 @@ const RETURN_AFTER_MAX: Duration = Duration::from_secs(4 * 3_600);
 /// that the connection does not go back and forth.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
+    pauses: Pauses,
     each: Vec<Endpoint>,
     /// The one that is connected to, or was last.
     current: usize,
@@ -26,7 +25,7 @@ pub struct Endpoints {
     return_after: Duration,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Endpoint {
     backoff: Backoff,
     rests_until: Duration,
@@ -34,9 +33,11 @@ struct Endpoint {
 
 impl Endpoints {
     /// Makes a list of `count` brokers; there is at least one.
-    pub fn new(count: usize) -> Self {
+    pub fn new(count: usize, pauses: Pauses) -> Self {
+        let endpoint = Endpoint { backoff: Backoff::new(pauses), rests_until: Duration::ZERO };
         Self {
-            each: vec![Endpoint::default(); count.max(1)],
+            pauses,
+            each: vec![endpoint; count.max(1)],
             current: 0,
             connected: None,
             return_after: RETURN_AFTER,
@@ -69,7 +70,7 @@ impl Endpoints {
     /// Takes notice that the attempt or the connection has ended. `random` is any number, a new one each time.
     pub fn note_ended(&mut self, failure: Failure, now: Duration, random: u64) {
         let lasted = self.connected.take().map(|since| now.saturating_sub(since));
-        let is_stable = lasted.is_some_and(|lasted| lasted >= STABLE_AFTER);
+        let is_stable = lasted.is_some_and(|lasted| lasted >= self.pauses.stable_after);
         let endpoint = &mut self.each[self.current];
         if is_stable {
             endpoint.backoff.reset();
@@ -111,7 +112,7 @@ mod tests {
     /// uplink.32: short connections are no success, however many messages went through.
     #[test]
     fn a_single_broker_is_tried_less_and_less_often_until_it_lasts() {
-        let mut endpoints = Endpoints::new(1);
+        let mut endpoints = Endpoints::new(1, Pauses::USUAL);
         let mut now = Duration::ZERO;
         let mut pauses = Vec::new();
         for _ in 0..8 {
@@ -127,7 +128,7 @@ mod tests {
         assert!(pauses.is_sorted() && pauses[0] <= 1_000 && pauses[7] >= 30_000, "{pauses:?}");
         endpoints.note_attempt(0);
         endpoints.note_connected(now);
-        now += STABLE_AFTER;
+        now += Pauses::USUAL.stable_after;
         endpoints.note_ended(Failure::Transient, now, 0);
         assert!(endpoints.next(now).unwrap_err() - now <= SECOND, "it was well in between");
     }
@@ -135,7 +136,7 @@ mod tests {
     /// uplink.28: others step in at once, and the preferred one is returned to, but not back and forth.
     #[test]
     fn another_steps_in_and_the_preferred_one_is_returned_to() {
-        let mut endpoints = Endpoints::new(3);
+        let mut endpoints = Endpoints::new(3, Pauses::USUAL);
         let mut now = Duration::ZERO;
         for failing in [0, 1] {
             assert_eq!(endpoints.next(now), Ok(failing));
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn while_all_rest_the_first_that_has_rested_is_next() {
-        let mut endpoints = Endpoints::new(2);
+        let mut endpoints = Endpoints::new(2, Pauses::USUAL);
         endpoints.note_attempt(0);
         endpoints.note_ended(Failure::Lasting, Duration::ZERO, 0);
         endpoints.note_attempt(1);

@@ -20,11 +20,12 @@ mod ledger;
 mod outbox;
 mod pace;
 mod payload;
+mod profile;
 mod settings;
 mod streams;
 mod wire;
 
-pub use self::backoff::{Backoff, Failure};
+pub use self::backoff::{Backoff, Failure, Pauses};
 pub use self::content::{Column, Content, Gap};
 pub use self::core::{
     Ack, Core, Disconnect, Load, Moved, Now, OpenError, Outgoing, SendId, Status, Write, WriteId,
@@ -37,6 +38,7 @@ pub use self::ledger::{DropReason, Ledger, Outcomes};
 pub use self::outbox::{Outbox, Outcome, OutcomeId, ReplyTo};
 pub use self::pace::{Pace, Rates};
 pub use self::payload::reading;
+pub use self::profile::{Bounds, Profile, TopicRefusal};
 pub use self::settings::{
     BatchLimits, Compression, Encoding, Format, Settings, TopicTemplate, TopicTemplateError,
     WhenFull,

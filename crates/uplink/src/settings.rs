@@ -6,6 +6,8 @@ use thiserror::Error;
 use tidegate_model::{Topic, TopicError, UplinkName};
 use tidegate_rules::{MemoryLimits, Rule};
 
+use crate::profile::Profile;
+
 /// Everything the core of an uplink needs to know. Which topics it takes is decided before the append,
 /// by [`Selector`](tidegate_rules::Selector).
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct Settings {
     pub compression: Compression,
     /// Where payloads are published.
     pub topic: TopicTemplate,
+    /// What kind of far side takes them.
+    pub profile: Profile,
     /// When a batch is closed.
     pub batch: BatchLimits,
     /// What happens when more than `max_bytes` wait.

@@ -2,6 +2,7 @@
 
 use tidegate_settings::{Issue, Issues, Node, TableReader, read};
 use tidegate_tls::{ClientSetup, Identity, Trust, client_config};
+use tidegate_uplink::Profile;
 
 use super::url::LinkUrl;
 use crate::config::context::Context;
@@ -44,6 +45,7 @@ const TLS_KEYS: [&str; 5] = ["ca", "crl", "cert", "key", "alpn"];
 /// Reads where the preferred broker is, and who meets whom there.
 pub(super) fn read_endpoint(
     table: &mut TableReader<'_>,
+    profile: Profile,
     context: &Context<'_>,
     issues: &mut Issues,
 ) -> Option<EndpointConfig> {
@@ -56,19 +58,48 @@ pub(super) fn read_endpoint(
         read_tls(table, context, issues)
     };
     let login = read_login(table, url.as_ref(), context, issues);
-    Some(EndpointConfig { url: url?, login, tls })
+    let mut endpoint = EndpointConfig { url: url?, login, tls };
+    if profile == Profile::AwsIotCore {
+        suit_aws(table, &mut endpoint, issues);
+    }
+    Some(endpoint)
+}
+
+/// Notes what AWS IoT Core would not let in, and offers the application protocol by which it tells MQTT from HTTP on
+/// port 443.
+fn suit_aws(table: &TableReader<'_>, endpoint: &mut EndpointConfig, issues: &mut Issues) {
+    let at = table.value_span("url");
+    let Some(tls) = &mut endpoint.tls else {
+        if !endpoint.url.is_encrypted() {
+            issues.error(at, "AWS IoT Core takes encrypted connections only", "write `mqtts://`");
+        }
+        return;
+    };
+    if endpoint.url.websocket_path().is_none() && endpoint.url.port() == 443 && tls.alpn.is_empty()
+    {
+        let by_certificate = tls.identity.is_some();
+        tls.alpn = vec![if by_certificate { "x-amzn-mqtt-ca" } else { "mqtt" }.to_owned()];
+    }
+    if tls.identity.is_none() && endpoint.login.is_none() {
+        let issue = Issue::error(
+            at,
+            "AWS IoT Core wants a certificate, or a custom authorizer's user name",
+        );
+        issues.push(issue.with_hint("add `cert` and `key`, or `username`"));
+    }
 }
 
 /// Reads one `[[uplink.backup]]`: what it does not say is as with the preferred broker.
 pub(super) fn read_backup(
     mut table: TableReader<'_>,
     preferred: Option<&EndpointConfig>,
+    profile: Profile,
     context: &Context<'_>,
     issues: &mut Issues,
 ) -> Option<EndpointConfig> {
     let has_login = table.has("username") || table.has("password");
     let has_tls = TLS_KEYS.into_iter().any(|key| table.has(key));
-    let mut endpoint = read_endpoint(&mut table, context, issues);
+    let mut endpoint = read_endpoint(&mut table, profile, context, issues);
     table.finish(issues);
     if let (Some(endpoint), Some(preferred)) = (&mut endpoint, preferred) {
         if !has_login {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tidegate_settings::{ByteSize, Issues, Node, TableReader, read};
-use tidegate_uplink::Rates;
+use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
+use tidegate_uplink::{Profile, Rates};
 
 use super::endpoint::{EndpointConfig, read_backup, read_endpoint};
 use super::way::read_way;
@@ -22,8 +22,6 @@ pub enum MqttVersion {
 const VERSION_DEFAULT: MqttVersion = MqttVersion::V5;
 const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(60);
 const ACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-const SESSION_EXPIRY_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
-const IN_FLIGHT_MAX: usize = 512;
 
 impl MqttVersion {
     pub(super) fn read(node: &Node, issues: &mut Issues) -> Option<Self> {
@@ -46,6 +44,8 @@ pub struct LinkConfig {
     pub endpoints: Vec<EndpointConfig>,
     /// How they are reached.
     pub way: Way,
+    /// What kind of far side it is.
+    pub profile: Profile,
     /// The version of MQTT to speak.
     pub version: MqttVersion,
     /// The client id if one is given: the broker keeps the session under it.
@@ -68,31 +68,38 @@ pub(super) fn read_link(
     context: &Context<'_>,
     issues: &mut Issues,
 ) -> (MqttVersion, Option<LinkConfig>) {
-    let preferred = read_endpoint(table, context, issues);
+    let words = [("mqtt", Profile::Mqtt), ("aws-iot-core", Profile::AwsIotCore)];
+    let profile = table.optional_or("profile", Profile::Mqtt, read::word(&words), issues);
+    let bounds = profile.bounds();
+    let preferred = read_endpoint(table, profile, context, issues);
     let read = |backup: TableReader<'_>, issues: &mut Issues| {
-        read_backup(backup, preferred.as_ref(), context, issues)
+        read_backup(backup, preferred.as_ref(), profile, context, issues)
     };
     let backups = table.tables("backup", read, issues);
     let way = read_way(table, context, issues);
     let version = table.optional_or("version", VERSION_DEFAULT, MqttVersion::read, issues);
     let client_id = table.optional("client-id", read::text, issues);
-    let seconds =
-        |least, most| read::duration_within(Duration::from_secs(least)..=Duration::from_secs(most));
-    let keep_alive = table.optional_or("keep-alive", KEEP_ALIVE_DEFAULT, seconds(5, 3_600), issues);
-    let ack_timeout =
-        table.optional_or("ack-timeout", ACK_TIMEOUT_DEFAULT, seconds(1, 3_600), issues);
-    let expiries = seconds(60, 365 * 24 * 3_600);
-    let session_expiry =
-        table.optional_or("session-expiry", SESSION_EXPIRY_DEFAULT, expiries, issues);
-    let in_flight = read::integer(1..=IN_FLIGHT_MAX);
-    let in_flight_max = table.optional_or("max-in-flight", IN_FLIGHT_MAX, in_flight, issues);
-    let rates = Rates {
-        messages: table.optional("max-messages-per-second", read::integer(1..=1_000_000), issues),
-        bytes: table.optional("max-bytes-per-second", read_byte_rate, issues),
-    };
+    check_client_id(table, client_id.as_deref(), profile, issues);
+    let (least, most) = bounds.keep_alive;
+    let keep_alives = read::duration_within(least..=most);
+    let keep_alive = table.optional_or("keep-alive", KEEP_ALIVE_DEFAULT, keep_alives, issues);
+    let timeouts = read::duration_within(Duration::from_secs(1)..=Duration::from_secs(3_600));
+    let ack_timeout = table.optional_or("ack-timeout", ACK_TIMEOUT_DEFAULT, timeouts, issues);
+    let (usual, longest) = bounds.session_expiry;
+    let expiries = read::duration_within(Duration::from_secs(60)..=longest);
+    let session_expiry = table.optional_or("session-expiry", usual, expiries, issues);
+    let (usual, most) = bounds.in_flight;
+    let in_flight_max = table.optional_or("max-in-flight", usual, read::integer(1..=most), issues);
+    let message_rates = read::integer(1..=bounds.rates.messages.unwrap_or(1_000_000));
+    let byte_rates = read_byte_rate(bounds.rates.bytes.unwrap_or(1 << 30));
+    let messages = table.optional("max-messages-per-second", message_rates, issues);
+    let bytes = table.optional("max-bytes-per-second", byte_rates, issues);
+    let rates =
+        Rates { messages: messages.or(bounds.rates.messages), bytes: bytes.or(bounds.rates.bytes) };
     let link = preferred.map(|preferred| LinkConfig {
         endpoints: std::iter::once(preferred).chain(backups).collect(),
         way,
+        profile,
         version,
         client_id,
         keep_alive,
@@ -104,8 +111,24 @@ pub(super) fn read_link(
     (version, link)
 }
 
-fn read_byte_rate(node: &Node, issues: &mut Issues) -> Option<u32> {
-    let sizes = ByteSize::kib(1)..=ByteSize::gib(1);
-    let size = read::byte_size_within(sizes)(node, issues)?;
-    u32::try_from(size.get()).ok()
+/// Notes a client identifier that the far side would not take.
+fn check_client_id(
+    table: &TableReader<'_>,
+    id: Option<&str>,
+    profile: Profile,
+    issues: &mut Issues,
+) {
+    if let Some(reason) = id.and_then(|id| profile.refuses_client_id(id)) {
+        let message = format!("the broker does not take this client id: {reason}");
+        let issue = Issue::error(table.value_span("client-id"), message);
+        issues.push(issue.with_hint("choose another, or remove the key"));
+    }
+}
+
+fn read_byte_rate(most: u32) -> impl Fn(&Node, &mut Issues) -> Option<u32> {
+    move |node, issues| {
+        let sizes = ByteSize::kib(1)..=ByteSize::kib(u64::from(most) >> 10);
+        let size = read::byte_size_within(sizes)(node, issues)?;
+        u32::try_from(size.get()).ok()
+    }
 }

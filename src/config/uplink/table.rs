@@ -3,6 +3,7 @@
 use tidegate_model::{TopicFilter, UplinkName};
 use tidegate_rules::Rule;
 use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
+use tidegate_uplink::Profile;
 
 use super::commands::{check_echo, read_commands};
 use super::link::read_link;
@@ -120,6 +121,9 @@ pub(in crate::config) fn read(
         read_rule(rule, &topics, &mut rule_names, issues)
     };
     let rules = table.tables("rule", read, issues);
+    if let (Some(topic), Some(link)) = (&topic, &link) {
+        check_topic(&table, topic, link.profile, issues);
+    }
     if let Some(topic) = &topic {
         check_format(&table, topic, format, version, compression, issues);
         check_echo(&table, topic, commands.as_ref(), issues);
@@ -191,6 +195,23 @@ fn read_template(
             issues.error(node.span, format!("`{text}` is not a topic: {error}"), hint);
             None
         }
+    }
+}
+
+/// Notes a topic that the far side would not take, whatever stands in for `{topic}`.
+fn check_topic(
+    table: &TableReader<'_>,
+    topic: &TopicTemplate,
+    profile: Profile,
+    issues: &mut Issues,
+) {
+    if let Err(refusal) = profile.check_topic(&topic.fill("bson.z", "x")) {
+        let hint = "choose another; see docs/config.md, `profile`";
+        issues.error(
+            table.value_span("topic"),
+            format!("the broker does not take this topic: {refusal}"),
+            hint,
+        );
     }
 }
 

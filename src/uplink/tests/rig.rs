@@ -10,7 +10,9 @@ use tempfile::TempDir;
 use tidegate_model::{Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter, UplinkName};
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_store::{Position, Recovery, Seq, TakerId, Transaction, record};
-use tidegate_uplink::{BatchLimits, Compression, Format, Rates, Settings, TopicTemplate, WhenFull};
+use tidegate_uplink::{
+    BatchLimits, Compression, Format, Pauses, Profile, Rates, Settings, TopicTemplate, WhenFull,
+};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +58,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         batch: BatchLimits { readings: 1, ..BatchLimits::default() },
         when_full: WhenFull::DropOldest,
         max_bytes: Settings::MAX_BYTES_DEFAULT,
+        profile: Profile::Mqtt,
         streams_max: Settings::STREAMS_MAX_DEFAULT,
     };
     let link = LinkSettings {
@@ -67,6 +70,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         ack_timeout: LinkSettings::ACK_TIMEOUT_DEFAULT,
         in_flight_max: LinkSettings::IN_FLIGHT_MAX,
         rates: Rates::default(),
+        pauses: Pauses::USUAL,
         session_expiry: LinkSettings::SESSION_EXPIRY_DEFAULT,
         commands: None,
         results: None,

@@ -161,9 +161,22 @@ impl Core {
     pub fn poll_send(&mut self) -> Option<Outgoing> {
         loop {
             let id = self.next_to_send()?;
-            let most = self.link.packet_bytes_max;
+            let (most, profile) = (self.link.packet_bytes_max, self.settings.profile);
             let part = self.part_mut(id)?;
             let publication = part.publication.clone();
+            if let Err(refusal) = profile.check_topic(&publication.topic) {
+                self.give_up(id, refusal.to_string());
+                self.plan_move();
+                continue;
+            }
+            let payload_max = profile.bounds().payload_bytes;
+            if publication.payload.len() > payload_max {
+                let size = publication.payload.len();
+                let reason = format!("{size} bytes are more than the {payload_max} of a payload");
+                self.divide_or_give_up(id, reason, 0);
+                self.plan_move();
+                continue;
+            }
             let size = publication.payload.len() + publication.topic.len() + PACKET_OVERHEAD;
             if size > most {
                 let reason =

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     decoder::{self, Batch as Decoded, Limits},
     ledger::DropReason,
+    profile::Profile,
     settings::{BatchLimits, Compression, Format, TopicTemplate, WhenFull},
 };
 
@@ -32,6 +33,7 @@ impl Bench {
             batch: BatchLimits { readings: 4, age: Duration::from_secs(1), bytes: 64 << 10 },
             when_full: WhenFull::DropOldest,
             max_bytes: 1 << 20,
+            profile: Profile::Mqtt,
             streams_max: 10,
         };
         change(&mut settings);
@@ -417,4 +419,38 @@ fn state_that_may_be_stale_is_renewed_and_a_retired_uplink_keeps_its_numbers() {
     assert_eq!((retired.settings().epoch, retired.restoring.len()), (1, 0));
     let stream = retired.streams.id(&Topic::new("a").unwrap()).unwrap();
     assert_eq!(retired.streams.at(stream).next, 3);
+}
+
+/// uplink.21: what the far side would close the connection for is never sent: it is set aside at once, or divided.
+#[test]
+fn what_a_profile_does_not_take_is_not_sent() {
+    let mut bench = Bench::new(|settings| {
+        settings.profile = Profile::AwsIotCore;
+        settings.format = Format::Message;
+        settings.topic = TopicTemplate::new("up/{topic}", "gw", Format::Message).unwrap();
+    });
+    bench.connect(usize::MAX);
+    bench.put("1/2/3/4/5/6/7/8", "1");
+    bench.put("1/2/3/4/5/6/7", "2");
+    bench.put("a", &format!("\"{}\"", "x".repeat(128 << 10)));
+    let sent: Vec<Outgoing> = std::iter::from_fn(|| bench.core.poll_send()).collect();
+    let topics: Vec<&str> = sent.iter().map(|sent| &*sent.publication.topic).collect();
+    assert_eq!(topics, ["up/1/2/3/4/5/6/7"]);
+    bench.answer(sent[0].id, Ack::Accepted);
+    let outcomes = bench.outcomes();
+    assert_eq!((outcomes.delivered, outcomes.dropped[&DropReason::DeadLetter]), (1, 2));
+
+    let mut bench = Bench::new(|settings| {
+        settings.profile = Profile::AwsIotCore;
+        settings.batch.bytes = 1 << 20;
+    });
+    bench.connect(usize::MAX);
+    for _ in 0..4 {
+        bench.put("a", &format!("\"{}\"", "x".repeat(50 << 10)));
+    }
+    let sent = bench.sent();
+    assert!(sent.len() > 1, "200 KiB do not go in one piece");
+    let numbers: Vec<i64> =
+        sent.iter().flat_map(|(_, batch)| batch.readings.iter().map(|it| it.number)).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
 }

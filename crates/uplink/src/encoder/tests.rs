@@ -3,6 +3,7 @@ use tidegate_model::{AdapterName, Clock, Origin, Reading, Status, Timestamp, Top
 
 use super::*;
 use crate::{
+    Profile,
     content::{Gap, reading_bound},
     decoder::{DecodedGap, DecodedReading, Limits, decode},
     ledger::DropReason,
@@ -24,6 +25,7 @@ fn settings(format: Format, compression: Compression) -> Settings {
         batch: BatchLimits::default(),
         when_full: WhenFull::default(),
         max_bytes: Settings::MAX_BYTES_DEFAULT,
+        profile: Profile::Mqtt,
         streams_max: Settings::STREAMS_MAX_DEFAULT,
     }
 }

@@ -16,8 +16,8 @@ use tidegate_store::{
     simulation::{Fate, Random, SimulatedDisk},
 };
 use tidegate_uplink::{
-    BatchLimits, Change, Compression, Core, Disconnect, Format, Ledger, Load, Now, Settings,
-    TopicTemplate, WhenFull, Write, renew,
+    BatchLimits, Change, Compression, Core, Disconnect, Format, Ledger, Load, Now, Profile,
+    Settings, TopicTemplate, WhenFull, Write, renew,
 };
 
 use crate::cloud::{Answer, Cloud, Temper};
@@ -497,6 +497,7 @@ fn settings(plan: &Plan, boots: u64) -> Settings {
         batch: BatchLimits { readings: 9, age: Duration::from_secs(1), bytes: 1_024 },
         when_full: plan.when_full,
         max_bytes: plan.max_bytes,
+        profile: Profile::Mqtt,
         streams_max: 1_000,
     }
 }
