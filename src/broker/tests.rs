@@ -1,6 +1,8 @@
 //! A listener whose logins the test decides.
 
+mod ends;
 mod panics;
+mod subscribe;
 
 use std::{
     future::Future,
@@ -97,12 +99,16 @@ struct Rig {
 impl Rig {
     /// Starts it, and lets a client send its CONNECT.
     async fn start() -> Self {
+        Self::start_with(BrokerLimits::default()).await
+    }
+
+    async fn start_with(limits: BrokerLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let directory = DataDirectory::open(&folder.path().join("data")).unwrap();
         let config = StoreConfig::default();
         let (journal, recovery) = store::open(&directory, &config).unwrap();
         let store = store::spawn("broker test", directory, journal, &recovery, &config).unwrap();
-        let core = Broker::new(BrokerLimits::default(), AccessRules::default());
+        let core = Broker::new(limits, AccessRules::default());
         let broker = BrokerHandle::new(core, store.handle(), Clock::start());
         let mapping = MappingSet::compile(&[], &Default::default(), &mut Issues::default());
         let mapping = Arc::new(RwLock::new(Arc::new(mapping.unwrap())));

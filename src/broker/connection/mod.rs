@@ -15,7 +15,7 @@ mod upgrade;
 use std::{
     cell::Cell,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
@@ -170,7 +170,7 @@ pub(super) async fn serve(
             error!(%peer, "The task of a connection panicked, the connection ends");
         }
     }
-    driver.leave(peer);
+    driver.leave();
 }
 
 /// Brings a client to the event loop that this is called on.
@@ -189,7 +189,7 @@ fn settle(client: Box<Arrival>, around: Surroundings<'_>) -> Option<(Driver<'_>,
         connection: Connection::new(accepted, Arc::clone(&settings.protocol)),
         certificate,
         opening: opening.map(Box::new),
-        address: peer.ip(),
+        peer,
         login: None,
         arriving: None,
         proving: None,
@@ -220,7 +220,7 @@ struct Driver<'a> {
     /// The place among those who have not logged in.
     opening: Option<Box<Opening>>,
     /// Where the client comes from.
-    address: IpAddr,
+    peer: SocketAddr,
     /// As whom, and by what, the client has logged in.
     login: Option<Login>,
     /// The first packet of a client that is to be let in.
@@ -555,7 +555,8 @@ impl Driver<'_> {
     }
 
     /// Ends the session's connection when the socket is gone.
-    fn leave(&mut self, peer: SocketAddr) {
+    fn leave(&mut self) {
+        let peer = self.peer;
         if let Some(cause @ CloseCause::Protocol { .. }) = self.connection.close_cause() {
             self.counters.protocol_errors.fetch_add(1, Ordering::Relaxed);
             debug!(%peer, error = %error_chain(cause), "Client broke the protocol");
@@ -575,6 +576,17 @@ impl Driver<'_> {
 fn error_chain(cause: &CloseCause) -> String {
     let mut text = cause.to_string();
     let mut source = std::error::Error::source(cause);
+/// A task that is aborted, as with a listener whose accepting has panicked, leaves its session as one whose connection
+/// broke: nothing else would ever tell the broker.
+impl Drop for Driver<'_> {
+    fn drop(&mut self) {
+        // The core is to be had no more then, and the process ends.
+        if self.attachment.is_some() && !self.ingest.broker().has_failed() {
+            self.leave();
+        }
+    }
+}
+
     while let Some(error) = source {
         text = format!("{text}: {error}");
         source = error.source();

@@ -80,7 +80,7 @@ impl Driver<'_> {
             (None, None) => None,
             (name, _) => Some((name.unwrap_or_default(), password)),
         };
-        let peer = Peer { address: self.address, certificate: self.certificate.as_ref() };
+        let peer = Peer { address: self.peer.ip(), certificate: self.certificate.as_ref() };
         let login = match self.access.login_with(credentials, peer).await {
             Ok(login) => login,
             Err(refusal) => {

@@ -51,7 +51,7 @@ impl Driver<'_> {
             }
         } else if let Some(proving) = self.proving.take() {
             let Proving { exchange, connect } = *proving;
-            let peer = Peer { address: self.address, certificate: self.certificate.as_ref() };
+            let peer = Peer { address: self.peer.ip(), certificate: self.certificate.as_ref() };
             let message = auth.data.as_ref().map_or(&b""[..], Password::expose);
             match self.settings.accounts.finish_scram(exchange, message, peer) {
                 Ok(proven) => self.let_in(connect, proven),
@@ -85,7 +85,7 @@ impl Driver<'_> {
         message: Option<&Password>,
     ) -> Result<(String, Exchange), ScramRefusal> {
         let message = message.map_or(&b""[..], Password::expose);
-        self.settings.accounts.begin_scram(message, self.address)
+        self.settings.accounts.begin_scram(message, self.peer.ip())
     }
 
     /// Refuses a login in CONNACK, or its repetition in DISCONNECT.

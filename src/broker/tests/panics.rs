@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{super::connection::fault, *};
 
 /// CONNECT of MQTT 5 as user `u` with password `p`, for a session of an hour, with a will on `will`.
-fn connect(client_id: &str) -> Vec<u8> {
+pub(super) fn connect(client_id: &str) -> Vec<u8> {
     let text = |text: &str| [&[0, text.len() as u8][..], text.as_bytes()].concat();
     let head = b"\0\x04MQTT\x05\xC6\0\0\x05\x11\0\0\x0E\x10";
     let names = [text(client_id), vec![0], text("will"), text(client_id), text("u"), text("p")];
@@ -17,13 +17,13 @@ fn publish(topic: &str) -> Vec<u8> {
     packet(0x30, &[&[0, topic.len() as u8][..], topic.as_bytes(), b"\0x"].concat())
 }
 
-fn packet(head: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(head: u8, body: &[u8]) -> Vec<u8> {
     [&[head, u8::try_from(body.len()).unwrap()][..], body].concat()
 }
 
 impl Rig {
     /// Connects one more client, whose login is let through.
-    async fn join(&self, client_id: &str) -> TcpStream {
+    pub(super) async fn join(&self, client_id: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.address).await.unwrap();
         client.write_all(&connect(client_id)).await.unwrap();
         self.logins.go_on.notify_one();
@@ -32,7 +32,7 @@ impl Rig {
     }
 
     /// Starts it with everything allowed and its own client let in, so that the next login is that of the next client.
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         let mut rig = Self::start().await;
         rig.allow_everything();
         rig.logins.go_on.notify_one();
@@ -68,7 +68,7 @@ async fn read(client: &mut TcpStream, head: u8) -> Option<Vec<u8>> {
     timeout(PATIENCE, reading).await.expect("an answer or the end")
 }
 
-async fn expect(client: &mut TcpStream, head: u8) -> Vec<u8> {
+pub(super) async fn expect(client: &mut TcpStream, head: u8) -> Vec<u8> {
     read(client, head).await.unwrap_or_else(|| panic!("no packet of type {head:02X}"))
 }
 
