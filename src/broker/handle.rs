@@ -293,9 +293,7 @@ pub fn refuse(refusal: RouteRefusal) -> Refusal {
     match refusal {
         RouteRefusal::StorageFull => Refusal::StorageFull,
         RouteRefusal::MemoryFull => Refusal::Busy { retry_after: BUSY_FOR },
-        RouteRefusal::RetainedQuota => {
-            Refusal::Invalid { reason: "the quota of retained messages is used up".into() }
-        }
+        RouteRefusal::RetainedQuota => Refusal::RetainedQuota,
         RouteRefusal::Superseded => {
             Refusal::Invalid { reason: "the session belongs to another connection now".into() }
         }

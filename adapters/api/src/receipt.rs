@@ -23,6 +23,9 @@ pub enum Refusal {
     /// The disk has no room for anything that must be durable.
     #[error("storage is full")]
     StorageFull,
+    /// There are as many retained messages as there may be, in all or of the principal, or too many bytes of them.
+    #[error("the quota of retained messages is used up")]
+    RetainedQuota,
     /// The principal may not do this.
     #[error("not authorized")]
     NotAuthorized,

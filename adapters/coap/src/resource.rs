@@ -187,7 +187,10 @@ impl Site {
         let later = |after| diagnostic(Code::ServiceUnavailable).max_age(seconds_up(after));
         let (counter, response) = match refusal {
             Refusal::Busy { retry_after } => (&self.refused.busy, later(*retry_after)),
-            Refusal::StorageFull => (&self.refused.storage, later(STORAGE_RETRY)),
+            // A retained message must go first: no sooner than storage comes free.
+            Refusal::StorageFull | Refusal::RetainedQuota => {
+                (&self.refused.storage, later(STORAGE_RETRY))
+            }
             Refusal::ShuttingDown => (&self.refused.stopping, later(RESTART_RETRY)),
             Refusal::NotAuthorized => (&self.refused.rights, diagnostic(Code::Forbidden)),
             Refusal::Invalid { .. } => (&self.refused.payload, diagnostic(Code::BadRequest)),

@@ -169,6 +169,7 @@ impl From<Refusal> for Problem {
             Refusal::StorageFull => {
                 problem(StatusCode::INSUFFICIENT_STORAGE, "storage-full").retry_after(STORAGE_RETRY)
             }
+            Refusal::RetainedQuota => problem(StatusCode::INSUFFICIENT_STORAGE, "retained-quota"),
             Refusal::NotAuthorized => problem(StatusCode::FORBIDDEN, "not-authorized"),
             Refusal::Invalid { .. } => problem(StatusCode::BAD_REQUEST, "payload"),
             Refusal::TooLarge { limit } => Self::too_large(*limit),
@@ -254,6 +255,7 @@ mod tests {
         let cases = [
             (Problem::from(busy),                       503, "retry-after", "3"),
             (Problem::from(Refusal::StorageFull),       507, "retry-after", "60"),
+            (Problem::from(Refusal::RetainedQuota),     507, "content-type", "application/problem+json"),
             (Problem::from(Refusal::ShuttingDown),      503, "retry-after", "5"),
             (Problem::from(Refusal::NotAuthorized),     403, "content-type", "application/problem+json"),
             (Problem::from(Refusal::TooLarge { limit: 9 }), 413, "connection", "close"),

@@ -264,9 +264,10 @@ impl Driver<'_> {
     fn refuse_publish(&mut self, again: Option<Publish>, delivery: Delivery, refusal: &Refusal) {
         let reason = match refusal {
             Refusal::NotAuthorized => ReasonCode::NotAuthorized,
-            Refusal::Busy { .. } | Refusal::StorageFull | Refusal::TooLarge { .. } => {
-                ReasonCode::QuotaExceeded
-            }
+            Refusal::Busy { .. }
+            | Refusal::StorageFull
+            | Refusal::RetainedQuota
+            | Refusal::TooLarge { .. } => ReasonCode::QuotaExceeded,
             Refusal::ShuttingDown => ReasonCode::ServerShuttingDown,
             _ => ReasonCode::ImplementationSpecificError,
         };
@@ -281,7 +282,7 @@ impl Driver<'_> {
             }
             // 3.1.1 has no words: what may find room later waits, and nothing more is read (promise D2).
             _ if reason == ReasonCode::QuotaExceeded
-                && !matches!(refusal, Refusal::TooLarge { .. }) =>
+                && !matches!(refusal, Refusal::TooLarge { .. } | Refusal::RetainedQuota) =>
             {
                 self.stalled = again.map(Box::new);
             }

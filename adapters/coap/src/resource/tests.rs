@@ -119,6 +119,7 @@ async fn outcomes_have_their_codes() {
         (Outcome::Accepted, Response::new(Code::Changed)),
         (Outcome::Refused(Refusal::Busy { retry_after: Duration::from_millis(2_100) }), later(3, "busy, try again in 2 s")),
         (Outcome::Refused(Refusal::StorageFull),    later(60, "storage is full")),
+        (Outcome::Refused(Refusal::RetainedQuota),  later(60, "the quota of retained messages is used up")),
         (Outcome::Refused(Refusal::ShuttingDown),   later(5, "shutting down")),
         (Outcome::Refused(Refusal::NotAuthorized),  Response::diagnostic(Code::Forbidden, "not authorized")),
         (Outcome::Refused(Refusal::Invalid { reason: "no such unit".into() }), Response::diagnostic(Code::BadRequest, "no such unit")),
