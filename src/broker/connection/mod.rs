@@ -198,6 +198,7 @@ fn settle(client: Box<Arrival>, around: Surroundings<'_>) -> Option<(Driver<'_>,
         replies: Replies::new(Signal::new()),
         attachment: None,
         stalled: None,
+        is_resumed: false,
         behind_stalled: Vec::new(),
         subscribing: None,
         goes_on: false,
@@ -232,6 +233,8 @@ struct Driver<'a> {
     output: Output,
     replies: Replies,
     attachment: Option<Attachment>,
+    /// Whether the client has found its session.
+    is_resumed: bool,
     /// A message of a 3.1.1 client that found no room: nothing is read until it does.
     stalled: Option<Box<Publish>>,
     /// What the client sent behind it, or behind a SUBSCRIBE, in the same batch.
@@ -573,9 +576,6 @@ impl Driver<'_> {
     }
 }
 
-fn error_chain(cause: &CloseCause) -> String {
-    let mut text = cause.to_string();
-    let mut source = std::error::Error::source(cause);
 /// A task that is aborted, as with a listener whose accepting has panicked, leaves its session as one whose connection
 /// broke: nothing else would ever tell the broker.
 impl Drop for Driver<'_> {
@@ -587,6 +587,9 @@ impl Drop for Driver<'_> {
     }
 }
 
+fn error_chain(cause: &CloseCause) -> String {
+    let mut text = cause.to_string();
+    let mut source = std::error::Error::source(cause);
     while let Some(error) = source {
         text = format!("{text}: {error}");
         source = error.source();

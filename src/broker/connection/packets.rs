@@ -155,6 +155,7 @@ impl Driver<'_> {
             response_information(topics, &login.principal, &client_id, rights)
         });
         self.attachment = Some(outcome.attachment);
+        self.is_resumed = outcome.session_present;
         // A session that is taken up again has what waited for it.
         self.may_have_due = true;
         let connack = ConnAck {
@@ -320,14 +321,15 @@ impl Driver<'_> {
             return Ok(());
         }
         let mut core = broker.core();
-        let reply = Reply::PubRel(ack.packet_id);
+        let reply = |reason| Reply::PubRel(ack.packet_id, reason);
         match core.received(attachment, ack.packet_id.as_u16())? {
             Some(Some(transaction)) => {
-                let completion = self.replies.await_disk(reply);
+                let completion = self.replies.await_disk(reply(ReasonCode::Success));
                 broker.submit(&core, Some(transaction), completion);
             }
-            // An unknown identifier is answered too, so that the client can finish (MQTT 5.0, section 4.3.3).
-            Some(None) | None => self.replies.push_ready(reply),
+            Some(None) => self.replies.push_ready(reply(ReasonCode::Success)),
+            // It is answered too, so that the client can finish (MQTT 5.0, section 3.6.2.1).
+            None => self.replies.push_ready(reply(ReasonCode::PacketIdentifierNotFound)),
         }
         Ok(())
     }
@@ -336,8 +338,15 @@ impl Driver<'_> {
         let attachment = self.attachment.ok_or(Superseded)?;
         let broker = self.ingest.broker();
         let mut core = broker.core();
-        let (_, transaction) = core.released(attachment, ack.packet_id.as_u16())?;
-        let reply = Reply::PubComp(ack.packet_id);
+        let (is_known, transaction) = core.released(attachment, ack.packet_id.as_u16())?;
+        // Who has found its session may release what it does not know to be released: that is no error, and some clients
+        // take the other word for one. A session that has just begun knows all there is (MQTT 5.0, section 3.7.2.1).
+        let reason = if is_known || self.is_resumed {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
+        let reply = Reply::PubComp(ack.packet_id, reason);
         match transaction {
             Some(transaction) => {
                 let completion = self.replies.await_disk(reply);

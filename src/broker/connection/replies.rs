@@ -18,8 +18,8 @@ pub(super) enum Reply {
     Accept(Box<ConnAck>),
     PubAck(PacketId, ReasonCode),
     PubRec(PacketId, ReasonCode),
-    PubRel(PacketId),
-    PubComp(PacketId),
+    PubRel(PacketId, ReasonCode),
+    PubComp(PacketId, ReasonCode),
     SubAck(PacketId, Vec<ReasonCode>),
     UnsubAck(PacketId, Vec<ReasonCode>),
     Deliveries(Vec<Due>),
@@ -112,8 +112,8 @@ impl Reply {
             }
             Self::PubAck(packet_id, reason) => connection.puback(packet_id, reason, output),
             Self::PubRec(packet_id, reason) => connection.pubrec(packet_id, reason, output),
-            Self::PubRel(packet_id) => connection.pubrel(packet_id, ReasonCode::Success, output),
-            Self::PubComp(packet_id) => connection.pubcomp(packet_id, ReasonCode::Success, output),
+            Self::PubRel(packet_id, reason) => connection.pubrel(packet_id, reason, output),
+            Self::PubComp(packet_id, reason) => connection.pubcomp(packet_id, reason, output),
             Self::SubAck(packet_id, reasons) => connection.suback(packet_id, &reasons, output),
             Self::UnsubAck(packet_id, reasons) => connection.unsuback(packet_id, &reasons, output),
             Self::Deliveries(_) => {}

@@ -259,8 +259,8 @@ fn qos_2_is_taken_once(version: Version) {
     assert_eq!(client.drain().len(), 1);
     for _ in 0..2 {
         publisher.send(&ack(kind::PUBREL, 5, 0));
-        let reason = publisher.expect_ack(kind::PUBCOMP, 5);
-        assert!([0, 0x92].contains(&reason), "{reason:#x}");
+        // A client that has found its session may not know that it has released the identifier: no error.
+        assert_eq!(publisher.expect_ack(kind::PUBCOMP, 5), 0);
     }
     assert_eq!(client.drain(), [], "it was delivered at the first step");
     publisher.publish(&publish);
@@ -345,11 +345,9 @@ fn the_reasons_of_answers() {
     }
     // Of exchanges that there are not.
     client.send(&ack(kind::PUBREL, 77, 0));
-    let reason = client.expect_ack(kind::PUBCOMP, 77);
-    assert!([0, 0x92].contains(&reason), "{reason:#x}");
+    assert_eq!(client.expect_ack(kind::PUBCOMP, 77), 0x92);
     client.send(&ack(kind::PUBREC, 78, 0));
-    let reason = client.expect_ack(kind::PUBREL, 78);
-    assert!([0, 0x92].contains(&reason), "{reason:#x}");
+    assert_eq!(client.expect_ack(kind::PUBREL, 78), 0x92);
     // And those that clients may not have.
     for (kind, reason) in [
         (kind::PUBACK, 0x92),
