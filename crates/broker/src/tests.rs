@@ -2,6 +2,7 @@
 
 mod carry;
 mod catch_up;
+mod packet_ids;
 mod promises;
 mod recover;
 mod resend;
