@@ -12,6 +12,8 @@ use crate::{
 
 /// With more than this in its transaction, further progress waits for the next one.
 const PROGRESS_BYTES: usize = 1 << 20;
+/// With more than this to be passed on, further messages wait for the next time something is taken.
+const STRAY_BYTES: usize = 1 << 20;
 
 /// Something to send to a client.
 #[derive(Clone, Debug)]
@@ -47,6 +49,20 @@ impl Session {
     fn may_resend(&self, window: usize) -> bool {
         let sent = self.inflight.len() - self.resend;
         self.inflight.get(sent).is_some_and(|next| next.stage == Stage::Released || sent < window)
+    }
+
+    /// Gives a message a packet identifier, which is stored before a first send with quality of service 2.
+    #[inline]
+    fn put_in_flight(&mut self, delivery: &Delivery, transaction: &mut Transaction) -> u16 {
+        let packet_id = self.take_packet_id();
+        if let (Qos::ExactlyOnce, Some(taker), Some(position)) =
+            (delivery.qos, self.taker, delivery.position)
+        {
+            persist::put_outbound(transaction, taker, packet_id, position, Stage::Sent);
+        }
+        let delivery = delivery.clone();
+        self.inflight.push_back(Inflight { packet_id, stage: Stage::Sent, delivery });
+        packet_id
     }
 
     /// Returns what a client that is back is sent again next, if it is, and whether its rights withhold a message.
@@ -100,7 +116,6 @@ impl Broker {
         self.attached(attachment)?;
         self.catch_up(attachment.session, now);
         let session = self.attached(attachment)?;
-        let taker = session.taker;
         let link = session.link.as_mut().expect("an attached session has a link");
         link.woken = false;
         let window = usize::from(link.receive_maximum);
@@ -108,13 +123,14 @@ impl Broker {
         let mut taken = 0;
         let mut expired = 0;
         let mut denied = 0;
+        let (mut stray, mut stray_bytes) = (Vec::new(), 0);
         while taken < max && session.may_resend(window) {
             let (again, was_denied) = session.next_resend(&mut transaction);
             taken += usize::from(again.is_some());
             denied += u64::from(was_denied);
             due.extend(again);
         }
-        while taken < max && session.resend == 0 {
+        while taken < max && session.resend == 0 && stray_bytes <= STRAY_BYTES {
             let Some(next) = session.queue.front() else { break };
             if next.qos > Qos::AtMostOnce && session.inflight.len() >= window
                 || session.progress.is_far_ahead(next.position)
@@ -125,6 +141,11 @@ impl Broker {
                 session.unchecked > 0 && !session.rights.may_receive(&next.routed.message.topic);
             let delivery = session.pop().expect("looked at above");
             let is_expired = delivery.routed.message.is_expired(now);
+            if is_denied && !is_expired && delivery.group.is_some() {
+                stray_bytes += delivery.size_estimate();
+                stray.push(delivery);
+                continue;
+            }
             if is_denied || is_expired {
                 denied += u64::from(is_denied);
                 expired += u64::from(is_expired && !is_denied);
@@ -132,27 +153,12 @@ impl Broker {
                 continue;
             }
             taken += 1;
-            let packet_id = (delivery.qos > Qos::AtMostOnce).then(|| session.take_packet_id());
-            if let Some(packet_id) = packet_id {
-                if let (Qos::ExactlyOnce, Some(taker), Some(position)) =
-                    (delivery.qos, taker, delivery.position)
-                {
-                    persist::put_outbound(
-                        &mut transaction,
-                        taker,
-                        packet_id,
-                        position,
-                        Stage::Sent,
-                    );
-                }
-                session.inflight.push_back(Inflight {
-                    packet_id,
-                    stage: Stage::Sent,
-                    delivery: delivery.clone(),
-                });
-            }
+            let is_confirmed = delivery.qos > Qos::AtMostOnce;
+            let packet_id =
+                is_confirmed.then(|| session.put_in_flight(&delivery, &mut transaction));
             due.push(Due::Publish { delivery, packet_id, dup: false });
         }
+        denied += self.pass_on_stray(attachment.session, stray, &mut transaction);
         self.counters.delivered += taken as u64;
         self.counters.expired += expired;
         if denied > 0 {

@@ -10,6 +10,11 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// Goes on with a transaction.
+    pub(crate) fn of(open: Transaction) -> Self {
+        Self { closed: Vec::new(), open }
+    }
+
     /// Returns how large all of them are together.
     pub(crate) fn bytes(&self) -> usize {
         let closed: usize = self.closed.iter().map(Transaction::encoded_len).sum();

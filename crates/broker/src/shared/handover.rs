@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use tidegate_model::Qos;
-use tidegate_store::{Position, Seq, TRANSACTION_BYTES_MAX, record};
+use tidegate_store::{Position, Seq, TRANSACTION_BYTES_MAX, Transaction, record};
 
 use super::{Choice, GroupKey, Member, Search, Unfit};
 use crate::{
@@ -152,18 +152,54 @@ impl Broker {
         let is_parted = self.begin_parts(left.iter(), parts);
         for delivery in left {
             let Some(group) = delivery.group else { continue };
-            let found = match delivery.position {
-                Some(_) => self
-                    .find_taker(group, &delivery, true, Choice::Anyone)
-                    .or_else(|_| self.find_taker(group, &delivery, false, Choice::Anyone)),
-                None => self.find_taker(group, &delivery, false, Choice::Anyone),
-            };
-            match found {
+            match self.find_any_taker(group, &delivery) {
                 Ok(member) => self.give(&member, group, &delivery, is_parted, parts),
                 Err(unfit) => self.note_unfit(unfit),
             }
         }
         is_parted
+    }
+
+    /// Passes on what a member may not have any more to others of the group, and ends its own claim in the same
+    /// transaction. Returns how many messages nobody may have.
+    pub(crate) fn pass_on_stray(
+        &mut self,
+        key: SessionKey,
+        stray: Vec<Delivery>,
+        transaction: &mut Transaction,
+    ) -> u64 {
+        if stray.is_empty() {
+            return 0;
+        }
+        let mut parts = Parts::of(std::mem::take(transaction));
+        let mut withheld = 0;
+        for delivery in &stray {
+            let Some(group) = delivery.group else { continue };
+            match self.find_any_taker(group, delivery) {
+                Ok(member) => self.give(&member, group, delivery, false, &mut parts),
+                Err(unfit @ Unfit::Full(_)) => self.note_unfit(unfit),
+                Err(Unfit::Absent | Unfit::Denied(_)) => withheld += 1,
+            }
+        }
+        *transaction = parts.open;
+        let session = &mut self.sessions[key.0];
+        let stored = || stray.iter().filter_map(|delivery| delivery.position);
+        stored().for_each(|position| session.progress.done(position));
+        if let Some(taker) = session.taker.filter(|_| stored().next().is_some()) {
+            session.progress.dirty = false;
+            persist::put_progress(transaction, taker, &session.progress);
+        }
+        withheld
+    }
+
+    /// Finds any member that can take a message, best one that keeps it on disk if it is there.
+    fn find_any_taker(&mut self, group: GroupKey, delivery: &Delivery) -> Result<Member, Unfit> {
+        let is_stored = delivery.position.is_some();
+        let found = self.find_taker(group, delivery, is_stored, Choice::Anyone);
+        if found.is_err() && is_stored {
+            return self.find_taker(group, delivery, false, Choice::Anyone);
+        }
+        found
     }
 
     fn find_taker(

@@ -354,6 +354,43 @@ fn rights_count_for_each_member() {
     assert_eq!(house.core.counters().denied, 1);
 }
 
+/// broker.5, D14: what waits for a member that loses the right to it passes on to one that may have it, after a power cut
+/// too; it is withheld if nobody may.
+#[test]
+fn broker_5_what_a_member_may_not_have_any_more_passes_on() {
+    let rules = |subscribe: &str| {
+        AccessRules::new(vec![AccessEntry {
+            principal: Glob::new("anonymous"),
+            publish: Vec::new(),
+            subscribe: vec![AccessFilter::parse(subscribe).unwrap()],
+            command: Vec::new(),
+            manage: None,
+        }])
+    };
+    let now = Timestamp::from_unix_millis(1_000_000);
+    let limits = BrokerLimits::default();
+    let mut house = House::open_with(SimulatedDisk::new(), now, limits, rules("jobs/#"));
+    let a = house.lasting("a", Qos::AtLeastOnce);
+    house.lasting("b", Qos::AtLeastOnce);
+    for payload in ["1", "2", "3", "4"] {
+        house.publish("jobs/b/x", payload, Qos::AtLeastOnce);
+    }
+    for payload in ["5", "6"] {
+        house.publish("jobs/c/x", payload, Qos::AtLeastOnce);
+    }
+    house.core.set_rules(rules("jobs/{client-id}/#"));
+    assert_eq!(house.payloads(a), [""; 0]);
+    let counters = house.core.counters();
+    assert_eq!((counters.passed_on, counters.denied), (2, 1), "1 and 3 pass on, 5 is withheld");
+    assert!(!house.core.has_due(a));
+    let mut house = house.cut_power();
+    house.core.set_rules(rules("jobs/{client-id}/#"));
+    let (a, b) = (house.resume("a"), house.resume("b"));
+    assert_eq!(house.payloads(a), [""; 0]);
+    assert_eq!(house.payloads(b), ["2", "4", "1", "3"]);
+    assert_eq!(house.core.counters().denied, 1, "6 is withheld");
+}
+
 /// D5: where everybody who matches is denied, nobody matches.
 #[test]
 fn denied_subscribers_do_not_count_as_takers() {
