@@ -47,9 +47,9 @@ pub use secret::Secret;
 pub use store::{Durability, StoreConfig};
 pub use tls::TlsConfig;
 pub use uplink::{
-    BatchLimits, CommandsConfig, Compression, EndpointConfig, LinkConfig, LinkHost, LinkUrl,
-    MqttVersion, PayloadFormat, TopicTemplate, TopicTemplateError, UplinkConfig, UplinkLogin,
-    UplinkTls, WhenFull,
+    BatchLimits, CommandsConfig, Compression, EndpointConfig, Level, LinkConfig, LinkHost, LinkUrl,
+    MqttVersion, PayloadFormat, TimeUnit, TopicTemplate, TopicTemplateError, UplinkConfig,
+    UplinkLogin, UplinkTls, WhenFull,
 };
 
 #[cfg(test)]

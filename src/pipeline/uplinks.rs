@@ -242,8 +242,10 @@ fn settings(
     let gateway: Arc<str> = config.gateway.id.as_str().into();
     let format = match uplink.format {
         config::PayloadFormat::Columns => tidegate_uplink::Format::Columns,
+        config::PayloadFormat::Packed => tidegate_uplink::Format::Packed,
         config::PayloadFormat::Message => tidegate_uplink::Format::Message,
         config::PayloadFormat::Json => tidegate_uplink::Format::Json,
+        config::PayloadFormat::Raw => tidegate_uplink::Format::Raw,
     };
     let template = uplink.topic.fill("{encoding}", "{topic}");
     let core = tidegate_uplink::Settings {
@@ -255,10 +257,8 @@ fn settings(
         rules: uplink.rules.clone(),
         rule_memory: MemoryLimits::default(),
         format,
-        compression: match uplink.compression {
-            config::Compression::None => tidegate_uplink::Compression::None,
-            config::Compression::Zlib => tidegate_uplink::Compression::Zlib,
-        },
+        time_unit: uplink.time_unit,
+        compression: uplink.compression,
         batch: tidegate_uplink::BatchLimits {
             readings: uplink.batch.readings,
             age: uplink.batch.age,

@@ -56,7 +56,10 @@ fn the_example_is_right_as_written() {
     assert_eq!(uplink.link.endpoints[0].url.to_string(), "mqtt://127.0.0.1:1884");
     assert_eq!(uplink.topics[0].as_str(), "hall1/#");
     assert_eq!(uplink.topic.fill("bson.z", "-"), "tidegate/press-hall-1/bson.z");
-    assert_eq!((uplink.format, uplink.compression), (PayloadFormat::Columns, Compression::Zlib));
+    assert_eq!(
+        (uplink.format, uplink.compression),
+        (PayloadFormat::Columns, Compression::default())
+    );
     assert_eq!(uplink.link.version, MqttVersion::V5);
     assert_eq!(uplink.client_id, "press-hall-1-cloud");
     assert_eq!((uplink.batch.readings, uplink.batch.age), (500, Duration::from_secs(1)));

@@ -1,8 +1,20 @@
 //! The readings of a batch, by stream.
 
+use bytes::Bytes;
 use tidegate_model::{Clock, Reading, Status, Timestamp, Topic, Unit, Value};
 
-use crate::{bson::size_bound, ledger::DropReason, streams::StreamId};
+use crate::{
+    bson::size_bound, encoder::packed::READINGS_PER_ENTRY, ledger::DropReason, streams::StreamId,
+};
+
+/// A payload that is published as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawPayload {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Whether they are the JSON of a typed reading.
+    pub is_json: bool,
+}
 
 /// Consecutive readings of one stream with one unit.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +35,8 @@ pub struct Column {
     pub statuses: Vec<(usize, Status)>,
     /// The ends of stretches without data, by index, in order.
     pub ends: Vec<(usize, Timestamp)>,
+    /// What is published instead, one a reading; empty but for the format `raw`.
+    pub raw: Vec<RawPayload>,
 }
 
 impl Column {
@@ -36,10 +50,12 @@ impl Column {
             values: Vec::new(),
             statuses: Vec::new(),
             ends: Vec::new(),
+            raw: Vec::new(),
         }
     }
 
-    fn push(&mut self, reading: &Reading) {
+    fn push(&mut self, reading: &Reading, raw: Option<RawPayload>) {
+        self.raw.extend(raw);
         if reading.status != Status::GOOD || reading.until.is_some() {
             self.statuses.push((self.values.len(), reading.status));
         }
@@ -63,6 +79,7 @@ impl Column {
             values: self.values[from..to].to_vec(),
             statuses: statuses.map(|(at, status)| (at - from, *status)).collect(),
             ends: ends.map(|(at, end)| (at - from, *end)).collect(),
+            raw: self.raw.get(from..to).unwrap_or_default().to_vec(),
         }
     }
 
@@ -142,7 +159,7 @@ impl Content {
         self.columns.is_empty() && self.gaps.is_empty()
     }
 
-    /// Adds the reading of `stream` with `number`. `column` is where the stream's last column is; it is
+    /// Adds the reading of `stream` with `number`, and what is published instead. `column` is where the stream's last column is; it is
     /// set if that is another one now.
     #[inline]
     pub(crate) fn push(
@@ -152,12 +169,13 @@ impl Content {
         column: &mut usize,
         number: u64,
         reading: &Reading,
+        raw: Option<RawPayload>,
     ) {
         if self.starts_column(stream, *column, number, reading) {
             *column = self.columns.len();
             self.columns.push(Column::new(stream, topic.clone(), reading.unit.clone(), number));
         }
-        self.columns[*column].push(reading);
+        self.columns[*column].push(reading, raw);
     }
 
     /// Returns whether a reading cannot go on the column.
@@ -218,16 +236,33 @@ impl Content {
     }
 }
 
-/// Returns at most how many bytes a reading adds to a batch in columns.
-pub(crate) fn reading_bound(topic: &Topic, reading: &Reading, starts_column: bool) -> usize {
-    let column = if starts_column {
-        96 + topic.as_str().len() + reading.unit.as_ref().map_or(0, |unit| unit.as_str().len())
-    } else {
-        0
+/// Returns at most how many bytes a reading adds to a batch in arrays.
+pub(crate) fn array_bound(topic: &Topic, reading: &Reading, starts_column: bool) -> usize {
+    let head = if starts_column { head_bound(topic, reading) } else { 0 };
+    // A type, a key of at most five digits and its end, twice: for `dt` and for `x`.
+    head + status_bound(reading) + 2 * 7 + 8 + size_bound(&reading.value)
+}
+
+/// Returns at most how many bytes a reading adds to a batch in packed columns.
+pub(crate) fn packed_bound(topic: &Topic, reading: &Reading, starts_column: bool) -> usize {
+    let head = head_bound(topic, reading);
+    // A change of type may start an entry, but not with each reading.
+    let heads = head.div_ceil(READINGS_PER_ENTRY) + if starts_column { head } else { 0 };
+    let value = match &reading.value {
+        // A difference is ten bytes at most.
+        Value::Boolean(_) | Value::Integer(_) | Value::Float(_) | Value::Double(_) => 17,
+        other => 7 + size_bound(other),
     };
+    heads + status_bound(reading) + 10 + value
+}
+
+/// Returns at most how many bytes an entry of a stream takes up beside times, values and statuses.
+fn head_bound(topic: &Topic, reading: &Reading) -> usize {
+    112 + topic.as_str().len() + reading.unit.as_ref().map_or(0, |unit| unit.as_str().len())
+}
+
+fn status_bound(reading: &Reading) -> usize {
     let plain = reading.status == Status::GOOD && reading.until.is_none();
     let status = if plain { 0 } else { 40 };
-    let end = if reading.until.is_some() { 16 } else { 0 };
-    // A type, a key of at most five digits and its end, twice: for `dt` and for `x`.
-    column + status + end + 2 * 7 + 8 + size_bound(&reading.value)
+    status + if reading.until.is_some() { 16 } else { 0 }
 }

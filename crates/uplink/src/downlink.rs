@@ -4,7 +4,7 @@ use tidegate_model::{Value, json};
 
 use crate::{
     bson::{Element, Elements, check},
-    decoder::{DecodeError, Limits, inflate},
+    decoder::{DecodeError, Limits, Wrapping, inflate},
 };
 
 /// How a payload is to be read, as its sender said.
@@ -33,8 +33,9 @@ pub fn decode(payload: &[u8], said: Said<'_>, limits: &Limits) -> Result<Value, 
     let inflated;
     let plain = match said.content_encoding {
         None | Some("identity") => payload,
-        Some("zlib") => {
-            inflated = inflate(payload, limits)?;
+        Some(encoding @ ("zlib" | "gzip")) => {
+            let wrapping = if encoding == "gzip" { Wrapping::Gzip } else { Wrapping::Zlib };
+            inflated = inflate(payload, wrapping, limits)?;
             inflated.as_slice()
         }
         Some(other) => {

@@ -40,8 +40,8 @@ pub use self::pace::{Pace, Rates};
 pub use self::payload::reading;
 pub use self::profile::{Bounds, Profile, TopicRefusal};
 pub use self::settings::{
-    BatchLimits, Compression, Encoding, Format, Settings, TopicTemplate, TopicTemplateError,
-    WhenFull,
+    BatchLimits, Compression, Encoding, Format, Level, Settings, TimeUnit, TopicTemplate,
+    TopicTemplateError, WhenFull,
 };
 pub use self::streams::{StreamId, UNKNOWN_STREAM};
 pub use self::wire::Malformed;

@@ -24,6 +24,8 @@ pub struct Settings {
     pub rule_memory: MemoryLimits,
     /// What a payload looks like.
     pub format: Format,
+    /// The unit of times in batches.
+    pub time_unit: TimeUnit,
     /// Whether payloads are compressed.
     pub compression: Compression,
     /// Where payloads are published.
@@ -54,27 +56,73 @@ pub enum Format {
     /// One BSON document a batch, in columns.
     #[default]
     Columns,
+    /// One BSON document a batch, in columns that are packed into bytes.
+    Packed,
     /// One BSON document a reading.
     Message,
     /// One JSON document a reading.
     Json,
+    /// The payload of each message as it is; of a typed reading its local JSON.
+    Raw,
 }
 
 impl Format {
     /// Returns whether each reading is a message of its own.
     pub fn is_per_reading(self) -> bool {
-        matches!(self, Self::Message | Self::Json)
+        matches!(self, Self::Message | Self::Json | Self::Raw)
     }
 }
 
-/// Whether payloads are compressed.
+/// The unit of times in batches: `tu`. What is finer is rounded down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Milliseconds.
+    #[default]
+    Millis,
+    /// Microseconds, as readings have them.
+    Micros,
+}
+
+/// Whether payloads are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// Never.
     None,
     /// zlib (RFC 1950), where that is smaller.
-    #[default]
-    Zlib,
+    Zlib(Level),
+    /// gzip (RFC 1952), where that is smaller.
+    Gzip(Level),
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self::Zlib(Level::DEFAULT)
+    }
+}
+
+/// How hard to compress, from 1 (fast) to 9 (small).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(u8);
+
+impl Level {
+    /// The usual balance of size and time.
+    pub const DEFAULT: Self = Self(6);
+
+    /// Takes a level from 1 to 9.
+    pub fn new(level: u8) -> Option<Self> {
+        (1..=9).contains(&level).then_some(Self(level))
+    }
+
+    /// Returns it as a number.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// When a batch is closed: at whichever limit comes first.
@@ -111,10 +159,16 @@ pub enum Encoding {
     Bson,
     /// BSON, compressed with zlib.
     BsonZlib,
+    /// BSON, compressed with gzip.
+    BsonGzip,
     /// JSON.
     Json,
     /// JSON, compressed with zlib.
     JsonZlib,
+    /// JSON, compressed with gzip.
+    JsonGzip,
+    /// Bytes as somebody published them.
+    Raw,
 }
 
 impl Encoding {
@@ -123,24 +177,29 @@ impl Encoding {
         match self {
             Self::Bson => "bson",
             Self::BsonZlib => "bson.z",
+            Self::BsonGzip => "bson.gz",
             Self::Json => "json",
             Self::JsonZlib => "json.z",
+            Self::JsonGzip => "json.gz",
+            Self::Raw => "raw",
         }
     }
 
     /// Returns the content type for MQTT 5.
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Bson | Self::BsonZlib => "application/bson",
-            Self::Json | Self::JsonZlib => "application/json",
+            Self::Bson | Self::BsonZlib | Self::BsonGzip => "application/bson",
+            Self::Json | Self::JsonZlib | Self::JsonGzip => "application/json",
+            Self::Raw => "application/octet-stream",
         }
     }
 
     /// Returns the value of the user property `content-encoding` for MQTT 5, if there is one.
     pub fn content_encoding(self) -> Option<&'static str> {
         match self {
-            Self::Bson | Self::Json => None,
+            Self::Bson | Self::Json | Self::Raw => None,
             Self::BsonZlib | Self::JsonZlib => Some("zlib"),
+            Self::BsonGzip | Self::JsonGzip => Some("gzip"),
         }
     }
 }
@@ -263,6 +322,8 @@ mod tests {
             ("up/{encoding}/{topic}",         Format::Json,    Ok("up/bson.z/hall1/t")),
             ("up",                            Format::Message, Err(TopicMissing)),
             ("up/{topic}",                    Format::Columns, Err(TopicForBatch)),
+            ("up/{topic}",                    Format::Packed,  Err(TopicForBatch)),
+            ("up/{encoding}",                 Format::Raw,     Err(TopicMissing)),
             ("up/{gateway",                   Format::Columns, Err(Brace)),
             ("up/gateway}",                   Format::Columns, Err(Brace)),
         ];

@@ -1,8 +1,9 @@
-//! Reading and writing the integers and strings of what an uplink keeps in the journal.
+//! Reading and writing the integers and strings of what an uplink keeps in the journal, and of packed
+//! columns.
 
 use thiserror::Error;
 
-/// What the journal keeps for an uplink cannot be read, although its checksum was right.
+/// Bytes cannot be read. Those of the journal had the right checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed bytes")]
 pub struct Malformed;
@@ -16,6 +17,12 @@ pub(crate) fn put_varint(buffer: &mut Vec<u8>, mut number: u64) {
         number >>= 7;
     }
     buffer.push(u8::try_from(number).expect("below 0x80"));
+}
+
+/// Appends a number of either sign as one to ten bytes; those near 0 take one.
+#[inline]
+pub(crate) fn put_zigzag(buffer: &mut Vec<u8>, number: i64) {
+    put_varint(buffer, (number << 1 ^ number >> 63).cast_unsigned());
 }
 
 /// Appends a length and that many bytes.
@@ -38,8 +45,12 @@ impl<'a> Input<'a> {
         Self(bytes)
     }
 
+    pub(crate) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+        if self.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
@@ -62,6 +73,13 @@ impl<'a> Input<'a> {
             }
         }
         Err(Malformed)
+    }
+
+    /// Reads what [`put_zigzag`] has written.
+    #[inline]
+    pub(crate) fn zigzag(&mut self) -> Result<i64, Malformed> {
+        let number = self.varint()?;
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
     pub(crate) fn varint_u32(&mut self) -> Result<u32, Malformed> {
@@ -92,6 +110,12 @@ mod tests {
             let mut input = Input::new(&buffer);
             assert_eq!(input.varint(), Ok(number));
             assert_eq!(input.end(), Ok(()));
+        }
+        for number in [0, -1, 1, 63, -64, 64, i64::MAX, i64::MIN] {
+            let mut buffer = Vec::new();
+            put_zigzag(&mut buffer, number);
+            assert_eq!(buffer.len() == 1, (-64..64).contains(&number));
+            assert_eq!(Input::new(&buffer).zigzag(), Ok(number));
         }
         assert_eq!(Input::new(&[0xff; 11]).varint(), Err(Malformed));
         assert_eq!(Input::new(&[3, 1, 2]).bytes(), Err(Malformed));

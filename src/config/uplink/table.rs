@@ -9,7 +9,8 @@ use super::commands::{check_echo, read_commands};
 use super::link::read_link;
 use super::rule::read_rule;
 use super::{
-    BatchLimits, CommandsConfig, LinkConfig, MqttVersion, TopicTemplate, TopicTemplateError,
+    BatchLimits, CommandsConfig, Compression, Level, LinkConfig, MqttVersion, TimeUnit,
+    TopicTemplate, TopicTemplateError,
 };
 use crate::config::context::Context;
 use crate::config::gateway::GatewayId;
@@ -30,7 +31,9 @@ pub struct UplinkConfig {
     pub topic: TopicTemplate,
     /// How readings are written.
     pub format: PayloadFormat,
-    /// How batches are compressed.
+    /// The unit of times in batches.
+    pub time_unit: TimeUnit,
+    /// How payloads are compressed.
     pub compression: Compression,
     /// When a batch is full.
     pub batch: BatchLimits,
@@ -50,19 +53,21 @@ pub struct UplinkConfig {
 pub enum PayloadFormat {
     /// Batches in columns, BSON.
     Columns,
+    /// Batches in columns packed into bytes, BSON.
+    Packed,
     /// One BSON document a reading.
     Message,
     /// One JSON document a reading.
     Json,
+    /// Payloads as they are.
+    Raw,
 }
 
-/// How batches are compressed. Complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// RFC 1950, where that is smaller.
-    Zlib,
+impl PayloadFormat {
+    /// Returns whether each reading is a message of its own.
+    pub fn is_per_reading(self) -> bool {
+        matches!(self, Self::Message | Self::Json | Self::Raw)
+    }
 }
 
 /// What an uplink does when nothing more may wait. Complete.
@@ -75,7 +80,6 @@ pub enum WhenFull {
 }
 
 const FORMAT_DEFAULT: PayloadFormat = PayloadFormat::Columns;
-const COMPRESSION_DEFAULT: Compression = Compression::None;
 const WHEN_FULL_DEFAULT: WhenFull = WhenFull::DropOldest;
 const MAX_BYTES_DEFAULT: ByteSize = ByteSize::mib(512);
 
@@ -105,9 +109,10 @@ pub(in crate::config) fn read(
     let example = "topic = \"tidegate/{gateway}/{encoding}\"";
     let topic = table.required_like("topic", example, template, issues);
     let format = table.optional_or("format", FORMAT_DEFAULT, PayloadFormat::read, issues);
-    let words = [("none", Compression::None), ("zlib", Compression::Zlib)];
-    let compression =
-        table.optional_or("compress", COMPRESSION_DEFAULT, read::word(&words), issues);
+    let compression = read_compression(&mut table, format, issues);
+    let words = [("ms", TimeUnit::Millis), ("us", TimeUnit::Micros)];
+    let time_unit_given = table.key_span("time-unit");
+    let time_unit = table.optional_or("time-unit", TimeUnit::default(), read::word(&words), issues);
     let batch_given = table.key_span("batch");
     let batch = table.table("batch", BatchLimits::read, issues).unwrap_or_default();
     let commands = read_commands(&mut table, gateway, &name, issues);
@@ -128,9 +133,13 @@ pub(in crate::config) fn read(
         check_format(&table, topic, format, version, compression, issues);
         check_echo(&table, topic, commands.as_ref(), issues);
     }
-    if let (Some(at), PayloadFormat::Message | PayloadFormat::Json) = (batch_given, format) {
-        let issue = Issue::hint(at, "`batch` has no effect: this format sends each reading alone");
-        issues.push(issue.with_hint("remove it, or write `format = \"columns\"`"));
+    let for_batches = [("batch", batch_given), ("time-unit", time_unit_given)];
+    for (key, at) in for_batches.into_iter().filter(|_| format.is_per_reading()) {
+        if let Some(at) = at {
+            let message = format!("`{key}` has no effect: this format sends each reading alone");
+            let issue = Issue::hint(at, message);
+            issues.push(issue.with_hint("remove it, or write `format = \"columns\"`"));
+        }
     }
     table.finish(issues);
     let link = link?;
@@ -141,6 +150,7 @@ pub(in crate::config) fn read(
         name,
         topics,
         format,
+        time_unit,
         compression,
         batch,
         commands,
@@ -152,14 +162,56 @@ pub(in crate::config) fn read(
 
 impl PayloadFormat {
     fn read(node: &Node, issues: &mut Issues) -> Option<Self> {
-        const LATER: [&str; 4] = ["packed", "astarte", "sparkplug-b", "raw"];
+        const LATER: [&str; 2] = ["astarte", "sparkplug-b"];
         if let Some(word) = node.as_str().filter(|word| LATER.contains(word)) {
             let message = format!("the format \"{word}\" is not available in this version");
-            issues.error(node.span, message, "write \"columns\", \"message\" or \"json\"");
+            let hint = "write \"columns\", \"packed\", \"message\", \"json\" or \"raw\"";
+            issues.error(node.span, message, hint);
             return None;
         }
-        let words = [("columns", Self::Columns), ("message", Self::Message), ("json", Self::Json)];
+        let words = [
+            ("columns", Self::Columns),
+            ("packed", Self::Packed),
+            ("message", Self::Message),
+            ("json", Self::Json),
+            ("raw", Self::Raw),
+        ];
         read::word(&words)(node, issues)
+    }
+}
+
+/// Reads `compress` and `compress-level`.
+fn read_compression(
+    table: &mut TableReader<'_>,
+    format: PayloadFormat,
+    issues: &mut Issues,
+) -> Compression {
+    let words = [
+        ("none", Compression::None),
+        ("zlib", Compression::default()),
+        ("gzip", Compression::Gzip(Level::DEFAULT)),
+    ];
+    let at = table.value_span("compress");
+    let compression = table.optional_or("compress", Compression::None, read::word(&words), issues);
+    let level_at = table.key_span("compress-level");
+    let level = table.optional("compress-level", read::integer(1..=9_u8), issues);
+    let level = level.and_then(Level::new);
+    match (compression, level) {
+        (Compression::None, _) => {
+            if let Some(at) = level_at {
+                let message = "`compress-level` has no effect: nothing is compressed";
+                issues.error(at, message, "add `compress = \"zlib\"`, or remove it");
+            }
+            Compression::None
+        }
+        (_, _) if format == PayloadFormat::Raw => {
+            let message = "the format \"raw\" passes payloads unchanged";
+            issues.error(at, message, "remove `compress`, or write another `format`");
+            Compression::None
+        }
+        (compression, None) => compression,
+        (Compression::Zlib(_), Some(level)) => Compression::Zlib(level),
+        (Compression::Gzip(_), Some(level)) => Compression::Gzip(level),
     }
 }
 
@@ -226,12 +278,12 @@ fn check_format(
 ) {
     let at = table.value_span("topic");
     match format {
-        PayloadFormat::Message | PayloadFormat::Json if !topic.has_topic() => issues.error(
+        format if format.is_per_reading() && !topic.has_topic() => issues.error(
             at,
             "each reading needs a topic of its own in this format, and `{topic}` is missing",
             "write it like \"tidegate/{gateway}/{topic}\"",
         ),
-        PayloadFormat::Columns if topic.has_topic() => issues.error(
+        PayloadFormat::Columns | PayloadFormat::Packed if topic.has_topic() => issues.error(
             at,
             "a batch holds readings of many topics: `{topic}` has no meaning in this format",
             "remove `{topic}`, or write `format = \"message\"`",
@@ -239,7 +291,7 @@ fn check_format(
         _ => {}
     }
     let telling = topic.has_encoding() || version == MqttVersion::V5;
-    if compression == Compression::Zlib && !telling {
+    if compression != Compression::None && !telling {
         issues.error(
             at,
             "with MQTT 3.1.1 the topic must tell whether a message is compressed",

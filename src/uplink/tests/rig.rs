@@ -11,7 +11,8 @@ use tidegate_model::{Message, Payload, Principal, Qos, Timestamp, Topic, TopicFi
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_store::{Position, Recovery, Seq, TakerId, Transaction, record};
 use tidegate_uplink::{
-    BatchLimits, Compression, Format, Pauses, Profile, Rates, Settings, TopicTemplate, WhenFull,
+    BatchLimits, Compression, Format, Pauses, Profile, Rates, Settings, TimeUnit, TopicTemplate,
+    WhenFull,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         rules: Vec::new(),
         rule_memory: MemoryLimits::default(),
         format: Format::Columns,
+        time_unit: TimeUnit::Millis,
         compression: Compression::None,
         topic,
         batch: BatchLimits { readings: 1, ..BatchLimits::default() },

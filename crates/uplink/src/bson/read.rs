@@ -12,8 +12,8 @@ use super::{DECIMAL128_EXPONENT_0, element};
 use crate::decoder::{DecodeError, Limits};
 
 /// Checks that `bytes` are one BSON document within `limits`, of types that readings and commands
-/// have: not the deprecated ones, nor those of databases and scripts.
-pub(crate) fn check(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
+/// have: not the deprecated ones, nor those of databases and scripts. Returns how many elements there are.
+pub(crate) fn check(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
     let mut input = Input { bytes, at: 0 };
     let mut ends = vec![input.document(bytes.len())?];
     let mut elements = 0;
@@ -39,7 +39,7 @@ pub(crate) fn check(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
             input.scalar(kind, end - 1)?;
         }
     }
-    if input.at == bytes.len() { Ok(()) } else { Err(input.malformed()) }
+    if input.at == bytes.len() { Ok(elements) } else { Err(input.malformed()) }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -128,10 +128,17 @@ impl<'a> Writer<'a> {
     }
 
     fn binary(&mut self, key: &[u8], bytes: &[u8]) {
+        self.binary_from(key, |buffer| buffer.extend_from_slice(bytes));
+    }
+
+    /// Writes the bytes that `append` appends.
+    pub(crate) fn binary_from(&mut self, key: &[u8], append: impl FnOnce(&mut Vec<u8>)) {
         self.key(element::BINARY, key);
-        self.length(bytes.len());
-        self.buffer.push(0); // generic
-        self.buffer.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(&[0; 5]); // the length, and the subtype: generic
+        let start = self.buffer.len();
+        append(self.buffer);
+        let length = i32::try_from(self.buffer.len() - start).expect("values are far below 2 GiB");
+        self.buffer[start - 5..start - 1].copy_from_slice(&length.to_le_bytes());
     }
 
     fn decimal128(&mut self, key: &[u8], number: u64) {

@@ -1,13 +1,12 @@
 //! From a record to a decision.
 
 use bytes::Bytes;
-use tidegate_model::{Reading, Topic};
+use tidegate_model::{Message, Reading, Topic};
 use tidegate_rules::Verdict;
 use tidegate_store::Position;
 
 use super::{Core, Now};
 use crate::{
-    content::reading_bound,
     decision::{Decision, GapEntry},
     ledger::DropReason,
     payload,
@@ -38,7 +37,7 @@ impl Core {
             self.forming.note(Decision::Expired, at, body.len(), now.elapsed);
         } else {
             let reading = payload::reading(&message);
-            self.decide(at, body.len(), &message.topic, &reading, now);
+            self.decide(at, body.len(), &message, &reading, now);
         }
         if self.forming.is_full(&self.settings.batch) {
             self.close();
@@ -65,7 +64,15 @@ impl Core {
         }
     }
 
-    fn decide(&mut self, at: Position, bytes: usize, topic: &Topic, reading: &Reading, now: Now) {
+    fn decide(
+        &mut self,
+        at: Position,
+        bytes: usize,
+        message: &Message,
+        reading: &Reading,
+        now: Now,
+    ) {
+        let topic = &message.topic;
         if let Verdict::Filtered(rule) = self.rules.decide(topic, reading) {
             let name = &self.rule_names[rule];
             self.forming.outcomes.add_filtered(name, 1);
@@ -82,9 +89,10 @@ impl Core {
         let number = self.take_number(stream);
         let forming = &mut self.forming;
         let starts = forming.content.starts_column(stream, slot.column, number, reading);
-        forming.size += reading_bound(topic, reading, starts);
+        forming.size += self.encoder.reading_bound(topic, reading, starts);
         forming.readings += 1;
-        forming.content.push(stream, topic, &mut slot.column, number, reading);
+        let raw = self.encoder.raw(message);
+        forming.content.push(stream, topic, &mut slot.column, number, reading, raw);
         forming.note_arrival(reading.arrival);
         let decision = Decision::Assigned { stream: slot.local };
         forming.note(decision, at, bytes, now.elapsed);
@@ -100,7 +108,7 @@ impl Core {
             let next = self.streams.at(stream).next;
             let starts = slot.batch != forming.number
                 || forming.content.starts_column(stream, slot.column, next, reading);
-            let size = forming.size + reading_bound(topic, reading, starts);
+            let size = forming.size + self.encoder.reading_bound(topic, reading, starts);
             let differs =
                 forming.content.clock != reading.clock || forming.content.replayed != replayed;
             if differs || size > self.settings.batch.bytes {

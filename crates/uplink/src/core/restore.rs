@@ -202,7 +202,8 @@ impl Core {
                     restoring.oldest.get_or_insert(reading.arrival);
                     if let Some((local, stream, number)) = decided.number {
                         let column = &mut restoring.streams[local].1;
-                        restoring.content.push(stream, &message.topic, column, number, &reading);
+                        let (topic, raw) = (&message.topic, self.encoder.raw(message));
+                        restoring.content.push(stream, topic, column, number, &reading, raw);
                     }
                 }
                 Decision::Filtered { rule } => {

@@ -7,7 +7,7 @@ use crate::{
     decoder::{self, Batch as Decoded, Limits},
     ledger::DropReason,
     profile::Profile,
-    settings::{BatchLimits, Compression, Format, TopicTemplate, WhenFull},
+    settings::{BatchLimits, Compression, Format, TimeUnit, TopicTemplate, WhenFull},
 };
 
 /// A core whose journal makes everything durable at once.
@@ -28,6 +28,7 @@ impl Bench {
             rules: Vec::new(),
             rule_memory: MemoryLimits::default(),
             format: Format::Columns,
+            time_unit: TimeUnit::Millis,
             compression: Compression::None,
             topic: TopicTemplate::new("up", "gw", Format::Columns).unwrap(),
             batch: BatchLimits { readings: 4, age: Duration::from_secs(1), bytes: 64 << 10 },

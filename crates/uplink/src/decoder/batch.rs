@@ -1,11 +1,13 @@
-//! Payloads of the formats `columns`, `message` and `json`.
+//! Payloads of every format: what kind one is, and the streams of those with a batch.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tidegate_model::{Status, Timestamp, Value, json};
+use tidegate_model::{Status, Timestamp, Value};
 
-use super::{DecodeError, Limits, inflate, looks_like_zlib};
+use super::{
+    DecodeError, Limits, Wrapping, inflate, packed,
+    rows::{bson_row, json_row},
+};
 use crate::bson::{Element, Elements, check};
 
 /// One reading as the cloud gets it.
@@ -73,21 +75,26 @@ pub fn decode(payload: &[u8], limits: &Limits) -> Result<Batch, DecodeError> {
         return Err(DecodeError::TooLarge { bytes: payload.len(), limit: limits.wire });
     }
     let inflated;
-    let plain = if !looks_like_bson(payload) && looks_like_zlib(payload) {
-        inflated = inflate(payload, limits)?;
-        inflated.as_slice()
-    } else {
-        payload
+    let plain = match Wrapping::of(payload).filter(|_| !looks_like_bson(payload)) {
+        Some(wrapping) => {
+            inflated = inflate(payload, wrapping, limits)?;
+            inflated.as_slice()
+        }
+        None => payload,
     };
     if plain.trim_ascii_start().first() == Some(&b'{') && !looks_like_bson(plain) {
         return json_row(plain);
     }
-    check(plain, limits)?;
+    let elements = check(plain, limits)?;
     let document = Elements::new(plain);
     let is_row = document.flatten().next().is_some_and(|(_, first)| {
         !matches!(first, Element::Integer(1)) || member(document, "s").is_none()
     });
-    if is_row { bson_row(document) } else { columns(document) }
+    if is_row {
+        return bson_row(document);
+    }
+    // Readings that are packed into bytes count as elements do.
+    columns(document, &mut Budget { left: limits.elements - elements, limit: limits.elements })
 }
 
 fn looks_like_bson(payload: &[u8]) -> bool {
@@ -100,9 +107,42 @@ fn member<'a>(document: Elements<'a>, name: &str) -> Option<Element<'a>> {
     document.flatten().find(|(key, _)| *key == name).map(|(_, element)| element)
 }
 
-fn columns(document: Elements<'_>) -> Result<Batch, DecodeError> {
+/// How many readings may still be unpacked.
+#[derive(Debug)]
+struct Budget {
+    left: usize,
+    limit: usize,
+}
+
+impl Budget {
+    fn take(&mut self, readings: usize) -> Result<(), DecodeError> {
+        let left = self.left.checked_sub(readings);
+        self.left = left.ok_or(DecodeError::TooManyElements { limit: self.limit })?;
+        Ok(())
+    }
+}
+
+/// What `dt` counts from, and in what.
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    millis: i64,
+    in_micros: bool,
+}
+
+impl Base {
+    fn time(self, after: i64) -> Timestamp {
+        let base = Timestamp::from_unix_millis(self.millis).as_unix_micros();
+        Timestamp::from_unix_micros(if self.in_micros {
+            base.wrapping_add(after)
+        } else {
+            base.saturating_add(after.saturating_mul(1_000))
+        })
+    }
+}
+
+fn columns(document: Elements<'_>, budget: &mut Budget) -> Result<Batch, DecodeError> {
     let mut batch = Batch { clock_trusted: true, ..Batch::default() };
-    let (mut base, mut per_milli, mut streams) = (0, 1_000, None);
+    let (mut base, mut streams) = (Base { millis: 0, in_micros: false }, None);
     for element in document {
         match element? {
             ("v", Element::Integer(1)) => {}
@@ -111,9 +151,10 @@ fn columns(document: Elements<'_>) -> Result<Batch, DecodeError> {
             ("up", Element::String(name)) => batch.uplink = Some(name.into()),
             ("ep", Element::Integer(epoch)) => batch.epoch = epoch,
             ("seq", Element::Integer(seq)) => batch.seq = Some(seq),
-            ("t0", Element::Datetime(millis)) => base = millis,
-            ("tu", Element::Integer(0)) => {}
-            ("tu", Element::Integer(3)) => per_milli = 1,
+            ("t0", Element::Datetime(millis)) => base.millis = millis,
+            ("tu", Element::Integer(0)) => base.in_micros = false,
+            ("tu", Element::Integer(3)) => base.in_micros = true,
+            ("tu", _) => return Err(DecodeError::content("the unit of time `tu` is not known")),
             ("ct", Element::Boolean(trusted)) => batch.clock_trusted = trusted,
             ("s", Element::Array(array)) => streams = Some(array),
             ("gaps", Element::Array(array)) => batch.gaps = gaps(array)?,
@@ -122,64 +163,82 @@ fn columns(document: Elements<'_>) -> Result<Batch, DecodeError> {
         }
     }
     let streams = streams.ok_or_else(|| DecodeError::content("has no streams `s`"))?;
-    let base = Timestamp::from_unix_millis(base).as_unix_micros();
     for stream in streams {
         let (_, Element::Document(stream)) = stream? else {
             return Err(DecodeError::content("a stream in `s` is not a document"));
         };
-        read_stream(stream, base, per_milli, &mut batch.readings)?;
+        read_stream(stream, base, budget, &mut batch.readings)?;
     }
     Ok(batch)
 }
 
 fn read_stream(
     stream: Elements<'_>,
-    base: i64,
-    unit_micros: i64,
+    base: Base,
+    budget: &mut Budget,
     readings: &mut Vec<DecodedReading>,
 ) -> Result<(), DecodeError> {
     let (mut name, mut unit, mut number, mut replayed) = (None, None, None, false);
     let (mut times, mut values, mut statuses) = (None, None, None);
+    let (mut kind, mut exponent) = (None, 0);
     for element in stream {
         match element? {
             ("n", Element::String(topic)) => name = Some(Arc::from(topic)),
             ("u", Element::String(text)) => unit = Some(Arc::from(text)),
             ("i", Element::Integer(first)) => number = Some(first),
-            ("dt", Element::Array(array)) => times = Some(array),
-            ("x", Element::Array(array)) => values = Some(array),
+            ("dt", element) => times = Some(element),
+            ("x", element) => values = Some(element),
+            ("k", Element::Integer(packed)) => kind = Some(packed),
+            ("e", Element::Integer(places)) => exponent = places,
             ("q", Element::Array(array)) => statuses = Some(array),
             ("r", Element::Boolean(flag)) => replayed = flag,
-            ("k", _) => return Err(DecodeError::content("has packed streams, not columns")),
             _ => {}
         }
     }
     let missing = |name: &str| DecodeError::content(format!("a stream has no `{name}`"));
     let (name, number) = (name.ok_or(missing("n"))?, number.ok_or(missing("i"))?);
-    let mut times = times.ok_or(missing("dt"))?;
+    let times = match times.ok_or(missing("dt"))? {
+        Element::Array(array) => array_times(array)?,
+        Element::Binary(bytes) => {
+            let times = packed::times(bytes, budget.left)?;
+            budget.take(times.len())?;
+            times
+        }
+        _ => return Err(missing("dt")),
+    };
+    let values = match (kind, values.ok_or(missing("x"))?) {
+        (None, Element::Array(array)) => array.map(|value| value?.1.to_value()).collect(),
+        (Some(kind), values) => packed::values(kind, exponent, times.len(), values),
+        (None, _) => Err(missing("x")),
+    }?;
+    if times.len() != values.len() {
+        return Err(DecodeError::content("a stream has not as many times as values"));
+    }
+    let most = i64::try_from(times.len()).ok().and_then(|count| number.checked_add(count));
+    most.ok_or_else(|| DecodeError::content("the number `i` of a stream is too large"))?;
     let start = readings.len();
-    for value in values.ok_or(missing("x"))? {
-        let index = i64::try_from(readings.len() - start).expect("limited");
-        let Some(Ok((_, Element::Integer(after)))) = times.next() else {
-            return Err(DecodeError::content("a stream has fewer times than values"));
-        };
+    for ((after, value), number) in times.into_iter().zip(values).zip(number..) {
         readings.push(DecodedReading {
             stream: Some(Arc::clone(&name)),
-            number: number.saturating_add(index),
-            time: Timestamp::from_unix_micros(
-                base.saturating_add(after.saturating_mul(unit_micros)),
-            ),
+            number,
+            time: base.time(after),
             until: None,
-            value: value?.1.to_value()?,
+            value,
             unit: unit.clone(),
             status: Status::GOOD,
             replayed,
         });
     }
-    if times.next().is_some() {
-        return Err(DecodeError::content("a stream has more times than values"));
-    }
     let added = &mut readings[start..];
     statuses.map_or(Ok(()), |statuses| read_statuses(statuses, added))
+}
+
+fn array_times(array: Elements<'_>) -> Result<Vec<i64>, DecodeError> {
+    let time = |element: Result<(&str, Element<'_>), DecodeError>| match element?.1 {
+        Element::Integer(after) => Ok(after),
+        _ => Err(DecodeError::content("a time in `dt` is not an integer")),
+    };
+    array.map(time).collect()
 }
 
 fn read_statuses(
@@ -219,101 +278,4 @@ fn gaps(array: Elements<'_>) -> Result<Vec<DecodedGap>, DecodeError> {
         }
     };
     array.map(read).collect()
-}
-
-/// The members of a payload with one reading.
-#[derive(Default)]
-struct Row {
-    value: Option<Value>,
-    time: Option<Timestamp>,
-    until: Option<Timestamp>,
-    unit: Option<Arc<str>>,
-    status: u32,
-    epoch: i64,
-    number: Option<i64>,
-    clock_untrusted: bool,
-}
-
-impl Row {
-    fn finish(self) -> Result<Batch, DecodeError> {
-        let missing = |name: &str| DecodeError::content(format!("has no `{name}`"));
-        let reading = DecodedReading {
-            stream: None,
-            number: self.number.ok_or(missing("i"))?,
-            time: self.time.ok_or(missing("t"))?,
-            until: self.until,
-            value: self.value.ok_or(missing("v"))?,
-            unit: self.unit,
-            status: Status::from_code(self.status),
-            replayed: false,
-        };
-        Ok(Batch {
-            epoch: self.epoch,
-            clock_trusted: !self.clock_untrusted,
-            readings: vec![reading],
-            ..Batch::default()
-        })
-    }
-}
-
-fn status_code(code: i64) -> Result<u32, DecodeError> {
-    u32::try_from(code).map_err(|_| DecodeError::content("the status `q` is wrong"))
-}
-
-fn bson_row(document: Elements<'_>) -> Result<Batch, DecodeError> {
-    let mut row = Row::default();
-    for element in document {
-        match element? {
-            ("v", element) => row.value = Some(element.to_value()?),
-            ("t", Element::Datetime(millis)) => {
-                row.time = Some(Timestamp::from_unix_millis(millis))
-            }
-            ("until", Element::Datetime(millis)) => {
-                row.until = Some(Timestamp::from_unix_millis(millis));
-            }
-            ("u", Element::String(unit)) => row.unit = Some(unit.into()),
-            ("q", Element::Integer(code)) => row.status = status_code(code)?,
-            ("ep", Element::Integer(epoch)) => row.epoch = epoch,
-            ("i", Element::Integer(number)) => row.number = Some(number),
-            ("ct", Element::Boolean(trusted)) => row.clock_untrusted = !trusted,
-            _ => {}
-        }
-    }
-    row.finish()
-}
-
-fn json_row(text: &[u8]) -> Result<Batch, DecodeError> {
-    let parsed = json::parse_value(text)
-        .map_err(|error| DecodeError::NotJson { problem: error.to_string() })?;
-    let Value::Document(document) = parsed else {
-        return Err(DecodeError::content("is not an object"));
-    };
-    let mut row = Row::default();
-    let mut is_base64 = false;
-    for (name, member) in document.iter() {
-        match (&**name, member) {
-            ("v", value) => row.value = Some(value.clone()),
-            ("t", Value::String(time)) => {
-                let time = Timestamp::parse(time);
-                row.time = Some(time.map_err(|error| DecodeError::content(error.to_string()))?);
-            }
-            ("until", Value::String(time)) => {
-                let time = Timestamp::parse(time);
-                row.until = Some(time.map_err(|error| DecodeError::content(error.to_string()))?);
-            }
-            ("u", Value::String(unit)) => row.unit = Some(Arc::clone(unit)),
-            ("q", Value::Integer(code)) => row.status = status_code(*code)?,
-            ("ep", Value::Integer(epoch)) => row.epoch = *epoch,
-            ("i", Value::Integer(number)) => row.number = Some(*number),
-            ("ct", Value::Boolean(trusted)) => row.clock_untrusted = !trusted,
-            ("encoding", Value::String(word)) => is_base64 = &**word == "base64",
-            _ => {}
-        }
-    }
-    if is_base64 && let Some(Value::String(text)) = &row.value {
-        let bytes: Bytes = crate::payload::from_base64(text)
-            .ok_or_else(|| DecodeError::content("the value `v` is not base64"))?;
-        row.value = Some(Value::Bytes(bytes));
-    }
-    row.finish()
 }

@@ -6,7 +6,9 @@ use flate2::{Decompress, FlushDecompress, Status};
 use thiserror::Error;
 
 mod batch;
+mod packed;
 mod print;
+mod rows;
 
 pub use batch::{Batch, DecodedGap, DecodedReading, decode};
 pub use print::{PrintError, print_lines};
@@ -65,9 +67,11 @@ pub enum DecodeError {
         /// The most allowed.
         limit: usize,
     },
-    /// It is not a whole zlib stream with nothing behind it.
-    #[error("is not a zlib stream: {problem}")]
-    NotZlib {
+    /// It is not a whole zlib or gzip stream with nothing behind it.
+    #[error("is not a {} stream: {problem}", .wrapping.as_str())]
+    NotDeflate {
+        /// Which of them it looked like.
+        wrapping: Wrapping,
         /// What is wrong.
         problem: &'static str,
     },
@@ -115,20 +119,55 @@ impl DecodeError {
     }
 }
 
-/// Returns whether `payload` begins like a zlib stream (RFC 1950, section 2.2).
-pub(crate) fn looks_like_zlib(payload: &[u8]) -> bool {
-    matches!(payload, [method, flags, ..]
-        if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]) % 31 == 0)
+/// What is around deflated bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapping {
+    /// zlib (RFC 1950).
+    Zlib,
+    /// gzip (RFC 1952), one member.
+    Gzip,
 }
 
-/// Decompresses one zlib stream, stopping at the first limit that is passed. Nothing is allocated for
-/// what the stream says of itself.
-pub(crate) fn inflate(payload: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeError> {
+impl Wrapping {
+    /// Returns what `payload` begins like, if like any (RFC 1950, section 2.2; RFC 1952, section 2.3.1).
+    pub(crate) fn of(payload: &[u8]) -> Option<Self> {
+        match payload {
+            [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
+            [method, flags, ..]
+                if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]) % 31 == 0 =>
+            {
+                Some(Self::Zlib)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the value of `content-encoding`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zlib => "zlib",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+/// Decompresses one stream, stopping at the first limit that is passed. Nothing is allocated for what the
+/// stream says of itself.
+pub(crate) fn inflate(
+    payload: &[u8],
+    wrapping: Wrapping,
+    limits: &Limits,
+) -> Result<Vec<u8>, DecodeError> {
     const STEP: usize = 16 << 10;
+    const WINDOW_BITS: u8 = 15;
     let by_ratio = payload.len().saturating_mul(limits.ratio);
     let most = limits.inflated.min(by_ratio);
     let mut output = Vec::new();
-    let mut stream = Decompress::new(true);
+    let broken = |problem| DecodeError::NotDeflate { wrapping, problem };
+    let mut stream = match wrapping {
+        Wrapping::Zlib => Decompress::new(true),
+        Wrapping::Gzip => Decompress::new_gzip(WINDOW_BITS),
+    };
     loop {
         let consumed = usize::try_from(stream.total_in()).unwrap_or(usize::MAX);
         let rest = payload.get(consumed..).unwrap_or_default();
@@ -136,12 +175,10 @@ pub(crate) fn inflate(payload: &[u8], limits: &Limits) -> Result<Vec<u8>, Decode
         let before = output.len();
         let status =
             stream.decompress_vec(rest, &mut output, FlushDecompress::None).map_err(|error| {
-                DecodeError::NotZlib {
-                    problem: match error.needs_dictionary() {
-                        Some(_) => "it asks for a preset dictionary",
-                        None => "damaged",
-                    },
-                }
+                broken(match error.needs_dictionary() {
+                    Some(_) => "it asks for a preset dictionary",
+                    None => "damaged",
+                })
             })?;
         if output.len() > most {
             return Err(if output.len() > limits.inflated {
@@ -153,10 +190,10 @@ pub(crate) fn inflate(payload: &[u8], limits: &Limits) -> Result<Vec<u8>, Decode
         match status {
             Status::StreamEnd if stream.total_in() == payload.len() as u64 => return Ok(output),
             Status::StreamEnd => {
-                return Err(DecodeError::NotZlib { problem: "something follows its end" });
+                return Err(broken("something follows its end"));
             }
             _ if output.len() == before && stream.total_in() == consumed as u64 => {
-                return Err(DecodeError::NotZlib { problem: "it ends too early" });
+                return Err(broken("it ends too early"));
             }
             Status::Ok | Status::BufError => {}
         }

@@ -1,6 +1,9 @@
 use std::io::Write;
 
-use flate2::{Compression, write::ZlibEncoder};
+use flate2::{
+    Compression,
+    write::{GzEncoder, ZlibEncoder},
+};
 
 use super::*;
 
@@ -8,6 +11,12 @@ const LIMITS: Limits = Limits::DOWNLINK;
 
 fn zlib(plain: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(plain).unwrap();
     encoder.finish().unwrap()
 }
@@ -23,7 +32,8 @@ fn telemetry(bytes: usize) -> Vec<u8> {
 #[test]
 fn what_was_compressed_is_inflated() {
     for plain in [telemetry(0), telemetry(1), telemetry(100), telemetry(300_000)] {
-        assert_eq!(inflate(&zlib(&plain), &LIMITS), Ok(plain));
+        assert_eq!(inflate(&gzip(&plain), Wrapping::Gzip, &LIMITS), Ok(plain.clone()));
+        assert_eq!(inflate(&zlib(&plain), Wrapping::Zlib, &LIMITS), Ok(plain));
     }
 }
 
@@ -32,11 +42,16 @@ fn what_was_compressed_is_inflated() {
 fn fault_u07_bombs_are_stopped() {
     let thousandfold = zlib(&vec![0; 250_000]);
     assert!(thousandfold.len() * LIMITS.ratio < 250_000);
-    assert_eq!(inflate(&thousandfold, &LIMITS), Err(DecodeError::RatioTooHigh { limit: 100 }));
+    assert_eq!(
+        inflate(&thousandfold, Wrapping::Zlib, &LIMITS),
+        Err(DecodeError::RatioTooHigh { limit: 100 })
+    );
+    let refused = inflate(&gzip(&vec![0; 250_000]), Wrapping::Gzip, &LIMITS);
+    assert_eq!(refused, Err(DecodeError::RatioTooHigh { limit: 100 }));
     let large = zlib(&telemetry(2 << 20));
     assert!(large.len() * LIMITS.ratio > 2 << 20);
     assert_eq!(
-        inflate(&large, &LIMITS),
+        inflate(&large, Wrapping::Zlib, &LIMITS),
         Err(DecodeError::InflatesTooLarge { limit: LIMITS.inflated })
     );
     // A bomb in a bomb is bytes that are no document.
@@ -50,20 +65,36 @@ fn fault_u07_bombs_are_stopped() {
 fn fault_u07_broken_streams_are_refused() {
     let whole = zlib(&telemetry(5_000));
     for cut in 0..whole.len() {
-        let refused = inflate(&whole[..cut], &LIMITS);
-        assert!(matches!(refused, Err(DecodeError::NotZlib { .. })), "{cut}: {refused:?}");
+        let refused = inflate(&whole[..cut], Wrapping::Zlib, &LIMITS);
+        assert!(matches!(refused, Err(DecodeError::NotDeflate { .. })), "{cut}: {refused:?}");
     }
     let mut more = whole.clone();
     more.push(0);
     let problem = "something follows its end";
-    assert_eq!(inflate(&more, &LIMITS), Err(DecodeError::NotZlib { problem }));
+    assert_eq!(
+        inflate(&more, Wrapping::Zlib, &LIMITS),
+        Err(DecodeError::NotDeflate { wrapping: Wrapping::Zlib, problem })
+    );
+    let mut members = gzip(b"one");
+    members.extend_from_slice(&gzip(b"two"));
+    let refused = inflate(&members, Wrapping::Gzip, &LIMITS);
+    assert_eq!(refused, Err(DecodeError::NotDeflate { wrapping: Wrapping::Gzip, problem }));
     let mut wrong_sum = whole.clone();
     *wrong_sum.last_mut().unwrap() ^= 1;
-    assert!(matches!(inflate(&wrong_sum, &LIMITS), Err(DecodeError::NotZlib { .. })));
+    assert!(matches!(
+        inflate(&wrong_sum, Wrapping::Zlib, &LIMITS),
+        Err(DecodeError::NotDeflate { .. })
+    ));
     // RFC 1950, section 2.2: FDICT is bit 5 of the second byte.
     let dictionary = [0x78, 0xBB, 0, 0, 0, 1, 3, 0, 0, 0, 0, 1];
-    assert!(matches!(inflate(&dictionary, &LIMITS), Err(DecodeError::NotZlib { .. })));
-    assert!(matches!(inflate(b"no zlib at all", &LIMITS), Err(DecodeError::NotZlib { .. })));
+    assert!(matches!(
+        inflate(&dictionary, Wrapping::Zlib, &LIMITS),
+        Err(DecodeError::NotDeflate { .. })
+    ));
+    assert!(matches!(
+        inflate(b"no zlib at all", Wrapping::Zlib, &LIMITS),
+        Err(DecodeError::NotDeflate { .. })
+    ));
 }
 
 #[test]

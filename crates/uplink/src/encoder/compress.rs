@@ -1,25 +1,47 @@
-//! zlib (RFC 1950), where it helps.
+//! zlib (RFC 1950) or gzip (RFC 1952), where it helps.
 
 use bytes::Bytes;
-use flate2::{Compress, Compression, FlushCompress, Status};
+use flate2::{Compress, FlushCompress, Status};
+
+use crate::settings::{Compression, Encoding};
+
+/// The window of deflate, in bits: 32 KiB.
+const WINDOW_BITS: u8 = 15;
 
 /// Compresses payloads one by one; its tables are made once.
 #[derive(Debug)]
 pub struct Compressor {
     deflate: Compress,
+    is_gzip: bool,
     output: Vec<u8>,
 }
 
-impl Default for Compressor {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Compressor {
-    /// Makes a compressor of level 6, the usual balance of size and time.
-    pub fn new() -> Self {
-        Self { deflate: Compress::new(Compression::new(6), true), output: Vec::new() }
+    /// Makes the compressor that is asked for, if one is.
+    pub fn new(compression: Compression) -> Option<Self> {
+        let (level, is_gzip) = match compression {
+            Compression::None => return None,
+            Compression::Zlib(level) => (level, false),
+            Compression::Gzip(level) => (level, true),
+        };
+        let level = flate2::Compression::new(level.get().into());
+        let deflate = if is_gzip {
+            Compress::new_gzip(level, WINDOW_BITS)
+        } else {
+            Compress::new(level, true)
+        };
+        Some(Self { deflate, is_gzip, output: Vec::new() })
+    }
+
+    /// Returns what a payload is once it is compressed.
+    pub fn encoding(&self, plain: Encoding) -> Encoding {
+        match (plain, self.is_gzip) {
+            (Encoding::Bson, false) => Encoding::BsonZlib,
+            (Encoding::Bson, true) => Encoding::BsonGzip,
+            (Encoding::Json, false) => Encoding::JsonZlib,
+            (Encoding::Json, true) => Encoding::JsonGzip,
+            (other, _) => other,
+        }
     }
 
     /// Returns `plain` compressed, or `None` if that would not be smaller.
@@ -55,21 +77,31 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::settings::Level;
 
     #[test]
     fn what_shrinks_is_compressed_and_the_rest_left() {
-        let mut compressor = Compressor::new();
         let noise: Vec<u8> = (0_u32..1_000)
             .flat_map(|number| number.wrapping_mul(0x9E37_79B9).to_be_bytes())
             .collect();
-        for plain in [vec![], vec![1], noise[..64].to_vec()] {
-            assert_eq!(compressor.compress(&plain), None, "{} bytes", plain.len());
+        for level in [1, 6, 9].map(|level| Level::new(level).unwrap()) {
+            let mut zlib = Compressor::new(Compression::Zlib(level)).unwrap();
+            let mut gzip = Compressor::new(Compression::Gzip(level)).unwrap();
+            for plain in [vec![], vec![1], noise[..64].to_vec()] {
+                assert_eq!(zlib.compress(&plain), None, "{} bytes", plain.len());
+                assert_eq!(gzip.compress(&plain), None, "{} bytes", plain.len());
+            }
+            for plain in [vec![7; 100], vec![7; 3_000_000], b"temperature ".repeat(1_000)] {
+                let small = zlib.compress(&plain).unwrap();
+                let mut back = Vec::new();
+                flate2::read::ZlibDecoder::new(&small[..]).read_to_end(&mut back).unwrap();
+                assert_eq!(back, plain);
+                let small = gzip.compress(&plain).unwrap();
+                back.clear();
+                flate2::read::GzDecoder::new(&small[..]).read_to_end(&mut back).unwrap();
+                assert_eq!(back, plain);
+            }
         }
-        for plain in [vec![7; 100], vec![7; 3_000_000], b"temperature ".repeat(1_000)] {
-            let small = compressor.compress(&plain).unwrap();
-            let mut back = Vec::new();
-            flate2::read::ZlibDecoder::new(&small[..]).read_to_end(&mut back).unwrap();
-            assert_eq!(back, plain);
-        }
+        assert!(Compressor::new(Compression::None).is_none());
     }
 }

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_model::UplinkName;
+use tidegate_model::{Message, Reading, Topic, UplinkName};
 
 use crate::{
-    content::Content,
-    settings::{Compression, Encoding, Format, Settings, TopicTemplate},
+    content::{Content, RawPayload, array_bound, packed_bound},
+    settings::{Encoding, Format, Settings, TimeUnit, TopicTemplate},
 };
 
 mod columns;
 mod compress;
+pub(crate) mod packed;
 mod rows;
+
+use self::columns::Layout;
 
 pub use compress::Compressor;
 
@@ -43,6 +46,7 @@ pub(crate) struct Identity {
 pub struct Encoder {
     identity: Identity,
     format: Format,
+    time_unit: TimeUnit,
     topic: TopicTemplate,
     compressor: Option<Compressor>,
     buffer: Vec<u8>,
@@ -56,12 +60,14 @@ impl Encoder {
             uplink: settings.name.clone(),
             epoch: settings.epoch,
         };
-        let compressor = match settings.compression {
-            Compression::None => None,
-            Compression::Zlib => Some(Compressor::new()),
-        };
-        let topic = settings.topic.clone();
-        Self { identity, format: settings.format, topic, compressor, buffer: Vec::new() }
+        Self {
+            identity,
+            format: settings.format,
+            time_unit: settings.time_unit,
+            topic: settings.topic.clone(),
+            compressor: Compressor::new(settings.compression),
+            buffer: Vec::new(),
+        }
     }
 
     /// Returns whether each reading is a publication of its own.
@@ -69,17 +75,48 @@ impl Encoder {
         self.format.is_per_reading()
     }
 
+    /// Returns at most how many bytes a reading adds to a batch before compression.
+    pub(crate) fn reading_bound(&self, topic: &Topic, reading: &Reading, starts: bool) -> usize {
+        match self.format {
+            Format::Packed => packed_bound(topic, reading, starts),
+            _ => array_bound(topic, reading, starts),
+        }
+    }
+
+    /// Returns what is published of a message instead of its reading, if the format wants that.
+    pub(crate) fn raw(&self, message: &Message) -> Option<RawPayload> {
+        (self.format == Format::Raw).then(|| RawPayload {
+            bytes: message.payload.to_bytes(),
+            is_json: message.payload.as_reading().is_some(),
+        })
+    }
+
     /// Encodes the readings of batch `seq`: one publication for all, or one for each reading, column by
     /// column. Formats with one for each reading have no place for gaps.
     pub fn encode(&mut self, seq: u64, content: &Content) -> Vec<Publication> {
-        match self.format {
-            Format::Columns => {
-                self.buffer.clear();
-                columns::encode(&self.identity, seq, content, &mut self.buffer);
-                vec![self.publication(Encoding::Bson, "")]
-            }
-            Format::Message | Format::Json => self.rows(content),
-        }
+        let layout = match self.format {
+            Format::Columns => Layout::Arrays,
+            Format::Packed => Layout::Packed,
+            Format::Message | Format::Json => return self.rows(content),
+            Format::Raw => return self.unchanged(content),
+        };
+        self.buffer.clear();
+        let buffer = &mut self.buffer;
+        columns::encode(&self.identity, seq, content, layout, self.time_unit, buffer);
+        vec![self.publication(Encoding::Bson, "")]
+    }
+
+    fn unchanged(&self, content: &Content) -> Vec<Publication> {
+        let payloads = content
+            .columns
+            .iter()
+            .flat_map(|column| column.raw.iter().map(|raw| (column.topic.as_str(), raw)));
+        let publications = payloads.map(|(topic, raw)| {
+            let encoding = if raw.is_json { Encoding::Json } else { Encoding::Raw };
+            let topic = self.topic.fill(encoding, topic).into();
+            Publication { topic, payload: raw.bytes.clone(), encoding }
+        });
+        publications.collect()
     }
 
     fn rows(&mut self, content: &Content) -> Vec<Publication> {
@@ -104,13 +141,11 @@ impl Encoder {
 
     /// Takes what is in the buffer, compressed if that is smaller.
     fn publication(&mut self, plain: Encoding, topic: &str) -> Publication {
-        let compressed =
-            self.compressor.as_mut().and_then(|compressor| compressor.compress(&self.buffer));
-        let (payload, encoding) = match (compressed, plain) {
-            (Some(payload), Encoding::Json) => (payload, Encoding::JsonZlib),
-            (Some(payload), _) => (payload, Encoding::BsonZlib),
-            (None, plain) => (Bytes::copy_from_slice(&self.buffer), plain),
-        };
+        let compressed = self.compressor.as_mut().and_then(|compressor| {
+            Some((compressor.compress(&self.buffer)?, compressor.encoding(plain)))
+        });
+        let (payload, encoding) =
+            compressed.unwrap_or_else(|| (Bytes::copy_from_slice(&self.buffer), plain));
         Publication { topic: self.topic.fill(encoding, topic).into(), payload, encoding }
     }
 }

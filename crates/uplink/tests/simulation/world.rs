@@ -17,7 +17,7 @@ use tidegate_store::{
 };
 use tidegate_uplink::{
     BatchLimits, Change, Compression, Core, Disconnect, Format, Ledger, Load, Now, Profile,
-    Settings, TopicTemplate, WhenFull, Write, renew,
+    Settings, TimeUnit, TopicTemplate, WhenFull, Write, renew,
 };
 
 use crate::cloud::{Answer, Cloud, Temper};
@@ -492,7 +492,8 @@ fn settings(plan: &Plan, boots: u64) -> Settings {
         rules: if plan.with_rules { rules(boots) } else { Vec::new() },
         rule_memory: MemoryLimits { topics: 4, bytes: 1 << 20 },
         format,
-        compression: Compression::Zlib,
+        time_unit: TimeUnit::Millis,
+        compression: Compression::default(),
         topic: TopicTemplate::new(topic, "gw", format).unwrap(),
         batch: BatchLimits { readings: 9, age: Duration::from_secs(1), bytes: 1_024 },
         when_full: plan.when_full,

@@ -145,7 +145,7 @@ fn a_zero_in_a_name_is_written_as_percent_encoding() {
 #[test]
 fn fault_u08_nesting_is_refused_without_recursion() {
     for kind in [element::DOCUMENT, element::ARRAY] {
-        assert_eq!(check(&nested(kind, LIMITS.depth), &LIMITS), Ok(()));
+        assert!(check(&nested(kind, LIMITS.depth), &LIMITS).is_ok());
         for depth in [LIMITS.depth + 1, 10_000] {
             let refused = check(&nested(kind, depth), &LIMITS);
             assert_eq!(refused, Err(DecodeError::TooDeep { limit: LIMITS.depth }));
@@ -165,7 +165,7 @@ fn fault_u08_lies_are_refused() {
         bytes[..4].copy_from_slice(&length.to_le_bytes());
         bytes
     };
-    assert_eq!(check(&string(3), &LIMITS), Ok(()));
+    assert_eq!(check(&string(3), &LIMITS), Ok(1));
     for length in [0, -1, 2, 4, 5, i32::MAX, i32::MIN] {
         let refused = check(&string(length), &LIMITS);
         assert!(matches!(refused, Err(DecodeError::Malformed { .. })), "{length}: {refused:?}");
@@ -204,7 +204,7 @@ fn fault_u08_elements_are_counted() {
         bytes[..4].copy_from_slice(&length.to_le_bytes());
         bytes
     };
-    assert_eq!(check(&many(LIMITS.elements), &LIMITS), Ok(()));
+    assert_eq!(check(&many(LIMITS.elements), &LIMITS), Ok(LIMITS.elements));
     let refused = check(&many(1_000_000), &LIMITS);
     assert_eq!(refused, Err(DecodeError::TooManyElements { limit: LIMITS.elements }));
 }
