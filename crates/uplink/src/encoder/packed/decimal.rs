@@ -85,8 +85,9 @@ mod tests {
 
     #[test]
     fn decimals_are_scaled_and_the_rest_is_left() {
+        type Case<'a> = (&'a [f64], Option<(i32, &'a [i64])>);
         #[rustfmt::skip]
-        let cases: [(&[f64], Option<(i32, &[i64])>); 9] = [
+        let cases: [Case<'_>; 9] = [
             (&[21.5, 21.25, -3.0],          Some((2, &[2_150, 2_125, -300]))),
             (&[0.1, 0.2, 0.3],              Some((1, &[1, 2, 3]))),
             (&[0.1 + 0.2],                  None), // 0.30000000000000004
