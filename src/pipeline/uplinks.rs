@@ -23,8 +23,8 @@ use crate::{
     store::Completion,
     supervise::{Conditions, Failure, Stage, keep_running},
     uplink::{
-        self, CommandRoute, Endpoint, IncomingCommand, LinkSettings, Login, MqttVersion,
-        OutcomeSender, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
+        self, CommandRoute, Endpoint, HttpTarget, IncomingCommand, LinkSettings, Login,
+        MqttVersion, OutcomeSender, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
     },
 };
 
@@ -76,6 +76,11 @@ fn endpoint(endpoint: &EndpointConfig) -> Result<Endpoint, TlsError> {
         port: endpoint.url.port(),
         tls: tls.transpose()?,
         websocket: endpoint.url.websocket_path().map(Arc::from),
+        http: endpoint.url.http_target().map(|(path, query)| HttpTarget {
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+            token: endpoint.token.as_ref().map(|token| token.expose().trim().to_owned()),
+        }),
         login: endpoint.login.as_ref().map(|login| Login {
             username: login.username.clone(),
             password: login

@@ -1,9 +1,11 @@
 //! What a task sees of its connection, whatever protocol and version it speaks.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo};
+
+use crate::dial::DialError;
 
 /// What happened on the connection.
 #[derive(Debug)]
@@ -33,8 +35,8 @@ pub(super) enum LinkEvent {
 pub(super) enum Answer {
     /// For good.
     Final(Ack),
-    /// Not now.
-    Later { reason: String },
+    /// Not now, and not before `pause` is over, if it says so.
+    Later { reason: String, pause: Option<Duration> },
 }
 
 /// A message that came down.
@@ -72,5 +74,12 @@ impl LinkError {
     /// Makes an error that has nothing to do with what was sent, and may pass by itself.
     pub(super) fn transient(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), failure: Failure::Transient, how: Disconnect::Otherwise }
+    }
+
+    /// Makes an error of a far side that was not reached.
+    #[expect(clippy::needless_pass_by_value, reason = "it is made of it")]
+    pub(super) fn dial(error: DialError) -> Self {
+        let failure = if error.is_lasting() { Failure::Lasting } else { Failure::Transient };
+        Self { reason: error.to_string(), failure, how: Disconnect::Otherwise }
     }
 }

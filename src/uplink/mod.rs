@@ -6,9 +6,9 @@
 mod audit;
 mod backlog;
 mod command;
+mod connection;
 mod handle;
 mod link;
-mod link_mqtt;
 mod listener;
 mod outcome;
 mod run;
@@ -25,7 +25,8 @@ pub use self::{
     handle::{ConnectionState, Snapshot, UplinkContext, UplinkHandle, new},
     outcome::OutcomeSender,
     settings::{
-        CommandRoute, Endpoint, LinkSettings, Login, MqttVersion, RouteError, UplinkSettings,
+        CommandRoute, Endpoint, HttpTarget, LinkSettings, Login, MqttVersion, RouteError,
+        UplinkSettings,
     },
     state::{Entries, forget, renew_epochs},
     task::{UplinkError, UplinkTask},

@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     command::AckId,
+    connection::Connection,
     handle::ConnectionState,
     link::{LinkError, LinkEvent},
-    link_mqtt::Connection,
     outcome::Told,
     shared::Shared,
     task::UplinkError,

@@ -1,6 +1,10 @@
 //! What an uplink is told by its configuration.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use thiserror::Error;
 use tidegate_model::{CommandKind, Topic, TopicFilter};
@@ -86,8 +90,49 @@ pub struct Endpoint {
     pub tls: Option<Arc<ClientTls>>,
     /// The path to ask for WebSocket frames, if MQTT goes in those.
     pub websocket: Option<Arc<str>>,
+    /// Where batches are posted, if it is no broker but a server of HTTP.
+    pub http: Option<HttpTarget>,
     /// User name and password, if the broker wants them.
     pub login: Option<Login>,
+}
+
+/// Where batches are posted. Its `Debug` form hides the token.
+#[derive(Clone)]
+pub struct HttpTarget {
+    /// The path that each topic is put behind, without a `/` at its end.
+    pub path: String,
+    /// What follows `?`.
+    pub query: Option<String>,
+    /// A bearer token (RFC 6750).
+    pub token: Option<String>,
+}
+
+impl HttpTarget {
+    /// Returns path and query for a topic; what a URL does not take is percent-encoded (RFC 3986, section 2.1).
+    pub(super) fn target(&self, topic: &str) -> String {
+        let mut target = format!("{}/", self.path);
+        for byte in topic.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                    target.push(char::from(byte));
+                }
+                other => {
+                    let _ = write!(target, "%{other:02X}");
+                }
+            }
+        }
+        if let Some(query) = &self.query {
+            let _ = write!(target, "?{query}");
+        }
+        target
+    }
+}
+
+impl fmt::Debug for HttpTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("HttpTarget");
+        shown.field("path", &self.path).field("query", &self.query).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Display for Endpoint {
@@ -151,5 +196,27 @@ impl CommandRoute {
             None => (below, CommandKind::Write),
         };
         Some((Topic::new(below).ok()?, kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_become_paths() {
+        let target = |path: &str, query: Option<&str>, topic: &str| {
+            let query = query.map(str::to_owned);
+            HttpTarget { path: path.to_owned(), query, token: None }.target(topic)
+        };
+        #[rustfmt::skip]
+        let cases = [
+            ("",       None,          "a/b",       "/a/b"),
+            ("/in",    None,          "a b/ü?#%",  "/in/a%20b/%C3%BC%3F%23%25"),
+            ("/in/x",  Some("qos=1"), "a.b-c_d~e", "/in/x/a.b-c_d~e?qos=1"),
+        ];
+        for (path, query, topic, expected) in cases {
+            assert_eq!(target(path, query, topic), expected);
+        }
     }
 }

@@ -109,11 +109,7 @@ impl Tunnel {
         let connected = async {
             let tls = endpoint.tls.as_ref().map(|tls| tls.config());
             let stream = dial::dial(&endpoint.host, endpoint.port, &settings.way, tls).await;
-            let stream = stream.map_err(|error| LinkError {
-                reason: error.to_string(),
-                failure: if error.is_lasting() { Failure::Lasting } else { Failure::Transient },
-                how: Disconnect::Otherwise,
-            })?;
+            let stream = stream.map_err(LinkError::dial)?;
             match &endpoint.websocket {
                 None => Ok(Far::Bytes(stream)),
                 Some(path) => upgrade(stream, endpoint, path).await.map(Far::Frames),

@@ -251,3 +251,81 @@ fn uplink_28_another_broker_steps_in() {
     all.dedup();
     assert_eq!(all, (1..=60).collect::<Vec<_>>());
 }
+
+/// Starts a server of HTTP that takes batches.
+fn http_cloud(port: u16, more: &[&str]) -> Peer {
+    Peer::start("http_cloud.py", &[&["--port", &port.to_string()], more].concat())
+}
+
+/// uplink.25: batches are posted, each with a key of its own that a repetition shares; what is refused for now comes
+/// again, what is refused for good is set aside, and nothing is lost or entered twice.
+#[test]
+fn uplink_25_batches_by_http() {
+    let port = ports::free_port();
+    let mut cloud = http_cloud(port, &["--token", "t0ken"]);
+    let uplink = format!(
+        "name = \"cloud\"\nurl = \"http://127.0.0.1:{port}/in?qos=1\"\ncompress = \"zlib\"\ntoken = {{ env = \"TOKEN\" }}\n"
+    );
+    let mut plant = Plant::prepare(&[&uplink]);
+    plant.gateway.set("TOKEN", "t0ken");
+    // Closed without an answer, twice: what was under way comes again under its key.
+    cloud.ask("answer", json!({"status": 0, "times": 2}));
+    plant.gateway.start_again();
+    plant.read(10);
+    plant.until_delivered("cloud");
+    // Closed behind an answer: nobody is told, and nothing counts as a failure.
+    let before = plant.uplink("cloud")["connections"].as_u64().unwrap();
+    cloud.ask("answer", json!({"status": 503, "headers": {"Retry-After": "1"}, "body": "later"}));
+    plant.read(10);
+    plant.until_delivered("cloud");
+    let after = plant.uplink("cloud");
+    assert_eq!(after["connections"], before + 1, "{after}");
+    cloud.ask("wait", json!({"count": 20}));
+    let requests = cloud.ask("requests", json!({}));
+    let requests = requests.as_array().unwrap();
+    let first = &requests[0];
+    assert_eq!(first["path"], "/in/tidegate/links/bson.z?qos=1", "{first}");
+    assert_eq!(first["headers"]["content-type"], "application/bson");
+    assert_eq!(first["headers"]["content-encoding"], "deflate");
+    let key = |request: &Value| request["headers"]["idempotency-key"].clone();
+    assert_eq!((key(first), key(first)), (key(&requests[1]), key(&requests[2])), "repetitions");
+    let report = cloud.ask("report", json!({}));
+    assert_eq!((&report["duplicates"], &report["holes"]), (&json!(0), &json!(0)), "{report}");
+    // For good: the one reading that is at fault is set aside.
+    cloud.ask("answer", json!({"status": 422, "body": "not in this form"}));
+    plant.read(1);
+    let refused = plant.until("cloud", "a dead letter", |uplink| uplink["dead-letters"] == 1);
+    assert_eq!(
+        refused["last-refusal"],
+        "the far side answers 422 Unprocessable Entity: not in this form"
+    );
+    assert_eq!(refused["balanced"], true, "{refused}");
+}
+
+/// uplink.25: over TLS; a wrong token keeps everything, and is told.
+#[test]
+fn uplink_25_https_and_who_is_not_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("cloud");
+    authority.issue("localhost", 1).write(folder.path(), "server");
+    let port = ports::free_port();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (cert, key) = (file("server.pem"), file("server.key"));
+    let mut cloud = http_cloud(port, &["--cert", &cert, "--key", &key, "--token", "right"]);
+    let uplink = |name: &str, token: &str| {
+        format!(
+            "name = \"{name}\"\nurl = \"https://localhost:{port}\"\nca = \"ca.pem\"\ntoken = {{ env = \"{token}\" }}\n"
+        )
+    };
+    let mut plant = Plant::prepare(&[&uplink("known", "RIGHT"), &uplink("unknown", "WRONG")]);
+    plant.gateway.set("RIGHT", "right");
+    plant.gateway.set("WRONG", "wr0ng-token");
+    authority::write(plant.gateway.folder(), "ca.pem", &authority.pem());
+    plant.gateway.start_again();
+    plant.read(5);
+    plant.until_delivered("known");
+    cloud.ask("wait", json!({"count": 5}));
+    let unknown = plant.until("unknown", "the refusal", |uplink| uplink["error"].is_string());
+    assert_eq!(unknown["error"], "the far side answers 401 Unauthorized: who are you?");
+    assert_eq!((&unknown["queued"], &unknown["dead-letters"]), (&json!(5), &json!(0)));
+}

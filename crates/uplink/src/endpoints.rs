@@ -67,15 +67,16 @@ impl Endpoints {
         self.connected = Some(now);
     }
 
-    /// Takes notice that the attempt or the connection has ended. `random` is any number, a new one each time.
-    pub fn note_ended(&mut self, failure: Failure, now: Duration, random: u64) {
+    /// Takes notice that the attempt or the connection has ended, and that the broker rests for `least` at least.
+    /// `random` is any number, a new one each time.
+    pub fn note_ended(&mut self, failure: Failure, now: Duration, random: u64, least: Duration) {
         let lasted = self.connected.take().map(|since| now.saturating_sub(since));
         let is_stable = lasted.is_some_and(|lasted| lasted >= self.pauses.stable_after);
         let endpoint = &mut self.each[self.current];
         if is_stable {
             endpoint.backoff.reset();
         }
-        endpoint.rests_until = now + endpoint.backoff.after(failure, random);
+        endpoint.rests_until = now + endpoint.backoff.after(failure, random).max(least);
         if self.current == 0 {
             // Whoever cannot stay is returned to later and later.
             let doubled = (self.return_after * 2).min(RETURN_AFTER_MAX);
@@ -120,7 +121,7 @@ mod tests {
             endpoints.note_attempt(0);
             endpoints.note_connected(now);
             now += 9 * SECOND;
-            endpoints.note_ended(Failure::Transient, now, u64::MAX);
+            endpoints.note_ended(Failure::Transient, now, u64::MAX, Duration::ZERO);
             let until = endpoints.next(now).unwrap_err();
             pauses.push((until - now).as_millis());
             now = until;
@@ -129,7 +130,7 @@ mod tests {
         endpoints.note_attempt(0);
         endpoints.note_connected(now);
         now += Pauses::USUAL.stable_after;
-        endpoints.note_ended(Failure::Transient, now, 0);
+        endpoints.note_ended(Failure::Transient, now, 0, Duration::ZERO);
         assert!(endpoints.next(now).unwrap_err() - now <= SECOND, "it was well in between");
     }
 
@@ -141,7 +142,7 @@ mod tests {
         for failing in [0, 1] {
             assert_eq!(endpoints.next(now), Ok(failing));
             endpoints.note_attempt(failing);
-            endpoints.note_ended(Failure::Lasting, now, 0);
+            endpoints.note_ended(Failure::Lasting, now, 0, Duration::ZERO);
         }
         assert_eq!(endpoints.next(now), Ok(2));
         endpoints.note_attempt(2);
@@ -157,11 +158,11 @@ mod tests {
             endpoints.note_attempt(0);
             endpoints.note_connected(now);
             now += SECOND;
-            endpoints.note_ended(Failure::Transient, now, 0);
+            endpoints.note_ended(Failure::Transient, now, 0, Duration::ZERO);
             // The second is tried too, and does not answer.
             if endpoints.next(now) == Ok(1) {
                 endpoints.note_attempt(1);
-                endpoints.note_ended(Failure::Transient, now, 0);
+                endpoints.note_ended(Failure::Transient, now, 0, Duration::ZERO);
             }
             assert_eq!(endpoints.next(now), Ok(2), "it works");
             endpoints.note_attempt(2);
@@ -175,9 +176,9 @@ mod tests {
     fn while_all_rest_the_first_that_has_rested_is_next() {
         let mut endpoints = Endpoints::new(2, Pauses::USUAL);
         endpoints.note_attempt(0);
-        endpoints.note_ended(Failure::Lasting, Duration::ZERO, 0);
+        endpoints.note_ended(Failure::Lasting, Duration::ZERO, 0, Duration::ZERO);
         endpoints.note_attempt(1);
-        endpoints.note_ended(Failure::Transient, Duration::ZERO, 0);
+        endpoints.note_ended(Failure::Transient, Duration::ZERO, 0, Duration::ZERO);
         let until = endpoints.next(Duration::ZERO).unwrap_err();
         assert!(until <= SECOND);
         assert_eq!(endpoints.next(until), Ok(1));

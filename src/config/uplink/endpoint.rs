@@ -16,6 +16,8 @@ pub struct EndpointConfig {
     pub url: LinkUrl,
     /// As whom to log in.
     pub login: Option<UplinkLogin>,
+    /// What to log in with by HTTP, in place of a user name.
+    pub token: Option<Secret>,
     /// Whom the connection believes and what it shows, if it is encrypted.
     pub tls: Option<UplinkTls>,
 }
@@ -58,7 +60,13 @@ pub(super) fn read_endpoint(
         read_tls(table, context, issues)
     };
     let login = read_login(table, url.as_ref(), context, issues);
-    let mut endpoint = EndpointConfig { url: url?, login, tls };
+    let token = read_token(table, url.as_ref(), context, issues);
+    let mut endpoint = EndpointConfig { url: url?, login, token, tls };
+    if let (Some(_), Some(tls)) = (endpoint.url.http_target(), &mut endpoint.tls)
+        && tls.alpn.is_empty()
+    {
+        tls.alpn = vec!["http/1.1".to_owned()];
+    }
     if profile == Profile::AwsIotCore {
         suit_aws(table, &mut endpoint, issues);
     }
@@ -97,13 +105,14 @@ pub(super) fn read_backup(
     context: &Context<'_>,
     issues: &mut Issues,
 ) -> Option<EndpointConfig> {
-    let has_login = table.has("username") || table.has("password");
+    let has_login = ["username", "password", "token"].into_iter().any(|key| table.has(key));
     let has_tls = TLS_KEYS.into_iter().any(|key| table.has(key));
     let mut endpoint = read_endpoint(&mut table, profile, context, issues);
     table.finish(issues);
     if let (Some(endpoint), Some(preferred)) = (&mut endpoint, preferred) {
         if !has_login {
             endpoint.login = preferred.login.clone();
+            endpoint.token = preferred.token.clone();
         }
         if !has_tls && endpoint.url.is_encrypted() && preferred.tls.is_some() {
             endpoint.tls = preferred.tls.clone();
@@ -172,6 +181,23 @@ fn read_tls(
         }
     }
     Some(tls)
+}
+
+/// Reads `token`, which only HTTP has.
+fn read_token(
+    table: &mut TableReader<'_>,
+    url: Option<&LinkUrl>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<Secret> {
+    let at = table.key_span("token");
+    let token = table.optional("token", |node, issues| secret::read(node, context, issues), issues);
+    if let (Some(at), true) = (at, url.is_some_and(|url| url.http_target().is_none())) {
+        let hint = "over MQTT a token is the `password`";
+        issues.error(at, "`token` is for `http://` and `https://`", hint);
+        return None;
+    }
+    token
 }
 
 /// Reads the keys of the login.

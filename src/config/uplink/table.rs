@@ -115,7 +115,14 @@ pub(in crate::config) fn read(
     let time_unit = table.optional_or("time-unit", TimeUnit::default(), read::word(&words), issues);
     let batch_given = table.key_span("batch");
     let batch = table.table("batch", BatchLimits::read, issues).unwrap_or_default();
+    let commands_at = table.key_span("commands");
     let commands = read_commands(&mut table, gateway, &name, issues);
+    let posts =
+        link.iter().flat_map(|link| &link.endpoints).any(|it| it.url.http_target().is_some());
+    if let (Some(at), true) = (commands_at, posts) {
+        let hint = "remove it, or connect by MQTT";
+        issues.error(at, "nothing comes down by HTTP: `commands` has no meaning", hint);
+    }
     let words = [("drop-oldest", WhenFull::DropOldest), ("refuse", WhenFull::Refuse)];
     let when_full = table.optional_or("when-full", WHEN_FULL_DEFAULT, read::word(&words), issues);
     let sizes = ByteSize::mib(1)..=ByteSize::gib(64);

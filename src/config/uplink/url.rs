@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use tidegate_settings::{Issues, Node, read};
 
-/// Where a cloud broker is: `mqtt://host:port`, `ws://host:port/path` in WebSocket frames, or with TLS `mqtts://` and
-/// `wss://`.
+/// Where a cloud is: `mqtt://host:port`, `ws://host:port/path` in WebSocket frames, `http://host:port/path?query` for
+/// posts, or with TLS `mqtts://`, `wss://` and `https://`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LinkUrl {
     scheme: Scheme,
     host: LinkHost,
     port: u16,
-    /// The path to ask for frames.
+    /// The path to ask for frames, or to post behind; with the query.
     path: String,
 }
 
@@ -22,11 +22,14 @@ enum Scheme {
     Mqtts,
     Ws,
     Wss,
+    Http,
+    Https,
 }
 
 impl Scheme {
     fn parse(text: &str) -> Option<Self> {
-        [Self::Mqtt, Self::Mqtts, Self::Ws, Self::Wss].into_iter().find(|it| it.as_str() == text)
+        let all = [Self::Mqtt, Self::Mqtts, Self::Ws, Self::Wss, Self::Http, Self::Https];
+        all.into_iter().find(|it| it.as_str() == text)
     }
 
     fn as_str(self) -> &'static str {
@@ -35,6 +38,8 @@ impl Scheme {
             Self::Mqtts => "mqtts",
             Self::Ws => "ws",
             Self::Wss => "wss",
+            Self::Http => "http",
+            Self::Https => "https",
         }
     }
 
@@ -42,17 +47,21 @@ impl Scheme {
         match self {
             Self::Mqtt => 1883,
             Self::Mqtts => 8883,
-            Self::Ws => 80,
-            Self::Wss => 443,
+            Self::Ws | Self::Http => 80,
+            Self::Wss | Self::Https => 443,
         }
     }
 
     fn is_encrypted(self) -> bool {
-        matches!(self, Self::Mqtts | Self::Wss)
+        matches!(self, Self::Mqtts | Self::Wss | Self::Https)
     }
 
     fn has_frames(self) -> bool {
         matches!(self, Self::Ws | Self::Wss)
+    }
+
+    fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
     }
 }
 
@@ -84,6 +93,15 @@ impl LinkUrl {
         self.scheme.has_frames().then_some(&self.path)
     }
 
+    /// Returns the path to post behind, without a `/` at its end, and the query, if it is no broker but a server of HTTP.
+    pub fn http_target(&self) -> Option<(&str, Option<&str>)> {
+        let (path, query) = match self.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.path.as_str(), None),
+        };
+        self.scheme.is_http().then(|| (path.trim_end_matches('/'), query))
+    }
+
     /// Returns the port.
     pub fn port(&self) -> u16 {
         self.port
@@ -97,7 +115,8 @@ impl LinkUrl {
         };
         let Some(scheme) = Scheme::parse(scheme) else {
             let at = node.span_within(0..scheme.len());
-            let hint = "known are `mqtt://`, `mqtts://`, `ws://` and `wss://`";
+            let hint =
+                "known are `mqtt://`, `mqtts://`, `ws://`, `wss://`, `http://` and `https://`";
             issues.error(at, format!("`{scheme}://` is not known here"), hint);
             return None;
         };
@@ -116,7 +135,9 @@ fn parse_rest(scheme: Scheme, rest: &str) -> Result<LinkUrl, &'static str> {
     }
     let path = match path {
         "" | "/" if !scheme.has_frames() => String::new(),
-        _ if !scheme.has_frames() => return Err("a broker's URL has no path without WebSocket"),
+        _ if !scheme.has_frames() && !scheme.is_http() => {
+            return Err("a broker's URL has no path without WebSocket");
+        }
         "" => WEBSOCKET_PATH_DEFAULT.to_owned(),
         path if path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') => path.to_owned(),
         _ => return Err("the path holds something that does not belong there"),

@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use super::{ConnectionState, Run, Ticket, UplinkError};
 use crate::uplink::{
+    connection::{Connection, Token},
     link::{Answer, LinkError, LinkEvent, Up},
-    link_mqtt::{Connection, Token},
     settings::Endpoint,
 };
 
@@ -130,8 +130,11 @@ impl Run<'_> {
     fn handle_answer(&mut self, token: Option<Token>, answer: Answer) -> Result<(), UplinkError> {
         let ack = match answer {
             Answer::Final(ack) => ack,
-            Answer::Later { reason } => {
-                self.disconnect(LinkError::transient(format!("not now: {reason}")));
+            Answer::Later { reason, pause } => {
+                self.disconnect_for(
+                    LinkError::transient(format!("not now: {reason}")),
+                    pause.unwrap_or_default(),
+                );
                 return Ok(());
             }
         };
@@ -158,10 +161,15 @@ impl Run<'_> {
 
     /// Drops the connection with all its state; the core sends again what was not answered.
     pub(super) fn disconnect(&mut self, error: LinkError) {
+        self.disconnect_for(error, Duration::ZERO);
+    }
+
+    /// As [`disconnect`](Self::disconnect), for so long at least.
+    fn disconnect_for(&mut self, error: LinkError, least: Duration) {
         self.forget_connection(error.how);
         let now = self.shared.clock.uptime();
         let random = RandomState::new().hash_one(self.connection_number);
-        self.endpoints.note_ended(error.failure, now, random);
+        self.endpoints.note_ended(error.failure, now, random, least);
         let pause = self.endpoints.next(now).err().unwrap_or(now).saturating_sub(now);
         let until = self.shared.clock.wall().saturating_add(pause);
         let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);

@@ -84,7 +84,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
 
 /// Returns a broker on loopback, without encryption.
 pub(super) fn endpoint(port: u16) -> Endpoint {
-    Endpoint { host: "127.0.0.1".into(), port, tls: None, websocket: None, login: None }
+    Endpoint { host: "127.0.0.1".into(), port, tls: None, websocket: None, http: None, login: None }
 }
 
 /// Returns the same with commands, whose outcomes go up below `result`.

@@ -125,7 +125,7 @@ fn answer(ack: &PubAck) -> Answer {
         PubAckReason::UnspecifiedError
         | PubAckReason::ImplementationSpecificError
         | PubAckReason::PacketIdentifierInUse
-        | PubAckReason::QuotaExceeded => Answer::Later { reason: reason() },
+        | PubAckReason::QuotaExceeded => Answer::Later { reason: reason(), pause: None },
     }
 }
 

@@ -1,4 +1,4 @@
-//! The connection to an MQTT broker, over rumqttc.
+//! The connection to an MQTT broker, over rumqttc, or to a server of HTTP.
 //!
 //! What rumqttc leaves to its user, and how it is done here: a negative PUBACK only shows in its
 //! reason, so every reason is looked at; a message's packet identifier is told by the order of
@@ -24,6 +24,7 @@ use super::{
     tunnel::Tunnel,
 };
 
+mod http;
 mod v4;
 mod v5;
 
@@ -39,6 +40,9 @@ const INCOMING_BYTES_MAX: u32 = 512 << 10;
 /// Connecting takes at most so long, and so does a flush.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Longer than any process runs.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
 /// What was sent under a packet identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
@@ -52,6 +56,7 @@ type Driver = Pin<Box<dyn Future<Output = LinkError> + Send>>;
 enum Client {
     V4(rumqttc::AsyncClient),
     V5(rumqttc::v5::AsyncClient),
+    Http(http::Client),
 }
 
 /// One connection, from its first attempt to its end.
@@ -89,18 +94,11 @@ impl Connection {
     /// If the system lacks a descriptor.
     pub(super) fn open(settings: &LinkSettings, endpoint: usize) -> Result<Self, LinkError> {
         let (sender, events) = mpsc::channel(EVENTS);
-        let tunnel = Tunnel::open().map_err(|error| LinkError::transient(error.to_string()))?;
-        let login = settings.endpoints[endpoint].login.as_ref();
-        let (name, through) = (tunnel.name().to_owned(), settings.clone());
-        let (client, driver): (Client, Driver) = match settings.version {
-            MqttVersion::V3_1_1 => {
-                let (client, driver) = v4::open(settings, login, &name, sender);
-                (Client::V4(client), Box::pin(tunnel.drive(through, endpoint, driver)))
-            }
-            MqttVersion::V5 => {
-                let (client, driver) = v5::open(settings, login, &name, sender);
-                (Client::V5(client), Box::pin(tunnel.drive(through, endpoint, driver)))
-            }
+        let (client, driver) = if settings.endpoints[endpoint].http.is_some() {
+            let (client, driver) = http::open(settings, endpoint, sender);
+            (Client::Http(client), Box::pin(driver) as Driver)
+        } else {
+            open_mqtt(settings, endpoint, sender)?
         };
         Ok(Self {
             client,
@@ -164,7 +162,10 @@ impl Connection {
         // One place stays free: rumqttc holds back acknowledgements, too, when none is.
         let places = receive_max.min(usize::from(IN_FLIGHT_MAX)).saturating_sub(1);
         self.receive_max = places.min(settings.in_flight_max).max(1);
-        self.patience = settings.keep_alive + settings.keep_alive / 2;
+        self.patience = match self.client {
+            Client::Http(_) => NEVER,
+            Client::V4(_) | Client::V5(_) => settings.keep_alive + settings.keep_alive / 2,
+        };
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -181,15 +182,16 @@ impl Connection {
         !self.handed_over.is_empty() || !self.in_flight.is_empty()
     }
 
-    /// Hands a message over, to be sent with QoS 1.
+    /// Hands a message over, to be sent with QoS 1 or posted.
     ///
     /// # Errors
     ///
     /// [`LinkError`] if the connection does not take it; it is to be dropped.
     pub(super) fn send(&mut self, token: Token, up: Up) -> Result<(), LinkError> {
-        let taken = match &self.client {
+        let taken = match &mut self.client {
             Client::V4(client) => v4::publish(client, up),
             Client::V5(client) => v5::publish(client, up),
+            Client::Http(client) => client.publish(up),
         };
         taken?;
         self.handed_over.push_back(token);
@@ -201,6 +203,8 @@ impl Connection {
         match &self.client {
             Client::V4(client) => v4::acknowledge(client, packet),
             Client::V5(client) => v5::acknowledge(client, packet),
+            // Nothing comes down by HTTP.
+            Client::Http(_) => Ok(()),
         }
     }
 
@@ -226,6 +230,7 @@ impl Connection {
         let asked = match &self.client {
             Client::V4(client) => client.try_disconnect().is_ok(),
             Client::V5(client) => client.try_disconnect().is_ok(),
+            Client::Http(_) => false,
         };
         if asked && self.is_up {
             // The event loop ends with the connection; the far side may be slow to close it.
@@ -241,6 +246,27 @@ impl Connection {
             let _ = tokio::time::timeout(Duration::from_millis(250), driven).await;
         }
     }
+}
+
+/// Starts to connect to a broker.
+fn open_mqtt(
+    settings: &LinkSettings,
+    endpoint: usize,
+    events: mpsc::Sender<LinkEvent>,
+) -> Result<(Client, Driver), LinkError> {
+    let tunnel = Tunnel::open().map_err(|error| LinkError::transient(error.to_string()))?;
+    let login = settings.endpoints[endpoint].login.as_ref();
+    let (name, through) = (tunnel.name().to_owned(), settings.clone());
+    Ok(match settings.version {
+        MqttVersion::V3_1_1 => {
+            let (client, driver) = v4::open(settings, login, &name, events);
+            (Client::V4(client), Box::pin(tunnel.drive(through, endpoint, driver)))
+        }
+        MqttVersion::V5 => {
+            let (client, driver) = v5::open(settings, login, &name, events);
+            (Client::V5(client), Box::pin(tunnel.drive(through, endpoint, driver)))
+        }
+    })
 }
 
 fn network() -> rumqttc::NetworkOptions {
