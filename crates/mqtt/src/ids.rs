@@ -95,3 +95,16 @@ impl SessionExpiry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_what_they_say() {
+        assert_eq!(PacketId::new(7).map(|id| id.to_string()).as_deref(), Some("7"));
+        assert_eq!(SessionExpiry::from_secs(60).as_duration(), Some(Duration::from_secs(60)));
+        assert_eq!(SessionExpiry::AT_CLOSE.as_duration(), Some(Duration::ZERO));
+        assert_eq!(SessionExpiry::NEVER.as_duration(), None);
+    }
+}

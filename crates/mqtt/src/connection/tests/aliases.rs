@@ -105,6 +105,40 @@ fn broker_6_a_message_that_is_not_sent_sets_no_alias() {
     assert_eq!(heard(&mut rig), [(None, Some(1))]);
 }
 
+/// broker.6: a topic of four bytes gains a byte by its alias, a shorter one nothing.
+#[test]
+fn broker_6_short_topics_have_no_alias() {
+    let mut rig = connected(8, 8, None);
+    for (text, expected) in [("a/b", None), ("a/bc", Some(1))] {
+        assert_eq!(send(&mut rig, text, "x"), Sent::Written);
+        assert_eq!(heard(&mut rig), [(Some(text.to_owned()), expected)]);
+    }
+}
+
+/// broker.6: those that come often keep their alias; each message without one costs the next in turn some credit, and the
+/// one that has none left gives its alias up.
+#[test]
+fn broker_6_aliases_are_taken_from_those_in_turn() {
+    let mut rig = connected(3, 8, None);
+    for text in ["plant/a", "plant/b", "plant/c", "plant/a", "plant/c"] {
+        assert_eq!(send(&mut rig, text, "x"), Sent::Written);
+    }
+    rig.heard_bytes();
+    // The credits are 2, 1, 2; three messages leave 1, 0, 1.
+    for text in ["other/1", "other/2", "other/3"] {
+        assert_eq!(send(&mut rig, text, "x"), Sent::Written);
+    }
+    // The turn is the first one's again: it loses what is left, and the second has nothing left.
+    assert_eq!(send(&mut rig, "other/4", "x"), Sent::Written);
+    assert_eq!(send(&mut rig, "other/5", "x"), Sent::Written);
+    assert_eq!(send(&mut rig, "other/5", "x"), Sent::Written);
+    assert_eq!(send(&mut rig, "plant/b", "x"), Sent::Written);
+    let named = heard(&mut rig);
+    let aliases: Vec<_> = named.iter().map(|(_, alias)| *alias).collect();
+    assert_eq!(aliases, [None, None, None, None, Some(2), Some(2), None]);
+    assert_eq!(named[4].0.as_deref(), Some("other/5"));
+}
+
 proptest! {
     /// broker.6: whoever follows the aliases finds every message on its topic.
     #[test]

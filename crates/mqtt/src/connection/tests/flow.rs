@@ -387,3 +387,19 @@ proptest! {
         prop_assert!(rig.connection.is_closed());
     }
 }
+
+/// A client that publishes on one topic again and again has it kept once.
+#[test]
+fn a_topic_that_comes_again_is_the_same() {
+    let mut rig = Rig::connected(V5);
+    let mut topics = Vec::new();
+    for text in ["plant/a", "plant/a", "plant/b", "plant/b", "plant/a"] {
+        let packet = Packet::Publish(PublishPacket::new(topic(text), "x".into()));
+        match rig.send(&[packet]).remove(0) {
+            ClientPacket::Publish(publish) => topics.push(publish.topic),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(topics[0].is_same(&topics[1]) && topics[2].is_same(&topics[3]));
+    assert!(!topics[1].is_same(&topics[4]), "only the last one is remembered");
+}

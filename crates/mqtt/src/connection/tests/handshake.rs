@@ -7,7 +7,7 @@ use tidegate_model::ClientId;
 use super::{Rig, V5, V311};
 use crate::{
     ClientPacket, CloseCause, ProtocolError, ReasonCode, Settings, Text,
-    packet::{ConnAck, Connect, Packet, PacketType},
+    packet::{ConnAck, Connect, Disconnect, Packet, PacketType},
     testing::{encoded, framed, qos0},
 };
 
@@ -217,4 +217,50 @@ fn connack_keeps_to_the_clients_packet_size() {
     let mut rig = with_size(bytes - 1);
     assert!(rig.connection.is_closed() && rig.output.is_empty());
     assert!(rig.handle().is_empty());
+}
+
+#[test]
+fn who_is_connected_has_been_accepted_and_is_still_there() {
+    let mut rig = Rig::new(V5);
+    assert!(!rig.connection.is_connected());
+    rig.send(&[Packet::Connect(Box::new(Connect::new(V5)))]);
+    assert!(!rig.connection.is_connected(), "nobody has said so yet");
+    rig.accept(&ConnAck::accepted(false));
+    assert!(rig.connection.is_connected());
+    rig.connection.close(ReasonCode::ServerShuttingDown, &mut rig.output);
+    assert!(!rig.connection.is_connected());
+}
+
+/// MQTT 5.0, sections 3.2.2.2 and 3.14.2.1: a reason that the packet does not have is told by the nearest that it has.
+#[test]
+fn reasons_are_told_in_the_words_of_their_packet() {
+    use ReasonCode as R;
+    #[rustfmt::skip]
+    let refusals = [
+        (R::SessionTakenOver,     R::ServerUnavailable),
+        (R::AdministrativeAction, R::ServerUnavailable),
+        (R::MessageRateTooHigh,   R::ConnectionRateExceeded),
+        (R::KeepAliveTimeout,     R::UnspecifiedError),
+        (R::ServerBusy,           R::ServerBusy),
+    ];
+    for (reason, expected) in refusals {
+        let mut rig = Rig::new(V5);
+        rig.send(&[Packet::Connect(Box::new(Connect::new(V5)))]);
+        assert!(rig.connection.reject(reason, &mut rig.output));
+        assert_eq!(connack(&mut rig).reason, expected, "{reason}");
+    }
+    #[rustfmt::skip]
+    let farewells = [
+        (R::UnsupportedProtocolVersion, R::ProtocolError),
+        (R::ClientIdentifierNotValid,   R::NotAuthorized),
+        (R::Banned,                     R::NotAuthorized),
+        (R::ServerUnavailable,          R::ServerShuttingDown),
+        (R::NoMatchingSubscribers,      R::UnspecifiedError),
+        (R::ServerBusy,                 R::ServerBusy),
+    ];
+    for (reason, expected) in farewells {
+        let mut rig = Rig::connected(V5);
+        rig.connection.close(reason, &mut rig.output);
+        assert_eq!(rig.heard(), [Packet::Disconnect(Disconnect::new(expected))], "{reason}");
+    }
 }

@@ -205,3 +205,19 @@ fn acks_reach_the_output_in_the_order_they_were_given() {
         (1..=200).map(|id| Packet::PubAck(Ack::new(packet_id(id), ReasonCode::Success))).collect();
     assert_eq!(rig.heard(), expected);
 }
+
+/// MQTT-3.1.2-24: what waits in front of an answer does not count to its size.
+#[test]
+fn answers_are_measured_alone() {
+    let connect = Connect { maximum_packet_size: NonZeroU32::new(30), ..Connect::new(V5) };
+    let mut rig = Rig::connected_with(Settings::default(), connect);
+    let reasons = vec![ReasonCode::Success; 25];
+    for id in 1..=3 {
+        rig.connection.suback(packet_id(id), &reasons, &mut rig.output);
+        assert!(rig.connection.is_connected(), "{id}");
+    }
+    rig.connection.close(ReasonCode::ServerBusy, &mut rig.output);
+    let heard = rig.heard();
+    assert_eq!(heard.len(), 4, "the good-bye fits, too");
+    assert_eq!(heard[3], Packet::Disconnect(Disconnect::new(ReasonCode::ServerBusy)));
+}

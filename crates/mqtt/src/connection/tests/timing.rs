@@ -170,3 +170,18 @@ fn time_before_a_deadline_changes_nothing() {
     assert_eq!(rig.connection.poll_timeout(), deadline);
     assert!(rig.output.is_empty());
 }
+
+/// While nothing is read the client cannot be heard: its time stands still, and begins anew behind it.
+#[test]
+fn a_pause_of_ours_is_no_silence_of_the_client() {
+    let mut rig = rig_with_keep_alive(V5, 10);
+    rig.wait(14 * SECOND);
+    rig.connection.pause();
+    rig.wait(60 * SECOND);
+    assert_eq!(cause(&rig), None);
+    rig.connection.resume(rig.now);
+    rig.wait(15 * SECOND - MOMENT);
+    assert_eq!(cause(&rig), None);
+    rig.wait(MOMENT);
+    assert_eq!(cause(&rig), Some(&CloseCause::KeepAliveTimeout));
+}

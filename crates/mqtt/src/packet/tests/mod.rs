@@ -8,8 +8,8 @@ mod stream;
 mod subscribe;
 
 use crate::{
-    ProtocolError, ProtocolVersion, ReasonCode,
-    packet::{Packet, PacketType},
+    ProtocolError, ProtocolVersion, ReasonCode, Text,
+    packet::{Disconnect, Packet, PacketType},
     testing::{decoded, framed},
 };
 
@@ -158,4 +158,21 @@ fn answers_may_leave_out_what_is_plain() {
         let disconnect = decoded(&framed(0xE0, body), ProtocolVersion::V5).unwrap();
         assert!(matches!(disconnect, Packet::Disconnect(it) if !it.wants_will()));
     }
+}
+
+/// MQTT 5.0, section 3.14.4: only a normal disconnection takes the will back.
+#[test]
+fn the_will_is_taken_back_by_a_normal_disconnection_only() {
+    assert!(!Disconnect::new(ReasonCode::Success).wants_will());
+    for reason in [ReasonCode::DisconnectWithWill, ReasonCode::UnspecifiedError] {
+        assert!(Disconnect::new(reason).wants_will(), "{reason}");
+    }
+}
+
+#[test]
+fn names_are_shown() {
+    assert_eq!(ReasonCode::ServerBusy.to_string(), "server busy (0x89)");
+    assert_eq!(ProtocolVersion::V311.to_string(), "3.1.1");
+    assert_eq!(PacketType::Publish.to_string(), "PUBLISH");
+    assert_eq!(Text::new("x").map(|text| text.to_string()).as_deref(), Ok("x"));
 }

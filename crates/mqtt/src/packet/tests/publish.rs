@@ -1,11 +1,12 @@
 //! PUBLISH (MQTT 5.0, section 3.3).
 
 use bytes::BytesMut;
+use tidegate_model::{Properties, Timestamp};
 
 use super::{BOTH, V5, check_refused};
 use crate::{
     Limits, ProtocolVersion, ReasonCode,
-    packet::{Delivery, Packet, PublishPacket},
+    packet::{Delivery, Packet, Publish, PublishPacket},
     testing::{decoded, encoded, field, framed, packet_id, topic},
 };
 
@@ -129,4 +130,28 @@ fn what_would_be_properties_is_payload_in_3_1_1() {
     let publish = taken(&publish(b"a", &[0x01, 1]), ProtocolVersion::V311);
     assert_eq!(&publish.payload[..], b"\x02\x01\x01payload");
     assert_eq!(publish.properties, None);
+}
+
+/// MQTT 5.0, section 3.3.2.3.3: the time a message has left counts from its arrival; without properties there are none.
+#[test]
+fn properties_are_taken_with_the_expiry_counted_from_the_arrival() {
+    let publish = |message_expiry_s, properties: Option<Properties>| Publish {
+        topic: topic("t"),
+        payload: "x".into(),
+        delivery: Delivery::AtMostOnce,
+        retain: false,
+        message_expiry_s,
+        properties: properties.map(Box::new),
+    };
+    let arrival = Timestamp::from_unix_millis(1_000);
+    let said = Properties { content_type: Some("text/plain".into()), ..Properties::default() };
+    let never = || -> Timestamp { panic!("nobody asks for the time without an expiry") };
+    assert_eq!(publish(None, None).take_properties(never), None);
+    let taken = publish(None, Some(said.clone())).take_properties(never);
+    assert_eq!(taken.as_deref(), Some(&said));
+    let expires = Some(Timestamp::from_unix_millis(61_000));
+    let taken = publish(Some(60), None).take_properties(|| arrival);
+    assert_eq!(taken.as_deref(), Some(&Properties { expires, ..Properties::default() }));
+    let taken = publish(Some(60), Some(said.clone())).take_properties(|| arrival);
+    assert_eq!(taken.as_deref(), Some(&Properties { expires, ..said }));
 }

@@ -150,3 +150,19 @@ fn wrong_fixed_header_flags_are_malformed() {
         check_refused("flags", BOTH, &framed(first, &body), ReasonCode::MalformedPacket);
     }
 }
+
+/// A filter may be as long as the limit says; a shared one without a filter is wrong as a shared one (MQTT-4.8.2-2).
+#[test]
+fn filters_are_bounded_and_shared_ones_have_one() {
+    use crate::ProtocolError;
+    let limits = Limits { topic_bytes: 10, ..Limits::default() };
+    assert!(SubscriptionKey::parse("0123456789", &limits).is_ok());
+    let too_long = SubscriptionKey::parse("0123456789x", &limits);
+    assert_eq!(too_long, Err(ProtocolError::TopicFilterTooLong { bytes: 11, limit: 10 }));
+    let shared = SubscriptionKey::parse("$share/g/", &limits);
+    assert_eq!(shared, Err(ProtocolError::SharedSubscription));
+    let empty = SubscriptionKey::parse("", &limits);
+    assert!(matches!(empty, Err(ProtocolError::TopicFilter { .. })), "{empty:?}");
+    let wrong = SubscriptionKey::parse("$share/g/a#", &Limits::default());
+    assert!(matches!(wrong, Err(ProtocolError::TopicFilter { .. })), "{wrong:?}");
+}
