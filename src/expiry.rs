@@ -39,7 +39,8 @@ impl ShownCertificate {
             listener("mqtt.websocket.tls", websocket.and_then(|websocket| websocket.tls.as_ref())),
             listener("http.tls", http.and_then(|http| http.tls.as_ref())),
         ];
-        let uplinks = config.uplinks.iter().flat_map(|uplink| {
+        let connected = config.uplinks.iter().filter(|uplink| uplink.via.is_none());
+        let uplinks = connected.flat_map(|uplink| {
             let shown = uplink.link.endpoints.iter().enumerate().filter_map(|(index, endpoint)| {
                 let identity = endpoint.tls.as_ref()?.identity.as_ref()?;
                 let backup = if index == 0 { String::new() } else { format!(" backup {index}") };

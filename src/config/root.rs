@@ -1,5 +1,7 @@
 //! The top level of the file, and what concerns several tables.
 
+use std::collections::BTreeMap;
+
 use tidegate_broker::access::AccessEntry;
 use tidegate_model::AdapterName;
 use tidegate_settings::{Issue, Issues, Node, TableReader};
@@ -168,14 +170,18 @@ fn read_uplinks(
 ) -> Vec<UplinkConfig> {
     let mut names = Unique::new("uplinks named");
     let mut sessions = Unique::new("uplinks that use the session");
+    let mut carriers = BTreeMap::new();
     let read = |table: TableReader<'_>, issues: &mut Issues| {
         let at = table.value_span("client-id");
         let named = table.has("client-id");
-        let uplink = uplink::read(table, gateway, context, &mut names, issues)?;
+        let uplink = uplink::read(table, gateway, context, &mut names, &carriers, issues)?;
         if named {
             for endpoint in &uplink.link.endpoints {
                 sessions.note(&format!("{} at {}", uplink.client_id, endpoint.url), at, issues);
             }
+        }
+        if uplink.via.is_none() {
+            carriers.insert(uplink.name.to_string(), uplink.link.clone());
         }
         Some(uplink)
     };

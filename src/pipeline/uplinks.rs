@@ -13,7 +13,7 @@ use tidegate_settings::ByteSize;
 use tidegate_store::{Position, Recovery, Transaction};
 use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
 use tidegate_uplink::decoder::Limits;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
 use super::StartError;
@@ -24,7 +24,7 @@ use crate::{
     supervise::{Conditions, Failure, Stage, keep_running},
     uplink::{
         self, CommandRoute, Endpoint, HttpTarget, IncomingCommand, LinkSettings, Login,
-        MqttVersion, OutcomeSender, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
+        MqttVersion, OutcomeSender, Seat, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
     },
 };
 
@@ -117,6 +117,7 @@ pub(super) async fn start(
     let entries = state(config, recovery, broker).await?;
     let mut handles = Vec::new();
     let mut certificates = LinkCertificates::default();
+    let seats = seats(config);
     for uplink in &config.uplinks {
         let taker = {
             let mut core = broker.core();
@@ -129,7 +130,9 @@ pub(super) async fn start(
             );
             taker
         };
-        let settings = settings(uplink, config, recovery)?;
+        let mut settings = settings(uplink, config, recovery)?;
+        settings.link.seat = seats.get(uplink.name.as_str()).map(|(_, seat)| Arc::clone(seat));
+        settings.link.passengers = passengers(&seats, uplink.name.as_str());
         let used = settings.link.endpoints.iter().map(|endpoint| endpoint.tls.clone()).collect();
         certificates.0.insert(uplink.name.to_string(), used);
         let context = UplinkContext {
@@ -156,6 +159,29 @@ pub(super) async fn start(
         handles.push(handle);
     }
     Ok(Uplinks { handles, certificates })
+}
+
+/// The places of uplinks that share a connection, by their name, with the name of the uplink that has it.
+type Seats = BTreeMap<String, (String, Arc<Seat>)>;
+
+fn seats(config: &Config) -> Seats {
+    let mut called: BTreeMap<&str, Arc<Notify>> = BTreeMap::new();
+    let shared = config.uplinks.iter().filter_map(|uplink| Some((uplink, uplink.via.as_ref()?)));
+    shared
+        .map(|(uplink, via)| {
+            let called = Arc::clone(called.entry(via.as_str()).or_default());
+            let seat = Arc::new(Seat::new(uplink.priority, called));
+            (uplink.name.to_string(), (via.to_string(), seat))
+        })
+        .collect()
+}
+
+/// Returns the places on the connection of an uplink, the highest priority first.
+fn passengers(seats: &Seats, carrier: &str) -> Vec<Arc<Seat>> {
+    let on_it = seats.values().filter(|(via, _)| via == carrier);
+    let mut on_it: Vec<Arc<Seat>> = on_it.map(|(_, seat)| Arc::clone(seat)).collect();
+    on_it.sort_by_key(|seat| std::cmp::Reverse(seat.priority()));
+    on_it
 }
 
 /// Returns the journal's state as the uplinks of this configuration find it.
@@ -284,6 +310,8 @@ fn settings(
             StartError::Setting(format!("uplink {}: {error} ({hint})", uplink.name))
         })?,
         way: uplink.link.way.clone(),
+        seat: None,
+        passengers: Vec::new(),
         version: match uplink.link.version {
             config::MqttVersion::V3 => MqttVersion::V3_1_1,
             config::MqttVersion::V5 => MqttVersion::V5,

@@ -20,11 +20,13 @@ use tokio::sync::mpsc;
 
 use super::{
     link::{LinkError, LinkEvent, Up},
+    seat::Ticket,
     settings::{LinkSettings, MqttVersion},
     tunnel::Tunnel,
 };
 
 mod http;
+mod shared;
 mod v4;
 mod v5;
 
@@ -40,6 +42,8 @@ const INCOMING_BYTES_MAX: u32 = 512 << 10;
 /// Connecting takes at most so long, and so does a flush.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// rumqttc gives up first, and says why.
+const CONNECT_PATIENCE: Duration = CONNECT_TIMEOUT.saturating_add(Duration::from_secs(5));
 /// Longer than any process runs.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
@@ -48,6 +52,8 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 pub(super) enum Token {
     Batch(SendId),
     Outcome(OutcomeId),
+    /// Of an uplink that shares the connection, by its place.
+    Passenger(usize, Ticket),
 }
 
 type Driver = Pin<Box<dyn Future<Output = LinkError> + Send>>;
@@ -57,6 +63,7 @@ enum Client {
     V4(rumqttc::AsyncClient),
     V5(rumqttc::v5::AsyncClient),
     Http(http::Client),
+    Shared(shared::Client),
 }
 
 /// One connection, from its first attempt to its end.
@@ -94,12 +101,17 @@ impl Connection {
     /// If the system lacks a descriptor.
     pub(super) fn open(settings: &LinkSettings, endpoint: usize) -> Result<Self, LinkError> {
         let (sender, events) = mpsc::channel(EVENTS);
-        let (client, driver) = if settings.endpoints[endpoint].http.is_some() {
+        let (client, driver) = if let Some(seat) = &settings.seat {
+            let (client, driver) = shared::open(seat, sender);
+            (Client::Shared(client), Box::pin(driver) as Driver)
+        } else if settings.endpoints[endpoint].http.is_some() {
             let (client, driver) = http::open(settings, endpoint, sender);
             (Client::Http(client), Box::pin(driver) as Driver)
         } else {
             open_mqtt(settings, endpoint, sender)?
         };
+        // Who has the connection waits for the far side, not we.
+        let connects_itself = settings.seat.is_none();
         Ok(Self {
             client,
             driver,
@@ -110,7 +122,7 @@ impl Connection {
             receive_max: 0,
             is_up: false,
             last_heard: Instant::now(),
-            patience: CONNECT_TIMEOUT + Duration::from_secs(5),
+            patience: if connects_itself { CONNECT_PATIENCE } else { NEVER },
             ack_timeout: settings.ack_timeout,
         })
     }
@@ -163,7 +175,7 @@ impl Connection {
         let places = receive_max.min(usize::from(IN_FLIGHT_MAX)).saturating_sub(1);
         self.receive_max = places.min(settings.in_flight_max).max(1);
         self.patience = match self.client {
-            Client::Http(_) => NEVER,
+            Client::Http(_) | Client::Shared(_) => NEVER,
             Client::V4(_) | Client::V5(_) => settings.keep_alive + settings.keep_alive / 2,
         };
     }
@@ -192,6 +204,7 @@ impl Connection {
             Client::V4(client) => v4::publish(client, up),
             Client::V5(client) => v5::publish(client, up),
             Client::Http(client) => client.publish(up),
+            Client::Shared(client) => client.publish(up),
         };
         taken?;
         self.handed_over.push_back(token);
@@ -203,8 +216,8 @@ impl Connection {
         match &self.client {
             Client::V4(client) => v4::acknowledge(client, packet),
             Client::V5(client) => v5::acknowledge(client, packet),
-            // Nothing comes down by HTTP.
-            Client::Http(_) => Ok(()),
+            // Nothing comes down by HTTP, or to a passenger.
+            Client::Http(_) | Client::Shared(_) => Ok(()),
         }
     }
 
@@ -230,7 +243,7 @@ impl Connection {
         let asked = match &self.client {
             Client::V4(client) => client.try_disconnect().is_ok(),
             Client::V5(client) => client.try_disconnect().is_ok(),
-            Client::Http(_) => false,
+            Client::Http(_) | Client::Shared(_) => false,
         };
         if asked && self.is_up {
             // The event loop ends with the connection; the far side may be slow to close it.

@@ -63,7 +63,7 @@ pub(super) struct Up {
 }
 
 /// Why a connection ended, or was not made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LinkError {
     pub(super) reason: String,
     pub(super) failure: Failure,

@@ -12,6 +12,7 @@ mod link;
 mod listener;
 mod outcome;
 mod run;
+mod seat;
 mod settings;
 mod shared;
 mod state;
@@ -24,6 +25,7 @@ pub use self::{
     command::{CommandAck, IncomingCommand},
     handle::{ConnectionState, Snapshot, UplinkContext, UplinkHandle, new},
     outcome::OutcomeSender,
+    seat::Seat,
     settings::{
         CommandRoute, Endpoint, HttpTarget, LinkSettings, Login, MqttVersion, RouteError,
         UplinkSettings,

@@ -21,6 +21,7 @@ use super::{
     handle::ConnectionState,
     link::{LinkError, LinkEvent},
     outcome::Told,
+    seat::Seat,
     shared::Shared,
     task::UplinkError,
 };
@@ -133,6 +134,7 @@ impl<'a> Run<'a> {
                 Some(told) = told.recv(), if self.outbox.has_room() => self.tell(told, None)?,
                 Some(ack) = acks.recv() => self.acknowledge(ack),
                 Ok(()) = self.pressure.changed() => {}
+                () = called(&self.shared.settings.link.passengers) => {}
                 () = self.shared.is_over.notified() => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
@@ -194,6 +196,8 @@ impl<'a> Run<'a> {
             && self.items.is_empty()
             && self.core.is_idle()
             && self.outbox.is_empty()
+            // Who shares the connection stops at the same time, and has it until then.
+            && !self.passengers().iter().any(|seat| seat.is_taken())
             && self.tickets.is_empty()
             // What was appended a moment ago cannot be read before it is durable.
             && !self.shared.has_queued();
@@ -233,6 +237,10 @@ impl<'a> Run<'a> {
         wake
     }
 
+    fn passengers(&self) -> &'a [Arc<Seat>] {
+        &self.shared.settings.link.passengers
+    }
+
     fn name(&self) -> &tidegate_model::UplinkName {
         &self.shared.settings.core.name
     }
@@ -241,7 +249,17 @@ impl<'a> Run<'a> {
 impl Drop for Run<'_> {
     /// However the run has ended, its connection is gone.
     fn drop(&mut self) {
+        let why = LinkError::transient("the uplink that has the connection has stopped");
+        self.passengers().iter().for_each(|seat| seat.disconnected(&why));
         self.shared.set_connection(ConnectionState::Idle);
+    }
+}
+
+/// Waits until an uplink that shares the connection has handed something over.
+async fn called(passengers: &[Arc<Seat>]) {
+    match passengers.first() {
+        Some(seat) => seat.called().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -12,6 +12,7 @@ use tidegate_rules::Selector;
 use tidegate_tls::ClientTls;
 use tidegate_uplink::{Pauses, Rates, Settings, decoder::Limits};
 
+use super::seat::Seat;
 use crate::dial::{Way, authority};
 
 /// Everything about one uplink.
@@ -46,6 +47,10 @@ pub struct LinkSettings {
     pub endpoints: Vec<Endpoint>,
     /// How they are reached.
     pub way: Way,
+    /// The place on the connection of another uplink, in place of one of its own.
+    pub seat: Option<Arc<Seat>>,
+    /// The places of others on this one's connection.
+    pub passengers: Vec<Arc<Seat>>,
     /// The version of MQTT.
     pub version: MqttVersion,
     /// The client identifier: the same after every restart, and of this uplink alone.

@@ -329,3 +329,43 @@ fn uplink_25_https_and_who_is_not_known() {
     assert_eq!(unknown["error"], "the far side answers 401 Unauthorized: who are you?");
     assert_eq!((&unknown["queued"], &unknown["dead-letters"]), (&json!(5), &json!(0)));
 }
+
+/// uplink.1: an uplink that shares another's connection has its own queue and books; with a higher priority its readings
+/// overtake what waits there.
+#[test]
+fn uplink_1_alarms_overtake_bulk_on_a_shared_connection() {
+    let mut broker = Mosquitto::start();
+    let mut cloud = cloud(&broker);
+    let mut plant = Plant::prepare(&[]);
+    let config = format!(
+        "[gateway]\nid = \"links\"\ndata-dir = \"data\"\n\
+         [http]\nlisten = [\"127.0.0.1:{}\"]\nanonymous = true\n\
+         [[uplink]]\nname = \"bulk\"\nurl = \"mqtt://127.0.0.1:{}\"\ntopics = [\"plant/#\"]\n\
+         topic = \"tidegate/links/bson\"\nbatch = {{ readings = 1 }}\nmax-messages-per-second = 5\n\
+         [[uplink]]\nname = \"alarms\"\nvia = \"bulk\"\npriority = 10\ntopics = [\"alarm/#\"]\n\
+         topic = \"tidegate/links/bson\"\nbatch = {{ readings = 1 }}\nmax-bytes = \"1MiB\"\n",
+        plant.http,
+        broker.port()
+    );
+    plant.gateway.write("tidegate.toml", &config);
+    broker.stop();
+    plant.gateway.start_again();
+    plant.read(30);
+    let url = format!("http://127.0.0.1:{}/v1/topics/alarm/fire", plant.http);
+    let (status, body) = programs::curl(&["-X", "POST", "--data", "1", &url]);
+    assert_eq!(status, 201, "{body}");
+    broker.start_again();
+    cloud.ask("wait", json!({"count": 31}));
+    let order = cloud.ask("order", json!({}));
+    let place = order.as_array().unwrap().iter().position(|it| it[0] == "alarms").unwrap();
+    assert!(place < 15, "the alarm came as number {place} of 31");
+    let alarms = plant.until("alarms", "the alarm's answer", |uplink| uplink["delivered"] == 1);
+    assert_eq!((&alarms["balanced"], &alarms["connected"]), (&json!(true), &json!(true)));
+    assert_eq!(plant.until_delivered("bulk")["balanced"], true);
+    // Both have lost the connection when it is lost, and have it again.
+    broker.stop();
+    plant.until("alarms", "the end of the connection", |uplink| uplink["connected"] == false);
+    broker.start_again();
+    programs::curl(&["-X", "POST", "--data", "2", &url]);
+    plant.until("alarms", "the second alarm", |uplink| uplink["delivered"] == 2);
+}

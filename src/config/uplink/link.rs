@@ -1,7 +1,9 @@
 //! The connection of an uplink.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidegate_model::UplinkName;
 use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
 use tidegate_uplink::{Profile, Rates};
 
@@ -62,12 +64,59 @@ pub struct LinkConfig {
     pub rates: Rates,
 }
 
+/// The keys of a connection, which an uplink that shares another's does not have.
+const KEYS: [&str; 20] = [
+    "url",
+    "username",
+    "password",
+    "token",
+    "ca",
+    "crl",
+    "cert",
+    "key",
+    "alpn",
+    "backup",
+    "proxy",
+    "interface",
+    "profile",
+    "version",
+    "client-id",
+    "keep-alive",
+    "ack-timeout",
+    "session-expiry",
+    "max-in-flight",
+    "commands",
+];
+
+/// Reads `via`: the connection of an uplink that stands above.
+pub(super) fn read_shared(
+    table: &mut TableReader<'_>,
+    carriers: &BTreeMap<String, LinkConfig>,
+    issues: &mut Issues,
+) -> Option<(UplinkName, LinkConfig)> {
+    let at = table.value_span("via");
+    let name = table.optional("via", read::text, issues)?;
+    for key in KEYS.into_iter().chain(["max-messages-per-second", "max-bytes-per-second"]) {
+        if let Some(at) = table.key_span(key) {
+            table.take(key);
+            let message = format!("`{key}` is for the uplink that has the connection");
+            issues.error(at, message, "remove it here, or remove `via`");
+        }
+    }
+    let Some(link) = carriers.get(&name) else {
+        let message = format!("no uplink above has the name `{name}` and a connection of its own");
+        issues.error(at, message, "name one that stands before this one");
+        return None;
+    };
+    Some((UplinkName::new(&name).ok()?, link.clone()))
+}
+
 /// Reads the keys of the connection; `None` without a broker, which is noted.
 pub(super) fn read_link(
     table: &mut TableReader<'_>,
     context: &Context<'_>,
     issues: &mut Issues,
-) -> (MqttVersion, Option<LinkConfig>) {
+) -> Option<LinkConfig> {
     let words = [("mqtt", Profile::Mqtt), ("aws-iot-core", Profile::AwsIotCore)];
     let profile = table.optional_or("profile", Profile::Mqtt, read::word(&words), issues);
     let bounds = profile.bounds();
@@ -96,7 +145,7 @@ pub(super) fn read_link(
     let bytes = table.optional("max-bytes-per-second", byte_rates, issues);
     let rates =
         Rates { messages: messages.or(bounds.rates.messages), bytes: bytes.or(bounds.rates.bytes) };
-    let link = preferred.map(|preferred| LinkConfig {
+    preferred.map(|preferred| LinkConfig {
         endpoints: std::iter::once(preferred).chain(backups).collect(),
         way,
         profile,
@@ -107,8 +156,7 @@ pub(super) fn read_link(
         in_flight_max,
         session_expiry,
         rates,
-    });
-    (version, link)
+    })
 }
 
 /// Notes a client identifier that the far side would not take.

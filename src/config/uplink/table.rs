@@ -1,12 +1,14 @@
 //! The table `[[uplink]]`.
 
+use std::collections::BTreeMap;
+
 use tidegate_model::{TopicFilter, UplinkName};
 use tidegate_rules::Rule;
 use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
 use tidegate_uplink::Profile;
 
 use super::commands::{check_echo, read_commands};
-use super::link::read_link;
+use super::link::{read_link, read_shared};
 use super::rule::read_rule;
 use super::{
     BatchLimits, CommandsConfig, Compression, Level, LinkConfig, MqttVersion, TimeUnit,
@@ -21,8 +23,12 @@ use crate::config::unique::Unique;
 pub struct UplinkConfig {
     /// The name under which it counts.
     pub name: UplinkName,
-    /// The connection.
+    /// The connection; that of [`via`](Self::via) if it is shared.
     pub link: LinkConfig,
+    /// The uplink whose connection this one shares.
+    pub via: Option<UplinkName>,
+    /// Who goes first on a shared connection: the higher; who has it has 0.
+    pub priority: i32,
     /// The client id: the broker keeps the session under it.
     pub client_id: String,
     /// What may leave the building.
@@ -92,6 +98,7 @@ pub(in crate::config) fn read(
     gateway: &GatewayId,
     context: &Context<'_>,
     names: &mut Unique,
+    carriers: &BTreeMap<String, LinkConfig>,
     issues: &mut Issues,
 ) -> Option<UplinkConfig> {
     let name_hint = "use 1 to 64 letters, digits, `-`, `_` and `.`";
@@ -102,7 +109,19 @@ pub(in crate::config) fn read(
     if table.has("name") {
         names.note(name.as_str(), table.value_span("name"), issues);
     }
-    let (version, link) = read_link(&mut table, context, issues);
+    let is_shared = table.has("via");
+    let (via, link) = if is_shared {
+        read_shared(&mut table, carriers, issues).unzip()
+    } else {
+        (None, read_link(&mut table, context, issues))
+    };
+    let version = link.as_ref().map(|link| link.version).unwrap_or(MqttVersion::V5);
+    let priority_at = table.key_span("priority");
+    let priority = table.optional_or("priority", 0, read::integer(-100..=100), issues);
+    if let (Some(at), false) = (priority_at, is_shared) {
+        let hint = "it has 0; give those that share its connection more, or less";
+        issues.error(at, "`priority` is for uplinks that share a connection", hint);
+    }
     let topics = table.required_list("topics", "topics = [\"hall1/#\"]", read_filter, issues);
 
     let template = |node: &Node, issues: &mut Issues| read_template(node, gateway, &name, issues);
@@ -154,6 +173,8 @@ pub(in crate::config) fn read(
         topic: topic?,
         client_id: link.client_id.clone().unwrap_or_else(|| format!("{gateway}-{name}")),
         link,
+        via,
+        priority,
         name,
         topics,
         format,

@@ -26,35 +26,53 @@ impl Run<'_> {
     /// Hands over what may be sent, outcomes first.
     pub(super) fn send(&mut self) {
         self.paced_until = None;
-        while let Some(connection) = self.connection.as_mut().filter(|link| link.has_room()) {
+        while self.connection.as_ref().is_some_and(Connection::has_room) {
             let now = self.shared.clock.uptime();
             let ready = self.pace.ready_at(now);
             if ready > now || self.returning.is_some() {
                 self.paced_until = Some(ready).filter(|_| self.returning.is_none());
                 return;
             }
-            let (token, up) = if let Some((id, outcome)) = self.outbox.poll_send() {
-                (Token::Outcome(id), outcome_up(outcome))
-            } else if let Some(next) = self.core.poll_send() {
-                let publication = next.publication;
-                let encoding = publication.encoding;
-                let up = Up {
-                    topic: publication.topic,
-                    payload: publication.payload,
-                    content_type: encoding.content_type(),
-                    content_encoding: encoding.content_encoding(),
-                    correlation: None,
-                };
-                (Token::Batch(next.id), up)
-            } else {
-                return;
-            };
+            let Some((token, up)) = self.next_up() else { return };
             self.pace.note_sent(up.topic.len() + up.payload.len());
             self.shared.bytes_sent.fetch_add(up.payload.len() as u64, Ordering::Relaxed);
-            if let Err(error) = connection.send(token, up) {
+            let sent = self.connection.as_mut().map(|connection| connection.send(token, up));
+            if let Some(Err(error)) = sent {
                 return self.disconnect(error);
             }
         }
+    }
+
+    /// Takes what goes next: outcomes first, then by priority, where this uplink has 0.
+    fn next_up(&mut self) -> Option<(Token, Up)> {
+        if let Some((id, outcome)) = self.outbox.poll_send() {
+            return Some((Token::Outcome(id), outcome_up(outcome)));
+        }
+        let passengers = self.passengers();
+        let before = |priority: i32| priority > 0;
+        let of_passenger = |is_wanted: &dyn Fn(i32) -> bool| {
+            let mut places = passengers.iter().enumerate();
+            let (place, seat) =
+                places.find(|(_, seat)| is_wanted(seat.priority()) && seat.has_post())?;
+            let post = seat.take_post()?;
+            Some((Token::Passenger(place, post.ticket), post.up))
+        };
+        if let Some(urgent) = of_passenger(&before) {
+            return Some(urgent);
+        }
+        if let Some(next) = self.core.poll_send() {
+            let publication = next.publication;
+            let encoding = publication.encoding;
+            let up = Up {
+                topic: publication.topic,
+                payload: publication.payload,
+                content_type: encoding.content_type(),
+                content_encoding: encoding.content_encoding(),
+                correlation: None,
+            };
+            return Some((Token::Batch(next.id), up));
+        }
+        of_passenger(&|priority| !before(priority))
     }
 
     /// Begins to connect if it is time.
@@ -89,7 +107,7 @@ impl Run<'_> {
         }
         info!(uplink = %self.name(), "Uplink leaves its stand-in to try a preferred broker");
         self.endpoints.note_returning();
-        self.forget_connection(Disconnect::Otherwise);
+        self.forget_connection(&LinkError::transient("a preferred broker is tried again"));
     }
 
     pub(super) fn handle_event(
@@ -111,6 +129,7 @@ impl Run<'_> {
                 state.endpoint = Some(endpoint);
                 drop(state);
                 self.shared.set_connection(ConnectionState::Connected);
+                self.passengers().iter().for_each(|seat| seat.connected(packet_bytes_max));
             }
             Ok(LinkEvent::Sent { packet }) => connection.note_sent(packet),
             Ok(LinkEvent::Answered { packet, answer }) => {
@@ -128,6 +147,10 @@ impl Run<'_> {
     }
 
     fn handle_answer(&mut self, token: Option<Token>, answer: Answer) -> Result<(), UplinkError> {
+        if let Some(Token::Passenger(place, ticket)) = token {
+            self.passengers()[place].answered(ticket, answer);
+            return Ok(());
+        }
         let ack = match answer {
             Answer::Final(ack) => ack,
             Answer::Later { reason, pause } => {
@@ -154,7 +177,7 @@ impl Run<'_> {
                     self.tickets.push_back((token, Ticket::Nothing));
                 }
             }
-            None => {}
+            Some(Token::Passenger(..)) | None => {}
         }
         Ok(())
     }
@@ -166,7 +189,7 @@ impl Run<'_> {
 
     /// As [`disconnect`](Self::disconnect), for so long at least.
     fn disconnect_for(&mut self, error: LinkError, least: Duration) {
-        self.forget_connection(error.how);
+        self.forget_connection(&error);
         let now = self.shared.clock.uptime();
         let random = RandomState::new().hash_one(self.connection_number);
         self.endpoints.note_ended(error.failure, now, random, least);
@@ -183,11 +206,12 @@ impl Run<'_> {
         self.shared.set_connection(ConnectionState::Waiting { until });
     }
 
-    fn forget_connection(&mut self, how: Disconnect) {
+    fn forget_connection(&mut self, why: &LinkError) {
         self.connection = None;
+        self.passengers().iter().for_each(|seat| seat.disconnected(why));
         self.returning = None;
         self.outbox.handle_disconnected();
-        self.core.handle_disconnected(how, self.shared.now());
+        self.core.handle_disconnected(why.how, self.shared.now());
         self.shared.state.lock().endpoint = None;
     }
 

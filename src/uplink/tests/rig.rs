@@ -66,6 +66,8 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
     let link = LinkSettings {
         endpoints: vec![endpoint(port)],
         way: Way::default(),
+        seat: None,
+        passengers: Vec::new(),
         version,
         client_id: "gw-cloud".into(),
         keep_alive: LinkSettings::KEEP_ALIVE_DEFAULT,

@@ -189,6 +189,10 @@ class Cloud:
         """Returns only the values of one topic; for long series."""
         return [reading["value"] for reading in self.readings(topic)]
 
+    def order(self):
+        """Returns what was taken in the order in which it came first, each as [up, n, i]."""
+        return [[up, n, i] for _gw, up, _ep, n, i in self.book.readings]
+
     async def wait(self, count, topic=None, timeout=20.0):
         """Waits until `count` different readings are there, and returns their number."""
         have = lambda: len(self.book.readings) if topic is None else self.book.per_topic[topic]
@@ -224,6 +228,7 @@ async def main():
     await cloud.start()
     requests = {
         "readings": cloud.readings,
+        "order": cloud.order,
         "values": cloud.values,
         "wait": cloud.wait,
         "wait_others": cloud.wait_others,
