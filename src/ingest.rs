@@ -394,6 +394,7 @@ impl Ingest {
             Refusal::StorageFull => "storage-full",
             Refusal::NotAuthorized => "not-authorized",
             Refusal::TooLarge { .. } => "too-large",
+            Refusal::RetainedQuota => "retained-quota",
             Refusal::ShuttingDown => "shutting-down",
             _ => "invalid",
         };

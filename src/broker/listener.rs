@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 
 use super::{
     connection::{self, Arrival, ConnectionSettings, Surroundings, WebSocketSettings, Wrapping},
+    limits::{Limit, LimitCounters},
     loops::EventLoops,
     probe,
 };
@@ -79,6 +80,8 @@ pub struct ListenerCounters {
     pub bytes_received: AtomicU64,
     /// Bytes of MQTT that have gone.
     pub bytes_sent: AtomicU64,
+    /// Connections that were refused or closed because of a limit.
+    pub limits: LimitCounters,
 }
 
 /// Bound sockets that take MQTT clients.
@@ -211,14 +214,17 @@ impl MqttListener {
     ) {
         let is_plain = self.entrances[index].wrapping.is_plain();
         let places = self.take_place(peer.ip()).and_then(|place| {
-            let opening = is_plain.then_some(None);
-            let opening = opening.or_else(|| self.take_handshake(peer.ip()).map(Some));
-            Some((place, opening?))
+            let opening = if is_plain { None } else { Some(self.take_handshake(peer.ip())?) };
+            Ok((place, opening))
         });
-        let Some((place, opening)) = places else {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
-            debug!(%peer, "Connection refused, there are too many");
-            return;
+        let (place, opening) = match places {
+            Ok(places) => places,
+            Err(limit) => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                self.counters.limits.count(limit);
+                debug!(%peer, limit = limit.key(), "Connection refused, there are too many");
+                return;
+            }
         };
         let silence = self.settings.connection.protocol.keep_alive_max_s;
         if let Err(error) = probe::watch(&stream, Duration::from_secs(silence.into())) {
@@ -267,21 +273,20 @@ impl MqttListener {
         }
     }
 
-    fn take_place(&self, address: IpAddr) -> Option<Place> {
+    fn take_place(&self, address: IpAddr) -> Result<Place, Limit> {
         let mut per_address = self.per_address.lock();
-        let used = per_address.entry(address).or_default();
-        let full = used.connections >= self.settings.connections_per_address_max
-            || self.counters.open.load(Ordering::Relaxed) >= self.settings.connections_max;
-        if full {
-            if used.connections == 0 {
-                per_address.remove(&address);
-            }
-            return None;
+        let own = per_address.get(&address).map_or(0, |used| used.connections);
+        if own >= self.settings.connections_per_address_max {
+            return Err(Limit::ConnectionsPerAddress);
         }
+        if self.counters.open.load(Ordering::Relaxed) >= self.settings.connections_max {
+            return Err(Limit::Connections);
+        }
+        let used = per_address.entry(address).or_default();
         used.connections += 1;
         self.counters.open.fetch_add(1, Ordering::Relaxed);
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        Some(Place {
+        Ok(Place {
             address,
             per_address: Arc::clone(&self.per_address),
             counters: Arc::clone(&self.counters),
@@ -289,18 +294,18 @@ impl MqttListener {
     }
 
     /// Takes a place among the handshakes for an address that has a [`Place`].
-    fn take_handshake(&self, address: IpAddr) -> Option<Opening> {
+    fn take_handshake(&self, address: IpAddr) -> Result<Opening, Limit> {
         let handshakes_max = self.settings.handshakes_max;
         let mut per_address = self.per_address.lock();
-        let used = per_address.get_mut(&address)?;
+        let used = per_address.entry(address).or_default();
         let full = used.handshakes >= handshakes_max.div_ceil(2)
             || self.counters.opening.load(Ordering::Relaxed) >= handshakes_max;
         if full {
-            return None;
+            return Err(Limit::Handshakes);
         }
         used.handshakes += 1;
         self.counters.opening.fetch_add(1, Ordering::Relaxed);
-        Some(Opening {
+        Ok(Opening {
             address,
             per_address: Arc::clone(&self.per_address),
             counters: Arc::clone(&self.counters),

@@ -3,6 +3,7 @@
 mod connection;
 mod guard;
 mod handle;
+mod limits;
 mod listener;
 mod login;
 mod loops;
@@ -15,6 +16,7 @@ pub use connection::ConnectionSettings;
 pub use connection::WebSocketSettings;
 pub use guard::CoreGuard;
 pub use handle::{BrokerHandle, Published, durable, refuse};
+pub use limits::{Limit, LimitCounters};
 pub use listener::{Endpoint, ListenerCounters, MqttListener, MqttSettings};
 pub use login::{
     Account, Accounts, Proven, ScramRefusal, ThrottleSettings, hash_password, is_password_hash,

@@ -25,6 +25,9 @@ macro_rules! limits {
         }
 
         impl $name {
+            /// The keys of the table, in order.
+            pub const KEYS: &'static [&'static str] = &[$($key),*];
+
             /// Takes the keys of the table; the caller finishes it.
             fn read(table: &mut TableReader<'_>, issues: &mut Issues) -> Self {
                 Self { $( $field: table.optional_or($key, $default, $parser, issues), )* }

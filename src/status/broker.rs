@@ -44,6 +44,8 @@ pub(super) fn to_json(broker: &BrokerHandle, listener: Option<&ListenerCounters>
         "expired": counters.expired,
         "sessions-refused": counters.sessions_refused,
         "takeovers-refused": counters.takeovers_refused,
+        "subscriptions-refused": counters.subscriptions_refused,
+        "retained-refused": counters.retained_refused,
         "wills-dropped": counters.wills_dropped,
         "denied": denials,
         "passed-on": counters.passed_on,
@@ -51,6 +53,7 @@ pub(super) fn to_json(broker: &BrokerHandle, listener: Option<&ListenerCounters>
         "carried-forward": counters.carried_records,
         "carried-forward-bytes": counters.carried_bytes,
         "dropped": dropped,
+        "limit-refusals": limit_refusals(listener),
     });
     for (key, value) in connections(listener) {
         all[key] = value.into();
@@ -76,6 +79,12 @@ fn connections(listener: Option<&ListenerCounters>) -> [(&'static str, u64); 10]
         ("bytes-received", of(|listener| listener.bytes_received.load(Relaxed))),
         ("bytes-sent", of(|listener| listener.bytes_sent.load(Relaxed))),
     ]
+}
+
+/// Returns the refusals by the key of the limit.
+fn limit_refusals(listener: Option<&ListenerCounters>) -> Map<String, Value> {
+    let samples = listener.into_iter().flat_map(|listener| listener.limits.samples());
+    samples.map(|(key, count)| (key.into(), count.into())).collect()
 }
 
 fn session_json(session: &SessionQueue) -> Value {
@@ -121,6 +130,8 @@ pub(super) fn metrics(text: &mut String, broker: &Value) {
         ("expired", "tidegate_messages_expired_total"),
         ("sessions-refused", "tidegate_mqtt_sessions_refused_total"),
         ("takeovers-refused", "tidegate_mqtt_takeovers_refused_total"),
+        ("subscriptions-refused", "tidegate_mqtt_subscriptions_refused_total"),
+        ("retained-refused", "tidegate_retained_refused_total"),
         ("wills-dropped", "tidegate_wills_dropped_total"),
         ("passed-on", "tidegate_messages_passed_on_total"),
         ("carried-forward", "tidegate_carried_forward_total"),
@@ -130,4 +141,5 @@ pub(super) fn metrics(text: &mut String, broker: &Value) {
     }
     by_reason(text, "tidegate_messages_dropped_total", "reason", &broker["dropped"]);
     by_reason(text, "tidegate_denied_total", "principal", &broker["denied"]);
+    by_reason(text, "tidegate_mqtt_limit_refusals_total", "limit", &broker["limit-refusals"]);
 }

@@ -1,6 +1,8 @@
 //! Cases of docs/fault-catalogue.md about who may what, and about peers that hold on to what they get (identity.22).
 
 mod m05;
+mod m09;
+mod m11;
 mod m13;
 mod m14;
 mod m15;

@@ -1,6 +1,11 @@
 //! Limits are settings: each is felt where it was set, by the protocol's own refusal.
 
-use std::process::Command;
+mod clients;
+mod connections;
+mod packets;
+mod page;
+
+use std::{process::Command, time::Duration};
 
 use crate::support::{
     gateway::Gateway,
@@ -11,6 +16,56 @@ use crate::support::{
     site::Site,
     wait,
 };
+
+/// How long nothing has to come before nothing more is expected.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// A gateway with some limits, and its listeners.
+struct Bench {
+    gateway: Gateway,
+    mqtt: u16,
+    http: u16,
+}
+
+impl Bench {
+    #[track_caller]
+    fn start(limits: &str) -> Self {
+        let [mqtt, http] = std::array::from_fn(|_| ports::free_port());
+        let config = format!(
+            "[gateway]\nid = \"gw\"\ndata-dir = \"data\"\n\
+             [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n\
+             [http]\nlisten = [\"127.0.0.1:{http}\"]\nanonymous = true\n{limits}"
+        );
+        Self { gateway: Gateway::start(&Site::new(&config, &[])), mqtt, http }
+    }
+
+    /// Returns a counter or gauge of the broker.
+    #[track_caller]
+    fn count(&self, name: &str) -> u64 {
+        let status = self.gateway.status(&[]);
+        let value = name.split('/').fold(&status["broker"], |value, name| &value[name]);
+        value.as_u64().unwrap_or_else(|| panic!("{name} is counted: {status}"))
+    }
+
+    /// Returns how often a limit has refused somebody.
+    #[track_caller]
+    fn refusals(&self, limit: &str) -> u64 {
+        self.count(&format!("limit-refusals/{limit}"))
+    }
+
+    /// Returns the same once it is more than `before`: a connection is counted when it has ended.
+    #[track_caller]
+    fn refusals_after(&self, limit: &str, before: u64) -> u64 {
+        wait::until("a refusal", || Some(self.refusals(limit)).filter(|count| *count > before))
+    }
+
+    #[track_caller]
+    fn metrics(&self) -> String {
+        let (status, text) = curl(&[&format!("http://127.0.0.1:{}/metrics", self.http)]);
+        assert_eq!(status, 200);
+        text
+    }
+}
 
 const MAPPING: &str = "[[http]]\npath = \"/in\"\ntopic = \"hall1/in\"\npayload = \"json\"\n";
 

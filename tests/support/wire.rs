@@ -113,6 +113,26 @@ impl Wire {
         (wire, result.unwrap_or_else(|reason| panic!("{hello:?} was refused: {reason:#x}")))
     }
 
+    /// Returns the version that is spoken: 4 or 5.
+    pub(crate) fn version(&self) -> u8 {
+        self.version
+    }
+
+    /// Returns whether the gateway has kept the connection for as long as a clean CONNECT and its answer take.
+    pub(crate) fn gets_in(mut self) -> bool {
+        self.send(&Hello::default().to_bytes());
+        matches!(self.read(wait::DEADLINE), Ok(Some(packet)) if packet.head == 0x20)
+    }
+
+    /// Waits for a PUBLISH, which must come next.
+    #[track_caller]
+    pub(crate) fn expect_publish(&mut self) -> Packet {
+        match self.read(wait::DEADLINE) {
+            Ok(Some(packet)) if packet.head >> 4 == 3 => packet,
+            other => panic!("waited for a PUBLISH, found {other:?}"),
+        }
+    }
+
     /// Sends bytes; the far side may have closed, which the next read tells.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
@@ -219,8 +239,9 @@ impl Wire {
         messages
     }
 
+    /// Reads a PUBLISH.
     #[track_caller]
-    fn parse(&self, packet: &Packet) -> Message {
+    pub(crate) fn parse(&self, packet: &Packet) -> Message {
         assert_eq!(packet.head >> 4, 3, "a PUBLISH: {packet:?}");
         let (size, rest) = packet.body.split_first_chunk::<2>().expect("a topic");
         let (topic, mut rest) = rest.split_at(usize::from(u16::from_be_bytes(*size)));

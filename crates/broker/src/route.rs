@@ -208,7 +208,10 @@ impl Broker {
         let result = self.check(&messages, &targets, admission);
         match result {
             Ok(()) => self.count_unfit(),
-            Err(_) => self.forget_unfit(),
+            Err(refusal) => {
+                self.counters.retained_refused += u64::from(refusal == RouteRefusal::RetainedQuota);
+                self.forget_unfit();
+            }
         }
         let routing = result.map(|()| self.hand_out_all(messages, &targets, source, admission));
         self.scratch = targets;

@@ -107,6 +107,7 @@ impl Broker {
         }
         let is_new = session.subscriptions.get(filter).is_none();
         if is_new && session.subscriptions.len() >= self.limits.filters_per_session {
+            self.counters.subscriptions_refused += 1;
             return (SubscribeResult::QuotaExceeded, false);
         }
         let is_changed = session.subscriptions.get(filter) != Some(&options);

@@ -27,6 +27,10 @@ pub struct BrokerCounters {
     pub sessions_refused: u64,
     /// Connections that came for a session which had changed hands too often.
     pub takeovers_refused: u64,
+    /// Filters that were not subscribed to because the session has as many as it may have.
+    pub subscriptions_refused: u64,
+    /// Messages that were refused because there were too many retained ones, or too many bytes of them.
+    pub retained_refused: u64,
     /// Wills that were not published: their principals had lost the right, or there was no room for them.
     pub wills_dropped: u64,
     /// The size of the bodies of records that were appended.

@@ -52,6 +52,7 @@ use self::{
     transport::Transport,
 };
 use super::{
+    limits::Limit,
     listener::{ListenerCounters, Opening},
     login::Accounts,
 };
@@ -135,7 +136,10 @@ impl Arrival {
             () = stop.cancelled() => return None,
             opened = timeout_at(deadline.into(), transport.open(wrapping)) => opened,
         };
-        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let opened = opened.unwrap_or_else(|_| {
+            around.counters.limits.count(Limit::ConnectDeadline);
+            Err(io::ErrorKind::TimedOut.into())
+        });
         let named = opened.and_then(|transport| {
             let names = transport.socket().peer_names().map_err(io::Error::other)?;
             Ok(Self { transport, names, opening, peer, accepted })
@@ -563,6 +567,9 @@ impl Driver<'_> {
         if let Some(cause @ CloseCause::Protocol { .. }) = self.connection.close_cause() {
             self.counters.protocol_errors.fetch_add(1, Ordering::Relaxed);
             debug!(%peer, error = %error_chain(cause), "Client broke the protocol");
+        }
+        if let Some(limit) = self.connection.close_cause().and_then(Limit::of_cause) {
+            self.counters.limits.count(limit);
         }
         let Some(attachment) = self.attachment.take() else { return };
         let broker = self.ingest.broker();

@@ -53,6 +53,9 @@ fn fault_m05_slow_connects_and_stalled_handshakes() {
     assert_eq!(plant.count("connections-opening"), 0, "every place is given back");
     let failed = u64::try_from(count - count / 2 + count / 2 + count - count / 2).expect("small");
     assert_eq!(plant.count("handshake-failures"), failed, "G6: the exact number");
+    // All but those on the HTTP listener, which has its own deadline.
+    let all = u64::try_from(3 * (count / 2) + 2 * (count - count / 2)).expect("small");
+    assert_eq!(plant.count("limit-refusals/net.connect-deadline"), all, "G6: the exact number");
     drop(crowds);
     rules.check(&plant.gateway);
 }
@@ -76,6 +79,8 @@ fn fault_m05_one_address_has_its_share() {
     crowds.ready("connections");
     assert_left(&mut crowds, "connections", 40);
     assert_eq!(plant.count("connections-refused"), 40);
+    assert_eq!(plant.count("limit-refusals/net.max-handshakes"), 30);
+    assert_eq!(plant.count("limit-refusals/net.max-connections-per-address"), 10);
     // From another address there is room for all.
     let (mut other, _) = Wire::connect(plant.mqtt, &plant.hello("operator", "other"));
     assert_eq!(other.subscribe("x", 1), 1);
