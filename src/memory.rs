@@ -1,12 +1,16 @@
 //! Memory that is given back: what a storm of connections took does not stay with the process.
 
 mod ceiling;
+mod strangers;
 
 use std::fs;
 
 use tracing::debug;
 
-pub use self::ceiling::{Ceiling, Pressure};
+pub use self::{
+    ceiling::{Ceiling, Pressure},
+    strangers::Stranger,
+};
 
 /// By how much more than the least that was seen memory may have grown before freed memory is looked for.
 const GROWTH_BYTES: u64 = 4 << 20;

@@ -24,7 +24,7 @@ use super::{
     loops::EventLoops,
     probe,
 };
-use crate::ingest::Ingest;
+use crate::{ingest::Ingest, memory::Stranger};
 
 /// How long accepting pauses when the system has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -214,8 +214,9 @@ impl MqttListener {
     ) {
         let is_plain = self.entrances[index].wrapping.is_plain();
         let places = self.take_place(peer.ip()).and_then(|place| {
-            let opening = if is_plain { None } else { Some(self.take_handshake(peer.ip())?) };
-            Ok((place, opening))
+            let handshake = if is_plain { None } else { Some(self.take_handshake(peer.ip())?) };
+            let stranger = self.ingest.broker().ceiling().stranger();
+            Ok((place, Opening { _handshake: handshake, stranger }))
         });
         let (place, opening) = match places {
             Ok(places) => places,
@@ -294,7 +295,7 @@ impl MqttListener {
     }
 
     /// Takes a place among the handshakes for an address that has a [`Place`].
-    fn take_handshake(&self, address: IpAddr) -> Result<Opening, Limit> {
+    fn take_handshake(&self, address: IpAddr) -> Result<Handshake, Limit> {
         let handshakes_max = self.settings.handshakes_max;
         let mut per_address = self.per_address.lock();
         let used = per_address.entry(address).or_default();
@@ -305,7 +306,7 @@ impl MqttListener {
         }
         used.handshakes += 1;
         self.counters.opening.fetch_add(1, Ordering::Relaxed);
-        Ok(Opening {
+        Ok(Handshake {
             address,
             per_address: Arc::clone(&self.per_address),
             counters: Arc::clone(&self.counters),
@@ -339,16 +340,24 @@ impl Drop for Place {
     }
 }
 
-/// The place of a client that comes over TLS or WebSocket and has not logged in; given back when it is dropped,
-/// before the [`Place`] of its connection.
+/// What a client has until it has logged in; given back when it is dropped, before the [`Place`] of its connection.
 #[derive(Debug)]
 pub(super) struct Opening {
+    /// Held for its place in the counts.
+    _handshake: Option<Handshake>,
+    /// Tells when it has to go for want of memory.
+    pub(super) stranger: Stranger,
+}
+
+/// The place of a client that comes over TLS or WebSocket.
+#[derive(Debug)]
+struct Handshake {
     address: IpAddr,
     per_address: Arc<Mutex<HashMap<IpAddr, Used>>>,
     counters: Arc<ListenerCounters>,
 }
 
-impl Drop for Opening {
+impl Drop for Handshake {
     fn drop(&mut self) {
         self.counters.opening.fetch_sub(1, Ordering::Relaxed);
         if let Some(used) = self.per_address.lock().get_mut(&self.address) {

@@ -3,10 +3,13 @@
 //! What counts is the resident memory of the process, as the system tells it: once a second, and each time about a
 //! mebibyte of messages has come in. From 80 % of the ceiling on clients without a session and new retained messages
 //! are refused, from 90 % on every message. What waits is delivered all the while, to clients that come back for it
-//! too, and below 75 and 85 % the gateway takes them again.
+//! too, and below 75 and 85 % the gateway takes them again. From 80 % on few connections may be without a login.
 
 use std::{
-    sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,12 +18,17 @@ use serde_json::{Value, json};
 use tidegate_model::Message;
 use tracing::{info, warn};
 
-use super::resident;
+use super::{
+    resident,
+    strangers::{Stranger, Strangers},
+};
 
 /// Memory is looked at when so much has come in since the last look.
 const LOOK_BYTES: u64 = 1 << 20;
 /// What a message takes beside topic and payload, or a little more.
 const MESSAGE_BYTES: usize = 512;
+/// What a connection takes until its login, or a little more.
+const STRANGER_BYTES: u64 = 32 << 10;
 /// How often freed memory is given back while memory is tight.
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
 
@@ -76,6 +84,7 @@ pub struct Ceiling {
     /// What has come in since the last look.
     unseen: AtomicU64,
     given_back: Mutex<Option<Instant>>,
+    strangers: Arc<Strangers>,
     clients_refused: AtomicU64,
     messages_refused: AtomicU64,
     retained_refused: AtomicU64,
@@ -90,6 +99,7 @@ impl Ceiling {
             pressure: AtomicU8::new(Pressure::Free as u8),
             unseen: AtomicU64::new(0),
             given_back: Mutex::new(None),
+            strangers: Arc::default(),
             clients_refused: AtomicU64::new(0),
             messages_refused: AtomicU64::new(0),
             retained_refused: AtomicU64::new(0),
@@ -111,9 +121,7 @@ impl Ceiling {
             MESSAGE_BYTES + message.topic.as_str().len() + message.payload.size_estimate()
         };
         let bytes = messages.iter().map(size).sum::<usize>() as u64;
-        if self.unseen.fetch_add(bytes, Relaxed) + bytes >= LOOK_BYTES {
-            self.look();
-        }
+        self.note(bytes);
         let is_retained = |message: &Message| message.retain && !message.payload.is_empty();
         match self.pressure() {
             Pressure::Free => true,
@@ -136,6 +144,23 @@ impl Ceiling {
         admits
     }
 
+    /// Takes note of a connection that has come and has not logged in. Near the ceiling others have to go for it.
+    pub fn stranger(&self) -> Stranger {
+        let stranger = self.strangers.come();
+        self.note(STRANGER_BYTES);
+        if self.pressure() > Pressure::Free {
+            self.strangers.thin_out();
+        }
+        stranger
+    }
+
+    /// Notes what comes in, and looks when that is much.
+    fn note(&self, bytes: u64) {
+        if self.unseen.fetch_add(bytes, Relaxed) + bytes >= LOOK_BYTES {
+            self.look();
+        }
+    }
+
     /// Measures. Blocks for some milliseconds at most, and only where memory is tight.
     pub fn look(&self) {
         self.unseen.store(0, Relaxed);
@@ -147,6 +172,9 @@ impl Ceiling {
         let after = before.next(now, self.bytes);
         self.resident.store(now, Relaxed);
         let last = self.pressure.swap(after as u8, Relaxed);
+        if after > Pressure::Free {
+            self.strangers.thin_out();
+        }
         if (last == Pressure::Free as u8) != (after == Pressure::Free) {
             self.tell(after, now);
         }
@@ -179,6 +207,7 @@ impl Ceiling {
             "resident-bytes": self.resident.load(Relaxed),
             "pressure": self.pressure().word(),
             "refused": {
+                "connections": self.strangers.sent_away(),
                 "clients": self.clients_refused.load(Relaxed),
                 "messages": self.messages_refused.load(Relaxed),
                 "retained": self.retained_refused.load(Relaxed),

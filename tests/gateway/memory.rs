@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
+    crowd::Crowds,
     gateway::Gateway,
     ports,
     rules::memory,
@@ -96,4 +97,62 @@ fn broker_12_the_memory_ceiling_refuses_and_recovers() {
     let tight = |line: &String| line.contains("Memory is tight");
     let told = gateway.output().lines().iter().filter(|line| tight(line)).count();
     assert_eq!(told, 1, "it is told once");
+}
+
+/// Returns how many of a crowd are left, and how many have ended.
+fn left(crowds: &mut Crowds, name: &str) -> (u64, u64) {
+    let report = crowds.report(name);
+    let number = |key: &str| report[key].as_u64().expect("a number");
+    (number("open"), number("ended"))
+}
+
+/// broker.12: near the ceiling the newest 32 connections without a login stay, and who has a session comes through.
+#[test]
+fn broker_12_near_the_ceiling_few_strangers_stay() {
+    let [port, websocket] = std::array::from_fn(|_| ports::free_port());
+    let config = format!(
+        "[gateway]\nid = \"gw\"\ndata-dir = \"data\"\n\
+         [mqtt]\nlisten = [\"127.0.0.1:{port}\"]\nanonymous = true\n\
+         [mqtt.websocket]\nlisten = [\"127.0.0.1:{websocket}\"]\n\
+         [limits]\nmemory-ceiling = \"{CEILING}MiB\"\n\
+         [limits.net]\nconnect-deadline = \"10m\"\n"
+    );
+    let gateway = Gateway::start(&Site::new(&config, &[]));
+    for session in 0..SESSIONS {
+        let (mut wire, _) = Wire::connect(port, &hello(5, &name(session)));
+        assert_eq!(wire.subscribe(&format!("queue/{session}"), 1), 1);
+    }
+    let mut crowds = Crowds::start();
+    // In the middle of a handshake, and before CONNECT.
+    for (crowd, port) in [("first", websocket), ("second", port)] {
+        crowds.gather(crowd, "silent", port, 60, json!({}));
+        crowds.ready(crowd);
+    }
+    let open = || gateway.status(&[])["broker"]["connections"].as_u64();
+    wait::until("all to be taken", || (open() >= Some(120)).then_some(()));
+    assert_eq!(pressure(&gateway).1["refused"]["connections"], 0, "there is room for all");
+
+    let (mut writer, _) = Wire::connect(port, &hello(5, "writer"));
+    publish_until_refused(&mut writer);
+    wait::until("most of them to go", || {
+        (left(&mut crowds, "first").0 == 0 && left(&mut crowds, "second").0 == 32).then_some(())
+    });
+    crowds.gather("third", "silent", websocket, 20, json!({}));
+    crowds.ready("third");
+    wait::until("older ones to go for them", || {
+        (left(&mut crowds, "second").0 == 12 && left(&mut crowds, "third").0 == 20).then_some(())
+    });
+    assert_eq!(pressure(&gateway).0, "full", "all the while");
+    for session in 0..SESSIONS {
+        let (mut wire, is_present) = Wire::connect(port, &hello(5, &name(session)));
+        assert!(is_present, "whoever has a session comes through");
+        wire.messages(Duration::from_millis(500));
+    }
+    wait::until("memory to be free", || (pressure(&gateway).0 == "free").then_some(()));
+    let ended: u64 = ["first", "second", "third"].map(|it| left(&mut crowds, it).1).iter().sum();
+    assert_eq!(pressure(&gateway).1["refused"]["connections"], ended, "the exact number");
+    crowds.gather("fourth", "silent", port, 60, json!({}));
+    crowds.ready("fourth");
+    wait::until("them to be taken", || (open() >= Some(60 + 20)).then_some(()));
+    assert_eq!(left(&mut crowds, "fourth"), (60, 0), "there is room again");
 }

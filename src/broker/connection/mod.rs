@@ -106,14 +106,14 @@ pub(super) struct Arrival {
     /// The names in the certificate that the client has shown.
     names: Option<PeerNames>,
     /// Given back when the client has logged in.
-    opening: Option<Opening>,
+    opening: Opening,
     peer: SocketAddr,
     accepted: Instant,
 }
 
 impl Arrival {
     /// Takes a connection as it was accepted.
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, opening: Option<Opening>) -> Self {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, opening: Opening) -> Self {
         // Small packets go out at once; batches are written together anyway.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "Cannot set TCP_NODELAY");
@@ -134,6 +134,10 @@ impl Arrival {
         let opened = tokio::select! {
             biased;
             () = stop.cancelled() => return None,
+            () = opening.stranger.sent_away() => {
+                opening.stranger.count();
+                return None;
+            }
             opened = timeout_at(deadline.into(), transport.open(wrapping)) => opened,
         };
         let opened = opened.unwrap_or_else(|_| {
@@ -189,17 +193,19 @@ fn settle(client: Box<Arrival>, around: Surroundings<'_>) -> Option<(Driver<'_>,
         return None;
     }
     let Surroundings { settings, ingest, access, counters } = around;
+    let signal = Signal::new();
+    opening.stranger.wake_by(signal.clone());
     let driver = Driver {
         connection: Connection::new(accepted, Arc::clone(&settings.protocol)),
         certificate,
-        opening: opening.map(Box::new),
+        opening: Some(Box::new(opening)),
         peer,
         login: None,
         arriving: None,
         proving: None,
         input: Input::default(),
         output: Output::with_limit(OUTPUT_BYTES_MAX),
-        replies: Replies::new(Signal::new()),
+        replies: Replies::new(signal),
         attachment: None,
         stalled: None,
         is_resumed: false,
@@ -269,6 +275,7 @@ impl Driver<'_> {
         loop {
             // A client that always has something must not keep a processor from the others.
             consume_budget().await;
+            self.end_for_memory();
             self.end_with_credential();
             self.pump();
             if let Some(connect) = self.arriving.take() {
@@ -403,6 +410,15 @@ impl Driver<'_> {
         let reason =
             if is_known { ReasonCode::SessionTakenOver } else { ReasonCode::NotAuthorized };
         self.connection.close(reason, &mut self.output);
+    }
+
+    /// Closes the connection of a client that has not logged in when its memory is needed.
+    fn end_for_memory(&mut self) {
+        let Some(opening) = self.opening.as_ref() else { return };
+        if opening.stranger.is_sent_away() && !self.connection.is_closed() {
+            opening.stranger.count();
+            self.connection.close(ReasonCode::ServerBusy, &mut self.output);
+        }
     }
 
     /// Closes the connection when the time of its credential is over. Its will is published, as for every connection
