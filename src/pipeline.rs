@@ -407,7 +407,11 @@ fn announce(listening: &[Listening], durability: Durability) {
                 "Acknowledged messages may be lost by a power cut within the interval"
             );
         }
-        Durability::Memory => warn!("Acknowledged messages are lost when the gateway ends"),
+        Durability::Memory => {
+            warn!(
+                "Acknowledged messages may be lost when the gateway is killed, or by a power cut"
+            );
+        }
     }
 }
 

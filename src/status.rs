@@ -244,11 +244,19 @@ fn counters_json(counters: &Counters) -> Value {
     by_name.into()
 }
 
-fn durability(durability: Durability) -> String {
+fn durability_word(durability: Durability) -> &'static str {
     match durability {
-        Durability::Ack => "ack".into(),
-        Durability::Interval(interval) => format!("interval {} ms", interval.as_millis()),
-        Durability::Memory => "memory".into(),
+        Durability::Ack => "ack",
+        Durability::Interval(_) => "interval",
+        Durability::Memory => "memory",
+    }
+}
+
+fn durability(durability: Durability) -> String {
+    let word = durability_word(durability);
+    match durability {
+        Durability::Interval(interval) => format!("{word} {} ms", interval.as_millis()),
+        Durability::Ack | Durability::Memory => word.into(),
     }
 }
 
@@ -279,6 +287,8 @@ impl Health for Status {
         );
         broker::metrics(&mut text, &status["broker"]);
         memory_metrics(&mut text, &status["memory"]);
+        let mode = [("mode", durability_word(self.durability))];
+        line(&mut text, "tidegate_store_durability", &mode, &1.into());
         if let Value::Object(store) = &status["store"] {
             for (key, value) in store.iter().filter(|(_, value)| value.is_number()) {
                 gauge(&mut text, &format!("tidegate_store_{}", key.replace('-', "_")), value);
