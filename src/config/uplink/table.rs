@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidegate_model::{TopicFilter, UplinkName};
 use tidegate_rules::Rule;
-use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
+use tidegate_settings::{ByteSize, Issue, Issues, Node, Span, TableReader, read};
 use tidegate_uplink::Profile;
 
 use super::commands::{check_echo, read_commands};
@@ -109,19 +109,8 @@ pub(in crate::config) fn read(
     if table.has("name") {
         names.note(name.as_str(), table.value_span("name"), issues);
     }
-    let is_shared = table.has("via");
-    let (via, link) = if is_shared {
-        read_shared(&mut table, carriers, issues).unzip()
-    } else {
-        (None, read_link(&mut table, context, issues))
-    };
-    let version = link.as_ref().map(|link| link.version).unwrap_or(MqttVersion::V5);
-    let priority_at = table.key_span("priority");
-    let priority = table.optional_or("priority", 0, read::integer(-100..=100), issues);
-    if let (Some(at), false) = (priority_at, is_shared) {
-        let hint = "it has 0; give those that share its connection more, or less";
-        issues.error(at, "`priority` is for uplinks that share a connection", hint);
-    }
+    let (via, link, priority) = read_connection(&mut table, context, carriers, issues);
+    let version = link.as_ref().map_or(MqttVersion::V5, |link| link.version);
     let topics = table.required_list("topics", "topics = [\"hall1/#\"]", read_filter, issues);
 
     let template = |node: &Node, issues: &mut Issues| read_template(node, gateway, &name, issues);
@@ -136,12 +125,7 @@ pub(in crate::config) fn read(
     let batch = table.table("batch", BatchLimits::read, issues).unwrap_or_default();
     let commands_at = table.key_span("commands");
     let commands = read_commands(&mut table, gateway, &name, issues);
-    let posts =
-        link.iter().flat_map(|link| &link.endpoints).any(|it| it.url.http_target().is_some());
-    if let (Some(at), true) = (commands_at, posts) {
-        let hint = "remove it, or connect by MQTT";
-        issues.error(at, "nothing comes down by HTTP: `commands` has no meaning", hint);
-    }
+    check_posts(commands_at, link.as_ref(), issues);
     let words = [("drop-oldest", WhenFull::DropOldest), ("refuse", WhenFull::Refuse)];
     let when_full = table.optional_or("when-full", WHEN_FULL_DEFAULT, read::word(&words), issues);
     let sizes = ByteSize::mib(1)..=ByteSize::gib(64);
@@ -275,6 +259,38 @@ fn read_template(
             issues.error(node.span, format!("`{text}` is not a topic: {error}"), hint);
             None
         }
+    }
+}
+
+/// Reads the connection: an own one, or that of another and who goes first there.
+fn read_connection(
+    table: &mut TableReader<'_>,
+    context: &Context<'_>,
+    carriers: &BTreeMap<String, LinkConfig>,
+    issues: &mut Issues,
+) -> (Option<UplinkName>, Option<LinkConfig>, i32) {
+    let is_shared = table.has("via");
+    let (via, link) = if is_shared {
+        read_shared(table, carriers, issues).unzip()
+    } else {
+        (None, read_link(table, context, issues))
+    };
+    let priority_at = table.key_span("priority");
+    let priority = table.optional_or("priority", 0, read::integer(-100..=100), issues);
+    if let (Some(at), false) = (priority_at, is_shared) {
+        let hint = "it has 0; give those that share its connection more, or less";
+        issues.error(at, "`priority` is for uplinks that share a connection", hint);
+    }
+    (via, link, priority)
+}
+
+/// Notes commands that could not come, as HTTP brings nothing down.
+fn check_posts(commands_at: Option<Span>, link: Option<&LinkConfig>, issues: &mut Issues) {
+    let mut endpoints = link.iter().flat_map(|link| &link.endpoints);
+    let posts = endpoints.any(|endpoint| endpoint.url.http_target().is_some());
+    if let (Some(at), true) = (commands_at, posts) {
+        let hint = "remove it, or connect by MQTT";
+        issues.error(at, "nothing comes down by HTTP: `commands` has no meaning", hint);
     }
 }
 
