@@ -102,22 +102,16 @@ impl DialError {
     }
 }
 
-/// Returns whether a handshake failed because one side does not believe the other.
+/// Returns whether a handshake failed because the far side does not believe who we are.
 ///
-/// A certificate that is not valid *yet* or no more may be so by a clock that is about to be set.
+/// That we do not believe the far side may pass by itself: somebody else is in the way, such as the page of a hotel's
+/// network, or a clock is about to be set.
 fn is_about_trust(error: &io::Error) -> bool {
-    use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error};
+    use rustls::{AlertDescription as Alert, Error};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match inner {
-        Some(Error::InvalidCertificate(reason)) => !matches!(
-            reason,
-            Certificate::NotValidYet
-                | Certificate::NotValidYetContext { .. }
-                | Certificate::Expired
-                | Certificate::ExpiredContext { .. }
-        ),
-        Some(Error::AlertReceived(alert)) => matches!(
-            alert,
+    matches!(
+        inner,
+        Some(Error::AlertReceived(
             Alert::BadCertificate
                 | Alert::UnsupportedCertificate
                 | Alert::CertificateRevoked
@@ -126,9 +120,8 @@ fn is_about_trust(error: &io::Error) -> bool {
                 | Alert::UnknownCA
                 | Alert::AccessDenied
                 | Alert::CertificateRequired
-        ),
-        _ => false,
-    }
+        ))
+    )
 }
 
 /// A connection, whatever lies below.
