@@ -251,11 +251,15 @@ fn when_full(policy: config::WhenFull) -> tidegate_uplink::WhenFull {
     }
 }
 
+/// Returns a size in memory; what no memory holds is the most there is.
+fn size(size: ByteSize) -> usize {
+    usize::try_from(size.get()).unwrap_or(usize::MAX)
+}
+
 fn downlink_limits(limits: &config::DownlinkLimits) -> Limits {
-    let bytes = |size: ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
     Limits {
-        wire: bytes(limits.max_wire),
-        inflated: bytes(limits.max_inflated),
+        wire: size(limits.max_wire),
+        inflated: size(limits.max_inflated),
         ratio: usize::try_from(limits.max_ratio).unwrap_or(usize::MAX),
         depth: limits.max_depth,
         ..Limits::DOWNLINK
@@ -293,7 +297,9 @@ fn settings(
         batch: tidegate_uplink::BatchLimits {
             readings: uplink.batch.readings,
             age: uplink.batch.age,
-            bytes: usize::try_from(uplink.batch.bytes.get()).unwrap_or(usize::MAX),
+            bytes: size(uplink.batch.bytes),
+            wire_bytes: uplink.batch.wire_bytes.map(size),
+            metering_step: uplink.batch.metering_step.map(size),
         },
         when_full: when_full(uplink.when_full),
         max_bytes: uplink.max_bytes.get(),

@@ -194,6 +194,22 @@ impl Content {
         })
     }
 
+    /// Divides what can be divided: the readings, or else a reading and gaps from each other. `None` if nothing can.
+    pub(crate) fn divide(&self, pieces: usize) -> Option<Vec<Self>> {
+        if self.readings() > 1 {
+            return Some(self.split(pieces));
+        }
+        if self.readings() + self.gaps.len() < 2 {
+            return None;
+        }
+        let empty = || Self::new(self.clock, self.replayed);
+        let each = self.gaps.len().div_ceil(if self.columns.is_empty() { 2 } else { 1 });
+        let gaps =
+            self.gaps.chunks(each.max(1)).map(|gaps| Self { gaps: gaps.to_vec(), ..empty() });
+        let reading = Self { columns: self.columns.clone(), ..empty() };
+        Some((!reading.is_empty()).then_some(reading).into_iter().chain(gaps).collect())
+    }
+
     /// Divides the readings into at most `parts` contents of about the same number, in order; the
     /// gaps go with the first.
     pub(crate) fn split(&self, parts: usize) -> Vec<Self> {

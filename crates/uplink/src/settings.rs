@@ -134,11 +134,22 @@ pub struct BatchLimits {
     pub age: Duration,
     /// The most bytes before compression. A reading that is larger alone goes alone.
     pub bytes: usize,
+    /// The most bytes of a payload as it is sent. What would be larger is divided; a reading that is
+    /// larger alone is dropped, counted, and kept as a dead letter.
+    pub wire_bytes: Option<usize>,
+    /// In steps of how many bytes the far side meters messages: batches are closed just under one.
+    pub metering_step: Option<usize>,
 }
 
 impl Default for BatchLimits {
     fn default() -> Self {
-        Self { readings: 500, age: Duration::from_secs(1), bytes: 64 << 10 }
+        Self {
+            readings: 500,
+            age: Duration::from_secs(1),
+            bytes: 64 << 10,
+            wire_bytes: None,
+            metering_step: None,
+        }
     }
 }
 

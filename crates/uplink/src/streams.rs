@@ -21,7 +21,8 @@ pub const UNKNOWN_STREAM: &str = "$unknown";
 pub struct StreamId(u32);
 
 impl StreamId {
-    pub(crate) fn new(number: u32) -> Self {
+    /// Makes the id with this number.
+    pub const fn new(number: u32) -> Self {
         Self(number)
     }
 

@@ -152,7 +152,7 @@ impl Core {
             && strikes >= STRIKES_MAX
         {
             let reason = "the connection was closed on it three times running".to_owned();
-            self.divide_or_give_up(id, reason, STRIKES_MAX - 1);
+            self.divide_or_give_up(id, DIVISION, reason, STRIKES_MAX - 1);
             self.plan_move();
         }
     }
@@ -162,6 +162,7 @@ impl Core {
         loop {
             let id = self.next_to_send()?;
             let (most, profile) = (self.link.packet_bytes_max, self.settings.profile);
+            let payload_max = self.payload_bytes_max();
             let part = self.part_mut(id)?;
             let publication = part.publication.clone();
             if let Err(refusal) = profile.check_topic(&publication.topic) {
@@ -169,11 +170,12 @@ impl Core {
                 self.plan_move();
                 continue;
             }
-            let payload_max = profile.bounds().payload_bytes;
             if publication.payload.len() > payload_max {
                 let size = publication.payload.len();
                 let reason = format!("{size} bytes are more than the {payload_max} of a payload");
-                self.divide_or_give_up(id, reason, 0);
+                // A little more than needed, as parts compress less well than the whole.
+                let pieces = (size + size / 8).div_ceil(payload_max).clamp(2, DIVISION);
+                self.divide_or_give_up(id, pieces, reason, 0);
                 self.plan_move();
                 continue;
             }
@@ -181,7 +183,7 @@ impl Core {
             if size > most {
                 let reason =
                     format!("{size} bytes are more than the {most} that the far side takes");
-                self.divide_or_give_up(id, reason, 0);
+                self.divide_or_give_up(id, DIVISION, reason, 0);
                 self.plan_move();
                 continue;
             }
@@ -229,18 +231,17 @@ impl Core {
                 }
             }
             Ack::RefusedTopic { reason } => self.give_up(id, reason),
-            Ack::RefusedPayload { reason } => self.divide_or_give_up(id, reason, 0),
+            Ack::RefusedPayload { reason } => self.divide_or_give_up(id, DIVISION, reason, 0),
         }
         self.plan_move();
     }
 
-    /// Divides a part with several readings, to find the one that is at fault; gives up any other.
-    fn divide_or_give_up(&mut self, id: SendId, reason: String, strikes: u8) {
+    /// Divides a part with several readings or gaps, to find the one that is at fault; gives up any other.
+    fn divide_or_give_up(&mut self, id: SendId, pieces: usize, reason: String, strikes: u8) {
         let Some(part) = self.part_mut(id) else { return };
-        if part.content.readings() < 2 {
+        let Some(contents) = part.content.divide(pieces) else {
             return self.give_up(id, reason);
-        }
-        let contents = part.content.split(DIVISION);
+        };
         let was_suspect = part.is_suspect;
         self.last_refusal = Some(reason);
         let mut parts = Vec::new();

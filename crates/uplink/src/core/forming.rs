@@ -18,7 +18,7 @@ use crate::{
 use super::{Purpose, batch::Batch};
 
 /// A batch is closed after so many records, however many of them go out.
-const RECORDS_MAX: u64 = 16_384;
+pub(super) const RECORDS_MAX: u64 = 16_384;
 /// What a batch in columns holds beside its streams and gaps, at most, without the names.
 const ENVELOPE_BYTES: usize = 128;
 
@@ -163,7 +163,9 @@ impl Core {
         let next = Forming::new(self.forming.number + 1, self.forming.to);
         let mut forming = std::mem::replace(&mut self.forming, next);
         if has_gaps {
+            // Gaps alone never make a payload too large.
             let room = self.settings.batch.bytes.saturating_sub(forming.size);
+            let room = room.min(self.payload_bytes_max() / 2);
             forming.content.gaps = self.pending_gaps.take(room, &self.streams);
         }
         for (stream, _) in &forming.streams {

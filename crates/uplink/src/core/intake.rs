@@ -39,7 +39,7 @@ impl Core {
             let reading = payload::reading(&message);
             self.decide(at, body.len(), &message, &reading, now);
         }
-        if self.forming.is_full(&self.settings.batch) {
+        if self.is_full(now) {
             self.close();
         }
     }

@@ -30,6 +30,7 @@ mod dead_letters;
 mod delivery;
 mod forming;
 mod full;
+mod gauge;
 mod intake;
 mod restore;
 mod saved;
@@ -42,7 +43,8 @@ use self::{
     batch::Batch,
     dead_letters::DeadLetters,
     delivery::Link,
-    forming::Forming,
+    forming::{Forming, RECORDS_MAX},
+    gauge::Gauge,
     restore::Restoring,
     saved::{Epoch, Saved},
 };
@@ -151,6 +153,7 @@ pub struct Core {
     /// The decided batches of before the restart that are still to be formed again, oldest first.
     restoring: VecDeque<Restoring>,
     forming: Forming,
+    gauge: Gauge,
     /// Decided batches, oldest first; their numbers follow each other.
     window: VecDeque<Batch>,
     pending_gaps: PendingGaps,
@@ -211,6 +214,7 @@ impl Core {
             streams,
             restoring: VecDeque::new(),
             forming: Forming::new(saved.next_batch, saved.cursor),
+            gauge: Gauge::new(),
             window: VecDeque::new(),
             pending_gaps: saved.gaps,
             link: Link::new(now),

@@ -11,16 +11,16 @@ use crate::{
 };
 
 /// A core whose journal makes everything durable at once.
-struct Bench {
-    core: Core,
-    now: Now,
-    next: u64,
-    moved: Vec<Moved>,
-    entries: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
+pub(super) struct Bench {
+    pub(super) core: Core,
+    pub(super) now: Now,
+    pub(super) next: u64,
+    pub(super) moved: Vec<Moved>,
+    pub(super) entries: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Bench {
-    fn new(change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn new(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             gateway: "gw".into(),
             name: UplinkName::new("cloud").unwrap(),
@@ -31,7 +31,7 @@ impl Bench {
             time_unit: TimeUnit::Millis,
             compression: Compression::None,
             topic: TopicTemplate::new("up", "gw", Format::Columns).unwrap(),
-            batch: BatchLimits { readings: 4, age: Duration::from_secs(1), bytes: 64 << 10 },
+            batch: BatchLimits { readings: 4, bytes: 64 << 10, ..BatchLimits::default() },
             when_full: WhenFull::DropOldest,
             max_bytes: 1 << 20,
             profile: Profile::Mqtt,
@@ -47,7 +47,7 @@ impl Bench {
         Self { core, now, next: 1, moved: Vec::new(), entries: Default::default() }
     }
 
-    fn pass(&mut self, millis: u64) {
+    pub(super) fn pass(&mut self, millis: u64) {
         let duration = Duration::from_millis(millis);
         self.now.elapsed += duration;
         self.now.wall = self.now.wall.saturating_add(duration);
@@ -55,7 +55,7 @@ impl Bench {
         self.settle();
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some(write) = self.core.poll_write() {
             for change in write.changes {
                 match change {
@@ -68,7 +68,7 @@ impl Bench {
         }
     }
 
-    fn put(&mut self, topic: &str, payload: &str) {
+    pub(super) fn put(&mut self, topic: &str, payload: &str) {
         let message = Message {
             topic: Topic::new(topic).unwrap(),
             payload: Payload::bytes(payload.as_bytes().to_vec()),
@@ -87,11 +87,11 @@ impl Bench {
         self.settle();
     }
 
-    fn connect(&mut self, packet_bytes_max: usize) {
+    pub(super) fn connect(&mut self, packet_bytes_max: usize) {
         self.core.handle_connected(packet_bytes_max, self.now);
     }
 
-    fn sent(&mut self) -> Vec<(SendId, Decoded)> {
+    pub(super) fn sent(&mut self) -> Vec<(SendId, Decoded)> {
         std::iter::from_fn(|| self.core.poll_send())
             .map(|message| {
                 let payload = &message.publication.payload;
@@ -100,12 +100,12 @@ impl Bench {
             .collect()
     }
 
-    fn answer(&mut self, id: SendId, ack: Ack) {
+    pub(super) fn answer(&mut self, id: SendId, ack: Ack) {
         self.core.handle_ack(id, ack);
         self.settle();
     }
 
-    fn outcomes(&self) -> Outcomes {
+    pub(super) fn outcomes(&self) -> Outcomes {
         let mut outcomes = Outcomes::default();
         self.moved.iter().for_each(|moved| outcomes.add(&moved.outcomes));
         outcomes

@@ -41,6 +41,9 @@ pub(crate) struct Identity {
     pub epoch: i64,
 }
 
+/// The encoding of a batch whose names are longest.
+const LONGEST: Encoding = Encoding::BsonGzip;
+
 /// Turns contents into publications.
 #[derive(Debug)]
 pub struct Encoder {
@@ -49,6 +52,7 @@ pub struct Encoder {
     time_unit: TimeUnit,
     topic: TopicTemplate,
     compressor: Option<Compressor>,
+    metered_overhead: usize,
     buffer: Vec<u8>,
 }
 
@@ -66,6 +70,10 @@ impl Encoder {
             time_unit: settings.time_unit,
             topic: settings.topic.clone(),
             compressor: Compressor::new(settings.compression),
+            metered_overhead: settings.topic.fill(LONGEST, "").len()
+                + LONGEST.content_type().len()
+                + "content-encoding".len()
+                + LONGEST.content_encoding().map_or(0, str::len),
             buffer: Vec::new(),
         }
     }
@@ -73,6 +81,17 @@ impl Encoder {
     /// Returns whether each reading is a publication of its own.
     pub fn is_per_reading(&self) -> bool {
         self.format.is_per_reading()
+    }
+
+    /// Returns how large the payload of a batch becomes, as it is sent.
+    pub(crate) fn size(&mut self, seq: u64, content: &Content) -> usize {
+        self.encode(seq, content).iter().map(|publication| publication.payload.len()).sum()
+    }
+
+    /// Returns at most how many bytes are metered of a message beside its payload: the topic, and the properties
+    /// that tell of the payload.
+    pub(crate) fn metered_overhead(&self) -> usize {
+        self.metered_overhead
     }
 
     /// Returns at most how many bytes a reading adds to a batch before compression.
