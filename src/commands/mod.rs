@@ -9,6 +9,7 @@ mod secret_file;
 mod status;
 mod token;
 mod user;
+mod verify;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -54,6 +55,9 @@ enum Command {
     /// Print an uplink payload as JSON lines, one for each reading.
     #[command(after_help = "Example:\n  mosquitto_sub -t 'tidegate/#' -C 1 -N | tidegate decode")]
     Decode(decode::DecodeArguments),
+    /// Say whether captured uplink payloads are complete, or which numbers are missing.
+    #[command(after_help = verify::AFTER_HELP)]
+    Verify(verify::VerifyArguments),
     /// Show health, queues and ledger of a running gateway.
     #[command(after_help = status::AFTER_HELP)]
     Status(status::StatusArguments),
@@ -105,6 +109,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Decode(arguments) => decode::decode(&arguments),
+        Command::Verify(arguments) => verify::verify(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::User(arguments) => user::user(&arguments),
         Command::Token(arguments) => token::token(&arguments),

@@ -6,6 +6,7 @@
 
 pub mod decoder;
 pub mod downlink;
+pub mod verify;
 
 mod backoff;
 mod bson;

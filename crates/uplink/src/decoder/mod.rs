@@ -158,6 +158,29 @@ pub(crate) fn inflate(
     wrapping: Wrapping,
     limits: &Limits,
 ) -> Result<Vec<u8>, DecodeError> {
+    let inflated = inflate_first(payload, wrapping, limits)?;
+    let problem = match inflated.consumed {
+        Some(consumed) if consumed == payload.len() => return Ok(inflated.output),
+        Some(_) => "something follows its end",
+        None => "it ends too early",
+    };
+    Err(DecodeError::NotDeflate { wrapping, problem })
+}
+
+/// A stream at the beginning of some bytes.
+#[derive(Debug)]
+pub(crate) struct Inflated {
+    pub(crate) output: Vec<u8>,
+    /// How long it is, or `None` if it goes on behind the bytes.
+    pub(crate) consumed: Option<usize>,
+}
+
+/// Decompresses the stream at the beginning of `payload`, as [`inflate`] does.
+pub(crate) fn inflate_first(
+    payload: &[u8],
+    wrapping: Wrapping,
+    limits: &Limits,
+) -> Result<Inflated, DecodeError> {
     const STEP: usize = 16 << 10;
     const WINDOW_BITS: u8 = 15;
     let by_ratio = payload.len().saturating_mul(limits.ratio);
@@ -188,12 +211,12 @@ pub(crate) fn inflate(
             });
         }
         match status {
-            Status::StreamEnd if stream.total_in() == payload.len() as u64 => return Ok(output),
             Status::StreamEnd => {
-                return Err(broken("something follows its end"));
+                let consumed = usize::try_from(stream.total_in()).ok();
+                return Ok(Inflated { output, consumed });
             }
             _ if output.len() == before && stream.total_in() == consumed as u64 => {
-                return Err(broken("it ends too early"));
+                return Ok(Inflated { output, consumed: None });
             }
             Status::Ok | Status::BufError => {}
         }
