@@ -1,0 +1,190 @@
+//! Bytes on the wire and processor time for a reading, by format: twelve mixed analog signals, 720 readings a batch.
+//!
+//! `cargo bench -p tidegate-uplink --bench encode` prints the bytes, then measures the time.
+
+use std::{hint::black_box, sync::Arc};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tidegate_model::{Clock, Timestamp, Topic, UplinkName, Value};
+use tidegate_rules::MemoryLimits;
+use tidegate_uplink::{
+    BatchLimits, Column, Compression, Content, Encoder, Format, Level, Profile, Settings, StreamId,
+    TimeUnit, TopicTemplate, WhenFull,
+};
+
+/// A signal: its name, where it begins, how far a step goes, how many decimal places it has, and how many per cent of
+/// its readings differ from the one before.
+type Signal = (&'static str, f64, f64, i32, u64);
+
+const SIGNALS: [Signal; 12] = [
+    ("hall1/press-1/temperature", 61.4, 0.2, 1, 70),
+    ("hall1/press-1/pressure", 182.55, 0.4, 2, 100),
+    ("hall1/press-1/flow", 12.31, 0.08, 2, 100),
+    ("hall1/press-1/vibration", 1.842, 0.05, 3, 100),
+    ("hall1/press-2/temperature", 58.9, 0.2, 1, 70),
+    ("hall1/press-2/speed", 1_480.0, 3.0, 0, 90),
+    ("hall1/press-2/torque", 73.4, 0.9, 1, 100),
+    ("hall1/press-2/current", 41.27, 0.3, 2, 100),
+    ("hall1/tank/level", 74.2, 0.1, 1, 40),
+    ("hall1/tank/valve", 35.0, 5.0, 1, 5),
+    ("hall1/meter/voltage", 231.4, 0.3, 1, 95),
+    ("hall1/meter/power", 18.45, 0.6, 2, 100),
+];
+
+/// How the values of the signals are represented.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// Doubles with few decimal places.
+    Decimals,
+    /// The same in single precision, as OPC UA servers often have them.
+    Floats,
+    /// Doubles with all their digits.
+    Doubles,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// Returns a number from -1 to 1, near 0 more often than not.
+    fn step(&mut self) -> f64 {
+        let part = |random: u64| (random % 2_001) as f64 / 1_000.0 - 1.0;
+        part(self.next()).midpoint(part(self.next()))
+    }
+}
+
+/// Returns a batch of `readings` over all signals, one a signal and second, read within some milliseconds.
+fn content(source: Source, readings: usize) -> Content {
+    let mut random = Random(7);
+    let mut content = Content::new(Clock::Trusted, false);
+    for (index, (name, start, width, places, moves)) in SIGNALS.into_iter().enumerate() {
+        let mut level = start;
+        let mut column = Column {
+            stream: StreamId::new(u32::try_from(index).expect("twelve")),
+            topic: Topic::new(name).expect("a topic"),
+            unit: None,
+            first: 100_000,
+            times: Vec::new(),
+            values: Vec::new(),
+            statuses: Vec::new(),
+            ends: Vec::new(),
+            raw: Vec::new(),
+        };
+        let count = readings / 12 + usize::from(index < readings % 12);
+        for second in 0..i64::try_from(count).expect("few") {
+            if random.next() % 100 < moves {
+                level += width * random.step();
+            }
+            let jitter = i64::try_from(random.next() % 4).expect("few");
+            let millis = 1_772_366_400_000 + second * 1_000 + jitter;
+            let power = 10_f64.powi(places);
+            let decimal = (level * power).round() / power;
+            column.times.push(Timestamp::from_unix_millis(millis));
+            column.values.push(match source {
+                Source::Decimals => Value::Double(decimal),
+                Source::Floats => Value::Float(decimal as f32),
+                Source::Doubles => Value::Double(level),
+            });
+        }
+        if !column.values.is_empty() {
+            content.columns.push(column);
+        }
+    }
+    content
+}
+
+fn encoder(format: Format, compression: Compression) -> Encoder {
+    let topic = if format.is_per_reading() { "up/{topic}" } else { "up" };
+    Encoder::new(&Settings {
+        gateway: "press-hall-1".into(),
+        name: UplinkName::new("cloud").expect("a name"),
+        epoch: 1_772_366_400_123,
+        rules: Vec::new(),
+        rule_memory: MemoryLimits::default(),
+        format,
+        time_unit: TimeUnit::Millis,
+        compression,
+        topic: TopicTemplate::new(topic, "press-hall-1", format).expect("a topic"),
+        batch: BatchLimits::default(),
+        profile: Profile::Mqtt,
+        when_full: WhenFull::default(),
+        max_bytes: Settings::MAX_BYTES_DEFAULT,
+        streams_max: Settings::STREAMS_MAX_DEFAULT,
+    })
+}
+
+fn bytes_each(format: Format, compression: Compression, content: &Content) -> f64 {
+    let publications = encoder(format, compression).encode(77, content);
+    let bytes: usize = publications.iter().map(|publication| publication.payload.len()).sum();
+    bytes as f64 / content.readings() as f64
+}
+
+/// All JSON rows of a batch in one payload: what gateways without a format of their own send.
+fn json_rows(content: &Content, compression: Compression) -> f64 {
+    let rows = encoder(Format::Json, Compression::None).encode(77, content);
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let text = String::from_utf8_lossy(&row.payload);
+            format!("{{\"n\":\"{}\",{}", &row.topic[3..], &text[1..])
+        })
+        .collect();
+    let text = format!("[{}]", rows.join(","));
+    let mut compressor = tidegate_uplink::Compressor::new(compression).expect("one is asked for");
+    compressor.compress(text.as_bytes()).map_or(text.len(), |small| small.len()) as f64
+        / content.readings() as f64
+}
+
+fn print_bytes() {
+    let level = |level| Compression::Zlib(Level::new(level).expect("1 to 9"));
+    println!("bytes a reading, 12 signals:    readings  level  decimals   floats  doubles");
+    for readings in [720, 120, 12] {
+        for at in [1, 6, 9] {
+            for format in [Format::Packed, Format::Columns] {
+                let of = |source| bytes_each(format, level(at), &content(source, readings));
+                let figures = [of(Source::Decimals), of(Source::Floats), of(Source::Doubles)];
+                let name = format!("{format:?}");
+                println!(
+                    "{name:31} {readings:8} {at:6} {:9.2} {:8.2} {:8.2}",
+                    figures[0], figures[1], figures[2]
+                );
+            }
+        }
+        let rows = json_rows(&content(Source::Decimals, readings), level(6));
+        println!("{:31} {readings:8} {:6} {rows:9.2}", "JSON rows in one payload", 6);
+    }
+    let alone = bytes_each(Format::Json, Compression::None, &content(Source::Decimals, 720));
+    println!("{:31} {:8} {:>6} {alone:9.2}", "one JSON payload each, bare", 720, "-");
+}
+
+fn encode(criterion: &mut Criterion) {
+    print_bytes();
+    let content = Arc::new(content(Source::Decimals, 720));
+    let mut group = criterion.benchmark_group("uplink/encode");
+    group.throughput(Throughput::Elements(720));
+    let zlib = |level| Compression::Zlib(Level::new(level).expect("1 to 9"));
+    let cases = [
+        ("packed", Format::Packed, Compression::None),
+        ("packed, level 1", Format::Packed, zlib(1)),
+        ("packed, level 6", Format::Packed, zlib(6)),
+        ("packed, level 9", Format::Packed, zlib(9)),
+        ("columns", Format::Columns, Compression::None),
+        ("columns, level 6", Format::Columns, zlib(6)),
+        ("json", Format::Json, Compression::None),
+    ];
+    for (name, format, compression) in cases {
+        let mut encoder = encoder(format, compression);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| black_box(encoder.encode(77, black_box(&content))));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, encode);
+criterion_main!(benches);
