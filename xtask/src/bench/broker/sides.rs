@@ -22,7 +22,7 @@ const DURABLE: &str = "gateway-durable";
 /// Nothing on disk, as with the peers.
 pub(super) const IN_MEMORY: &str = "[store]\ndurability = \"memory\"\n";
 /// One client has what is meant for all.
-pub(super) const LIMITS: &str = "[limits.net]\nmax-connections-per-address = 10000\n\
+pub(super) const LIMITS: &str = "[limits]\nmemory-ceiling = \"512MiB\"\n[limits.net]\nmax-connections-per-address = 10000\n\
                       [limits.mqtt]\nretained-per-principal = 100000\nmax-sessions-per-principal = 10000\n";
 
 /// Starts a side of a name.
