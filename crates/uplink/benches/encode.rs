@@ -60,7 +60,12 @@ impl Random {
 
 /// Returns a batch of `readings` over all signals, one a signal and second, read within some milliseconds.
 fn content(source: Source, readings: usize) -> Content {
-    let mut random = Random(7);
+    content_of(source, readings, 7)
+}
+
+/// Returns one of several such batches.
+fn content_of(source: Source, readings: usize, seed: u64) -> Content {
+    let mut random = Random(seed);
     let mut content = Content::new(Clock::Trusted, false);
     for (index, (name, start, width, places, moves)) in SIGNALS.into_iter().enumerate() {
         let mut level = start;
@@ -140,6 +145,20 @@ fn json_rows(content: &Content, compression: Compression) -> f64 {
         / content.readings() as f64
 }
 
+/// The same with a batch of before as a preset dictionary: the best that one can do.
+fn with_dictionary(format: Format, readings: usize) -> f64 {
+    let plain = |seed| {
+        let content = content_of(Source::Decimals, readings, seed);
+        encoder(format, Compression::None).encode(77, &content)[0].payload.clone()
+    };
+    let (before, now) = (plain(8), plain(7));
+    let mut deflate = flate2::Compress::new(flate2::Compression::new(6), true);
+    deflate.set_dictionary(&before[before.len().saturating_sub(32 << 10)..]).expect("at the start");
+    let mut output = Vec::with_capacity(now.len() + 1_024);
+    deflate.compress_vec(&now, &mut output, flate2::FlushCompress::Finish).expect("there is room");
+    output.len() as f64 / readings as f64
+}
+
 fn print_bytes() {
     let level = |level| Compression::Zlib(Level::new(level).expect("1 to 9"));
     println!("bytes a reading, 12 signals:    readings  level  decimals   floats  doubles");
@@ -157,6 +176,13 @@ fn print_bytes() {
         }
         let rows = json_rows(&content(Source::Decimals, readings), level(6));
         println!("{:31} {readings:8} {:6} {rows:9.2}", "JSON rows in one payload", 6);
+    }
+    for readings in [720, 120, 12] {
+        for format in [Format::Packed, Format::Columns] {
+            let bytes = with_dictionary(format, readings);
+            let name = format!("{format:?}, dictionary");
+            println!("{name:31} {readings:8} {:6} {bytes:9.2}", 6);
+        }
     }
     let alone = bytes_each(Format::Json, Compression::None, &content(Source::Decimals, 720));
     println!("{:31} {:8} {:>6} {alone:9.2}", "one JSON payload each, bare", 720, "-");
