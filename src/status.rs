@@ -173,13 +173,17 @@ fn uplink_json(uplink: &Snapshot) -> Value {
         .iter()
         .map(|(reason, count)| (reason.to_string(), (*count).into()))
         .collect();
+    let made: Map<String, Value> =
+        outcomes.made.iter().map(|(rule, count)| (rule.to_string(), (*count).into())).collect();
     json!({
         "received": uplink.ledger.received,
+        "made": made,
         "delivered": outcomes.delivered,
         "filtered": filtered,
         "expired": outcomes.expired,
         "dropped": dropped,
         "queued": uplink.ledger.queued,
+        "held": uplink.ledger.held,
         "unreadable": uplink.ledger.unreadable,
         "balanced": uplink.ledger.is_sound(),
         "queued-bytes": uplink.queued_bytes,
@@ -341,8 +345,9 @@ fn uplink_metrics(text: &mut String, name: &str, uplink: &Value) {
         line(text, &format!("tidegate_uplink_{key}_total"), &labels, &uplink[key]);
     }
     line(text, "tidegate_uplink_queued", &labels, &uplink["queued"]);
+    line(text, "tidegate_uplink_held", &labels, &uplink["held"]);
     line(text, "tidegate_uplink_unreadable", &labels, &uplink["unreadable"]);
-    for (key, label) in [("filtered", "rule"), ("dropped", "reason")] {
+    for (key, label) in [("made", "rule"), ("filtered", "rule"), ("dropped", "reason")] {
         if let Value::Object(counts) = &uplink[key] {
             for (value, count) in counts {
                 line(

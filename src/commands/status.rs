@@ -240,8 +240,12 @@ fn describe_uplink(name: &str, uplink: &Value, line: &mut impl FnMut(std::fmt::A
         if uplink["connected"] == Value::Bool(true) { "connected" } else { "NOT CONNECTED" };
     line(format_args!("uplink {name}: {connected}{}", reason(&uplink["error"])));
     let verdict = verdict(uplink);
+    let made = match sum(&uplink["made"]) {
+        0 => String::new(),
+        made => format!(" + made {made}"),
+    };
     line(format_args!(
-        "  received {} = delivered {} + filtered {} + expired {} + dropped {} + queued {}: {verdict}",
+        "  received {}{made} = delivered {} + filtered {} + expired {} + dropped {} + queued {}: {verdict}",
         uplink["received"],
         uplink["delivered"],
         sum(&uplink["filtered"]),
@@ -249,10 +253,13 @@ fn describe_uplink(name: &str, uplink: &Value, line: &mut impl FnMut(std::fmt::A
         sum(&uplink["dropped"]),
         uplink["queued"],
     ));
-    for key in ["filtered", "dropped"] {
+    for key in ["made", "filtered", "dropped"] {
         for (name, count) in uplink[key].as_object().into_iter().flatten() {
             line(format_args!("    {key} {name}: {count}"));
         }
+    }
+    if let Some(held) = uplink["held"].as_u64().filter(|count| *count > 0) {
+        line(format_args!("    queued, in rules: {held}"));
     }
     if let Some(unreadable) = uplink["unreadable"].as_u64().filter(|count| *count > 0) {
         line(format_args!("    queued, but unreadable: {unreadable}"));
@@ -278,7 +285,7 @@ fn verdict(uplink: &Value) -> &'static str {
         + number("expired")
         + sum(&uplink["dropped"])
         + number("queued");
-    if number("received") != accounted {
+    if number("received") + sum(&uplink["made"]) != accounted {
         "DOES NOT BALANCE"
     } else if uplink["balanced"] == Value::Bool(true) {
         "balanced"

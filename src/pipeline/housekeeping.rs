@@ -104,7 +104,9 @@ impl Keeper {
         // An uplink for which nothing waits needs nothing of what has been appended so far.
         let uplinks = self.uplinks.iter().map(|uplink| {
             let snapshot = uplink.snapshot();
-            if snapshot.ledger.queued == 0 { last.next() } else { snapshot.cursor.seq.next() }
+            let waits = snapshot.ledger.queued > snapshot.ledger.held;
+            let needs = waits || snapshot.needed != snapshot.cursor;
+            if needs { snapshot.needed.seq.next() } else { last.next() }
         });
         let uplinks = uplinks.min().unwrap_or(last.next());
         self.carry(uplinks);

@@ -16,7 +16,7 @@ const AUDIT_PAUSE: Duration = Duration::from_millis(20);
 pub struct Audit {
     /// The uplink at the moment of the count.
     pub snapshot: Snapshot,
-    /// How many records wait in the journal, counted one by one.
+    /// How many records wait in the journal, counted one by one, and in rules.
     pub queued: u64,
     /// How many of those that should wait cannot be read.
     pub damaged: u64,
@@ -50,6 +50,8 @@ impl Shared {
         count.forgive(self.books.lock().cursor.ordinal);
         self.note_unreadable(&count);
         let (queued, damaged) = count.between(snapshot.cursor.ordinal, last);
+        // What waits in rules is in their state, which the journal has with the books.
+        let queued = queued + snapshot.ledger.held;
         snapshot.ledger.unreadable = damaged;
         Ok(Audit { snapshot, queued, damaged })
     }

@@ -70,6 +70,8 @@ pub struct Snapshot {
     pub ledger: Ledger,
     /// The last record that is settled.
     pub cursor: Position,
+    /// The last record that is needed no more: that one, or one before it.
+    pub needed: Position,
     /// The size of the records that wait.
     pub queued_bytes: u64,
     /// Whether records are refused at the front because too much waits.
@@ -114,15 +116,17 @@ pub fn new(
     let mut entries = context.entries;
     entries.retain(|key, _| key.starts_with(keys.prefix()));
     let pairs = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-    let (cursor, outcomes) = saved_books(&settings.core.name, pairs)?;
+    let saved = saved_books(&settings.core.name, pairs)?;
+    let (cursor, needed) = (saved.cursor, saved.needed);
     let backlog = backlog::count(&context.store, context.taker, cursor, context.received)?;
     let ledger = Ledger {
         received: context.received.ordinal,
-        outcomes,
-        queued: backlog.records,
+        outcomes: saved.outcomes,
+        queued: backlog.records + saved.held,
+        held: saved.held,
         unreadable: backlog.unreadable,
     };
-    let books = Books { ledger, cursor, queued_bytes: backlog.bytes, ..Books::default() };
+    let books = Books { ledger, cursor, needed, queued_bytes: backlog.bytes, ..Books::default() };
     let (queue, outcomes) = mpsc::channel(OutcomeSender::CAPACITY);
     let (acks_sender, acks) = mpsc::channel(ACKS);
     let shared = Arc::new(Shared {
@@ -143,7 +147,7 @@ pub fn new(
         commands_total: AtomicU64::new(0),
         is_over: Notify::new(),
         books: Mutex::new(books),
-        cursor: watch::Sender::new(cursor.seq),
+        needed: watch::Sender::new(needed.seq),
         settings,
     });
     Ok((UplinkTask::new(Arc::clone(&shared)), UplinkHandle(shared)))
@@ -189,7 +193,7 @@ impl UplinkHandle {
 
     /// Follows the last record that the uplink needs no more.
     pub fn cursor(&self) -> watch::Receiver<Seq> {
-        self.0.cursor.subscribe()
+        self.0.needed.subscribe()
     }
 
     /// Returns the way in for outcomes of commands that this uplink brought.

@@ -148,6 +148,9 @@ impl<'a> Run<'a> {
         self.read()?;
         let now = self.shared.now();
         self.core.handle_timeout(now);
+        if self.has_read_all() {
+            self.core.handle_idle(now);
+        }
         if self.stop_deadline.is_some() && !self.may_read && self.items.is_empty() {
             self.core.flush();
         }
@@ -206,6 +209,11 @@ impl<'a> Run<'a> {
         is_settled || has_written || Instant::now() >= deadline
     }
 
+    /// Returns whether the core was handed all that could be read a moment ago.
+    fn has_read_all(&self) -> bool {
+        !self.may_read && self.items.is_empty()
+    }
+
     /// Returns when something is due, at the latest.
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
@@ -231,7 +239,8 @@ impl<'a> Run<'a> {
                 wake = wake.min(self.read_at);
             }
         }
-        if let Some(due) = self.core.poll_timeout() {
+        let idle = self.core.poll_idle().filter(|_| self.has_read_all());
+        if let Some(due) = self.core.poll_timeout().into_iter().chain(idle).min() {
             wake = wake.min(at(due));
         }
         wake

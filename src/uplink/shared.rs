@@ -36,6 +36,7 @@ const RATE_STEP: Duration = Duration::from_millis(500);
 pub(super) struct Books {
     pub(super) ledger: Ledger,
     pub(super) cursor: Position,
+    pub(super) needed: Position,
     pub(super) queued_bytes: u64,
     pub(super) deliveries: VecDeque<(Duration, u64)>,
 }
@@ -76,7 +77,7 @@ pub(super) struct Shared {
     pub(super) is_over: Notify,
     pub(super) sender: OutcomeSender,
     pub(super) books: Mutex<Books>,
-    pub(super) cursor: watch::Sender<Seq>,
+    pub(super) needed: watch::Sender<Seq>,
 }
 
 impl Shared {
@@ -92,8 +93,10 @@ impl Shared {
         self.books.lock().queued_bytes
     }
 
+    /// Returns whether records wait to be read; those that wait in rules do not count.
     pub(super) fn has_queued(&self) -> bool {
-        self.books.lock().ledger.queued > 0
+        let books = self.books.lock();
+        books.ledger.queued > books.ledger.held
     }
 
     /// Submits `changes` of the uplink's state in one write with `transaction`, and returns the token of
@@ -130,10 +133,11 @@ impl Shared {
     /// Books a move of the cursor.
     fn note_moved(&self, moved: &Moved) {
         let mut books = self.books.lock();
-        books.ledger.note_moved(moved.ordinals, &moved.outcomes);
+        books.ledger.note_moved(moved.records, moved.held, &moved.outcomes);
         books.cursor = moved.cursor;
+        books.needed = moved.needed;
         books.queued_bytes = books.queued_bytes.saturating_sub(moved.bytes);
-        if books.ledger.queued == 0 {
+        if books.ledger.queued == books.ledger.held {
             // The size was partly estimated at the start.
             books.queued_bytes = 0;
         }
@@ -148,7 +152,7 @@ impl Shared {
             books.deliveries.pop_front();
         }
         drop(books);
-        self.cursor.send_replace(moved.cursor.seq);
+        self.needed.send_replace(moved.needed.seq);
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -166,6 +170,7 @@ impl Shared {
         Snapshot {
             ledger: books.ledger.clone(),
             cursor: books.cursor,
+            needed: books.needed,
             queued_bytes: books.queued_bytes,
             is_refusing: self.is_refusing(books.queued_bytes),
             connection: state.connection.clone(),

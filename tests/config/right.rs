@@ -6,6 +6,7 @@ use tidegate::config::{
     Compression, Config, Durability, JwtKeys, Limits, LinkHost, MqttVersion, OpcUaLogin,
     OpcUaSecurity, PayloadFormat, StoreConfig, UplinkConfig, WhenFull,
 };
+use tidegate_rules::{Action, Deadband};
 use tidegate_settings::ByteSize;
 
 use crate::harness::{Folder, PRESS_HALL, PRESS_HALL_MAPPING, PRESS_HALL_MAPPING_YAML};
@@ -287,8 +288,13 @@ fn check_uplink(uplink: &UplinkConfig) {
     );
     assert_eq!((uplink.when_full, uplink.max_bytes), (WhenFull::Refuse, ByteSize::mib(64)));
     let rule = &uplink.rules[0];
-    assert_eq!((rule.name.as_str(), rule.deadband, rule.change_only), ("slow", Some(0.5), true));
-    assert_eq!(rule.min_interval, Some(Duration::from_secs(10)));
+    let Action::Thin(thinning) = &rule.action else { panic!("{rule:?}") };
+    assert_eq!(rule.name.as_str(), "slow");
+    assert_eq!(thinning.deadband, Some(Deadband::Absolute(0.5)));
+    assert_eq!(
+        (thinning.change_only, thinning.min_interval),
+        (true, Some(Duration::from_secs(10)))
+    );
 }
 
 /// uplink.20, uplink.28, uplink.32: to whom an uplink connects, and how; a backup is as the preferred broker where it

@@ -1,11 +1,11 @@
 //! One rule as configured.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use thiserror::Error;
-use tidegate_model::{Reading, Topic, TopicFilter, Value};
+use tidegate_model::{Topic, TopicFilter};
 
-use crate::memory::Last;
+use crate::{Anomaly, Conversion, SwingingDoor, Thinning, Window};
 
 /// The name of a rule, as its counter shows it: letters, digits, `-`, `_`, `.`; 1 to 64 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,24 +47,32 @@ impl fmt::Display for RuleName {
     }
 }
 
-/// Holds back readings of some topics that say too little new.
-///
-/// Each condition compares with the last reading of the topic that went out. A reading passes the
-/// rule if it meets every condition that is set. A change of status always passes.
-#[derive(Clone, Debug, PartialEq)]
+/// What a rule does with readings of some topics.
+#[derive(Clone, Debug)]
 pub struct Rule {
-    /// Under which name held-back readings are counted.
+    /// Under which name it counts what it takes out and what it makes.
     pub name: RuleName,
     /// The topics it is for.
     pub topics: Vec<TopicFilter>,
-    /// Numbers must differ by more than this, in the unit of the value. No other type is concerned,
-    /// nor a number whose unit has changed.
-    pub deadband: Option<f64>,
-    /// Readings must be at least this far apart, by their own times. A step back by as much also
-    /// passes: then a clock was set.
-    pub min_interval: Option<Duration>,
-    /// Value or unit must differ.
-    pub change_only: bool,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a rule does. Complete.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Takes all of them out.
+    Exclude,
+    /// Takes out those that say too little new.
+    Thin(Thinning),
+    /// Changes values and units.
+    Convert(Conversion),
+    /// Sends figures of stretches of time in their place.
+    Window(Window),
+    /// Sends the corners of a line that stays near all of them in their place.
+    SwingingDoor(SwingingDoor),
+    /// Marks those that are out of the ordinary, and tells of them.
+    Anomaly(Anomaly),
 }
 
 impl Rule {
@@ -73,46 +81,17 @@ impl Rule {
         self.topics.iter().any(|filter| filter.matches(topic))
     }
 
-    /// Returns whether the rule lets `reading` pass after `last`.
-    pub(crate) fn passes(&self, reading: &Reading, last: &Last) -> bool {
-        if reading.status != last.status {
-            return true;
-        }
-        let same_unit = reading.unit == last.unit;
-        let within = |deadband| same_unit && is_within(deadband, &reading.value, &last.value);
-        if self.deadband.is_some_and(within) {
-            return false;
-        }
-        let micros = reading.time().as_unix_micros().abs_diff(last.time.as_unix_micros());
-        if self.min_interval.is_some_and(|least| u128::from(micros) < least.as_micros()) {
-            return false;
-        }
-        !(self.change_only && same_unit && reading.value == last.value)
+    /// Returns whether readings wait in the rule until something of theirs goes out.
+    pub fn holds(&self) -> bool {
+        matches!(self.action, Action::Window(_) | Action::SwingingDoor(_))
     }
-}
 
-/// Returns whether two numbers are at most `deadband` apart, as OPC UA has it (OPC 10000-4, 7.22.2).
-fn is_within(deadband: f64, value: &Value, last: &Value) -> bool {
-    let distance = match (as_integer(value), as_integer(last)) {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "the difference, not the numbers, is rounded"
-        )]
-        (Some(value), Some(last)) => (value - last).abs() as f64,
-        _ => match (value.as_f64(), last.as_f64()) {
-            // The same infinity or not-a-number again.
-            (Some(_), Some(_)) if value == last => 0.0,
-            (Some(value), Some(last)) => (value - last).abs(),
-            _ => return false,
-        },
-    };
-    distance <= deadband
-}
-
-fn as_integer(value: &Value) -> Option<i128> {
-    match value {
-        Value::Integer(number) => Some(i128::from(*number)),
-        Value::Unsigned(number) => Some(i128::from(*number)),
-        _ => None,
+    /// Returns a number that differs, but for chance, when anything else than the name differs.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        // FNV-1a: it must be the same in every build, which the hashes of the standard library are not.
+        let text = format!("{:?} {:?}", self.topics, self.action);
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     }
 }

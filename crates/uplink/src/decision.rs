@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use tidegate_model::Clock;
+use tidegate_model::{Clock, Reading, Timestamp};
 use tidegate_store::{Position, Seq};
 
 use crate::{
     ledger::DropReason,
     streams::StreamId,
-    wire::{Input, Malformed, put_text, put_varint},
+    wire::{Input, Malformed, put_bytes, put_text, put_varint},
 };
 
 /// What was decided on one record. Streams and rules are places in the lists of the [`Entry`].
@@ -16,8 +16,12 @@ use crate::{
 pub(crate) enum Decision {
     /// It got the next number of the stream and goes out.
     Assigned { stream: u32 },
+    /// It got the next number of the stream, and goes out as the rules have changed it.
+    Changed { stream: u32 },
     /// The rule held it back.
     Filtered { rule: u32 },
+    /// It waits in the rule.
+    Held { rule: u32 },
     /// Its message expiry had passed.
     Expired,
     /// It took the next number of the stream and was dropped.
@@ -50,6 +54,15 @@ pub(crate) struct GapEntry {
     pub(crate) why: DropReason,
 }
 
+/// A reading that a rule made, with the next number of its stream; without one it was dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MadeEntry {
+    /// How many records of the batch come before it.
+    pub(crate) place: u64,
+    pub(crate) rule: u32,
+    pub(crate) numbered: Option<(u32, Reading)>,
+}
+
 /// All decisions on the records after `from` up to and with `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -65,9 +78,23 @@ pub(crate) struct Entry {
     pub(crate) runs: Vec<Run>,
     /// The gaps that the batch carries.
     pub(crate) gaps: Vec<GapEntry>,
+    /// As what the records go out that rules have changed, in order.
+    pub(crate) changed: Vec<Reading>,
+    /// What rules made, by place.
+    pub(crate) made: Vec<MadeEntry>,
+    /// What rules made and others held back: both rules.
+    pub(crate) in_vain: Vec<(u32, u32)>,
+    /// How many records that waited in a rule count as filtered with this batch.
+    pub(crate) released: Vec<(u32, u64)>,
+    /// How many that waited are lost to damage.
+    pub(crate) lost: Vec<(u32, u64)>,
+    /// What the rules were told of the clock, and how many records of the batch come before.
+    pub(crate) ticks: Vec<(u64, Timestamp)>,
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Decisions of this version have one bit less for their kind, and nothing after the gaps.
+const VERSION_WITHOUT_EFFECTS: u8 = 1;
 const ASSIGNED: u64 = 0;
 const FILTERED: u64 = 1;
 /// Expired; with a detail above 0, the decision before it so many times more.
@@ -75,6 +102,10 @@ const EXPIRED: u64 = 2;
 const DROPPED: u64 = 3;
 /// Dropped with a number, for the reason of code 0 and so on.
 const DROPPED_NUMBERED: u64 = 4;
+const CHANGED: u64 = 8;
+const HELD: u64 = 9;
+/// How many bits say which kind.
+const KIND_BITS: u32 = 4;
 
 impl Entry {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -98,18 +129,59 @@ impl Entry {
         for run in &self.runs {
             put_varint(&mut buffer, code(run.decision));
             if run.records > 1 {
-                put_varint(&mut buffer, (run.records - 1) << 3 | EXPIRED);
+                put_varint(&mut buffer, (run.records - 1) << KIND_BITS | EXPIRED);
             }
         }
         put_gaps(&mut buffer, &self.gaps);
+        self.put_effects(&mut buffer);
         buffer
+    }
+
+    fn put_effects(&self, buffer: &mut Vec<u8>) {
+        let mut bytes = Vec::new();
+        let mut put = |buffer: &mut Vec<u8>, reading: &Reading| {
+            bytes.clear();
+            tidegate_rules::put_reading(&mut bytes, reading);
+            put_bytes(buffer, &bytes);
+        };
+        put_varint(buffer, self.changed.len() as u64);
+        self.changed.iter().for_each(|reading| put(buffer, reading));
+        put_varint(buffer, self.made.len() as u64);
+        for made in &self.made {
+            put_varint(buffer, made.place);
+            put_varint(buffer, made.rule.into());
+            buffer.push(u8::from(made.numbered.is_some()));
+            if let Some((stream, reading)) = &made.numbered {
+                put_varint(buffer, (*stream).into());
+                put(buffer, reading);
+            }
+        }
+        put_varint(buffer, self.in_vain.len() as u64);
+        for (made_by, filtered_by) in &self.in_vain {
+            put_varint(buffer, (*made_by).into());
+            put_varint(buffer, (*filtered_by).into());
+        }
+        for counts in [&self.released, &self.lost] {
+            put_varint(buffer, counts.len() as u64);
+            for (rule, records) in counts {
+                put_varint(buffer, (*rule).into());
+                put_varint(buffer, *records);
+            }
+        }
+        put_varint(buffer, self.ticks.len() as u64);
+        for (place, wall) in &self.ticks {
+            put_varint(buffer, *place);
+            buffer.extend_from_slice(&wall.as_unix_micros().to_le_bytes());
+        }
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut input = Input::new(value);
-        if input.u8()? != VERSION {
+        let version = input.u8()?;
+        if version != VERSION && version != VERSION_WITHOUT_EFFECTS {
             return Err(Malformed);
         }
+        let kind_bits = if version == VERSION { KIND_BITS } else { KIND_BITS - 1 };
         let from = read_position(&mut input)?;
         let to = read_position(&mut input)?;
         let flags = input.u8()?;
@@ -122,6 +194,12 @@ impl Entry {
             streams: Vec::new(),
             runs: Vec::new(),
             gaps: Vec::new(),
+            changed: Vec::new(),
+            made: Vec::new(),
+            in_vain: Vec::new(),
+            released: Vec::new(),
+            lost: Vec::new(),
+            ticks: Vec::new(),
         };
         for _ in 0..input.varint()? {
             entry.rules.push(input.text()?.into());
@@ -130,43 +208,85 @@ impl Entry {
             let stream = StreamId::new(input.varint_u32()?);
             entry.streams.push((stream, input.varint()?));
         }
-        entry.read_runs(&mut input)?;
+        entry.read_runs(&mut input, kind_bits)?;
         entry.gaps = read_gaps(&mut input)?;
+        if version == VERSION {
+            entry.read_effects(&mut input)?;
+        }
         input.end()?;
         let decided = entry.runs.iter().try_fold(0, |sum: u64, run| sum.checked_add(run.records));
         if decided.is_none() || decided != to.ordinal.checked_sub(from.ordinal) {
             return Err(Malformed);
         }
+        let is_changed = |run: &&Run| matches!(run.decision, Decision::Changed { .. });
+        let changed: u64 = entry.runs.iter().filter(is_changed).map(|run| run.records).sum();
+        if changed != entry.changed.len() as u64 {
+            return Err(Malformed);
+        }
         Ok(entry)
     }
 
-    fn read_runs(&mut self, input: &mut Input<'_>) -> Result<(), Malformed> {
+    fn read_runs(&mut self, input: &mut Input<'_>, kind_bits: u32) -> Result<(), Malformed> {
         for _ in 0..input.varint()? {
             let code = input.varint()?;
-            if code & 7 == EXPIRED && code >> 3 > 0 {
+            let (kind, detail) = (code & ((1 << kind_bits) - 1), code >> kind_bits);
+            if kind == EXPIRED && detail > 0 {
                 let run = self.runs.last_mut().ok_or(Malformed)?;
-                run.records = run.records.checked_add(code >> 3).ok_or(Malformed)?;
+                run.records = run.records.checked_add(detail).ok_or(Malformed)?;
             } else {
-                let decision = self.decision(code)?;
+                let decision = self.decision(kind, detail)?;
                 self.runs.push(Run { decision, records: 1 });
             }
         }
         Ok(())
     }
 
-    fn decision(&self, code: u64) -> Result<Decision, Malformed> {
-        let detail = u32::try_from(code >> 3).map_err(|_| Malformed)?;
-        let place = |length: usize| {
-            let inside = usize::try_from(detail).is_ok_and(|detail| detail < length);
-            if inside { Ok(detail) } else { Err(Malformed) }
-        };
+    fn read_effects(&mut self, input: &mut Input<'_>) -> Result<(), Malformed> {
+        for _ in 0..input.varint()? {
+            self.changed.push(read_reading(input)?);
+        }
+        for _ in 0..input.varint()? {
+            let place = input.varint()?;
+            let rule = self.rule(input.varint()?)?;
+            let mut numbered = None;
+            if input.u8()? != 0 {
+                let stream = inside(input.varint()?, self.streams.len())?;
+                numbered = Some((stream, read_reading(input)?));
+            }
+            self.made.push(MadeEntry { place, rule, numbered });
+        }
+        for _ in 0..input.varint()? {
+            self.in_vain.push((self.rule(input.varint()?)?, self.rule(input.varint()?)?));
+        }
+        for _ in 0..input.varint()? {
+            self.released.push((self.rule(input.varint()?)?, input.varint()?));
+        }
+        for _ in 0..input.varint()? {
+            self.lost.push((self.rule(input.varint()?)?, input.varint()?));
+        }
+        for _ in 0..input.varint()? {
+            let place = input.varint()?;
+            self.ticks.push((place, Timestamp::from_unix_micros(input.i64()?)));
+        }
+        Ok(())
+    }
+
+    fn rule(&self, place: u64) -> Result<u32, Malformed> {
+        inside(place, self.rules.len())
+    }
+
+    fn decision(&self, kind: u64, detail: u64) -> Result<Decision, Malformed> {
+        let place = |length: usize| inside(detail, length);
         let reason = |code: u64| DropReason::from_code(u8::try_from(code).map_err(|_| Malformed)?);
-        match code & 7 {
+        match kind {
             ASSIGNED => Ok(Decision::Assigned { stream: place(self.streams.len())? }),
             FILTERED => Ok(Decision::Filtered { rule: place(self.rules.len())? }),
             EXPIRED if detail == 0 => Ok(Decision::Expired),
             EXPIRED => Err(Malformed),
-            DROPPED => Ok(Decision::Dropped { reason: reason(detail.into())? }),
+            DROPPED => Ok(Decision::Dropped { reason: reason(detail)? }),
+            CHANGED => Ok(Decision::Changed { stream: place(self.streams.len())? }),
+            HELD => Ok(Decision::Held { rule: place(self.rules.len())? }),
+            kind if kind > HELD => Err(Malformed),
             kind => Ok(Decision::DroppedNumbered {
                 stream: place(self.streams.len())?,
                 reason: reason(kind - DROPPED_NUMBERED)?,
@@ -176,15 +296,30 @@ impl Entry {
 }
 
 fn code(decision: Decision) -> u64 {
-    match decision {
-        Decision::Assigned { stream } => u64::from(stream) << 3 | ASSIGNED,
-        Decision::Filtered { rule } => u64::from(rule) << 3 | FILTERED,
-        Decision::Expired => EXPIRED,
-        Decision::Dropped { reason } => u64::from(reason.code()) << 3 | DROPPED,
+    let (detail, kind) = match decision {
+        Decision::Assigned { stream } => (u64::from(stream), ASSIGNED),
+        Decision::Changed { stream } => (u64::from(stream), CHANGED),
+        Decision::Filtered { rule } => (u64::from(rule), FILTERED),
+        Decision::Held { rule } => (u64::from(rule), HELD),
+        Decision::Expired => (0, EXPIRED),
+        Decision::Dropped { reason } => (u64::from(reason.code()), DROPPED),
         Decision::DroppedNumbered { stream, reason } => {
-            u64::from(stream) << 3 | (DROPPED_NUMBERED + u64::from(reason.code()))
+            (u64::from(stream), DROPPED_NUMBERED + u64::from(reason.code()))
         }
-    }
+    };
+    detail << KIND_BITS | kind
+}
+
+/// Returns `place` if it is one of `length`.
+fn inside(place: u64, length: usize) -> Result<u32, Malformed> {
+    let is_inside = usize::try_from(place).is_ok_and(|place| place < length);
+    if is_inside { u32::try_from(place).map_err(|_| Malformed) } else { Err(Malformed) }
+}
+
+fn read_reading(input: &mut Input<'_>) -> Result<Reading, Malformed> {
+    let mut bytes = tidegate_rules::Input::new(input.bytes()?);
+    let reading = bytes.reading().map_err(|_| Malformed)?;
+    if bytes.rest().is_empty() { Ok(reading) } else { Err(Malformed) }
 }
 
 pub(crate) fn put_position(buffer: &mut Vec<u8>, position: Position) {
@@ -221,7 +356,10 @@ pub(crate) fn read_gaps(input: &mut Input<'_>) -> Result<Vec<GapEntry>, Malforme
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
+    use tidegate_model::{AdapterName, Origin, Status, Unit, Value};
 
     use super::*;
 
@@ -237,6 +375,8 @@ mod tests {
         push_run(&mut runs, Decision::Expired, 1);
         push_run(&mut runs, Decision::Filtered { rule: 1 }, 2);
         push_run(&mut runs, Decision::Expired, 5);
+        push_run(&mut runs, Decision::Changed { stream: 1 }, 2);
+        push_run(&mut runs, Decision::Held { rule: 0 }, 1 << 30);
         for reason in DropReason::ALL {
             push_run(&mut runs, Decision::Dropped { reason }, 1);
             push_run(&mut runs, Decision::DroppedNumbered { stream: 1, reason }, 3);
@@ -256,8 +396,32 @@ mod tests {
                 to: 9,
                 why: DropReason::Full,
             }],
+            changed: vec![reading(1), reading(2)],
+            made: vec![
+                MadeEntry { place: 3, rule: 1, numbered: Some((1, reading(3))) },
+                MadeEntry { place: 4, rule: 0, numbered: None },
+            ],
+            in_vain: vec![(0, 1)],
+            released: vec![(0, 1 << 40)],
+            lost: vec![(1, 2)],
+            ticks: vec![(5, Timestamp::from_unix_micros(-6))],
         }
     }
+
+    fn reading(number: i64) -> Reading {
+        let origin = Origin { adapter: AdapterName::new("rules").unwrap() };
+        let time = Timestamp::from_unix_micros(number);
+        Reading {
+            source_time: Some(time),
+            until: Some(time),
+            clock: Clock::Untrusted,
+            status: Status::BAD,
+            unit: Some(Unit::new("Cel").unwrap()),
+            ..Reading::new(Value::Integer(number), time.saturating_add(MINUTE), origin)
+        }
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
     fn an_entry_round_trips() {

@@ -40,6 +40,10 @@ pub(crate) enum Key {
     DeadLetter(u64),
     /// The outcome of a command that the cloud has not acknowledged yet.
     Outcome(u64),
+    /// What the rules remember, but for single topics.
+    Rules,
+    /// What the rules remember of a topic.
+    RulesOfTopic(u64),
 }
 
 /// Makes and reads the keys of one uplink.
@@ -72,6 +76,8 @@ impl Keys {
         match key {
             Key::Books => bytes.push(b'c'),
             Key::Epoch => bytes.push(b'e'),
+            Key::Rules => bytes.push(b'r'),
+            Key::RulesOfTopic(number) => push(&mut bytes, b's', &number.to_be_bytes()),
             Key::Batch(number) => push(&mut bytes, b'b', &number.to_be_bytes()),
             Key::DeadLetter(number) => push(&mut bytes, b'd', &number.to_be_bytes()),
             Key::Outcome(number) => push(&mut bytes, b'o', &number.to_be_bytes()),
@@ -90,6 +96,8 @@ impl Keys {
         match kind {
             b'c' if number.is_empty() => Some(Key::Books),
             b'e' if number.is_empty() => Some(Key::Epoch),
+            b'r' if number.is_empty() => Some(Key::Rules),
+            b's' => long().map(Key::RulesOfTopic),
             b'b' => long().map(Key::Batch),
             b'd' => long().map(Key::DeadLetter),
             b'o' => long().map(Key::Outcome),
@@ -122,6 +130,8 @@ mod tests {
             Key::Outcome(1),
             Key::Topic(3),
             Key::Numbers(0),
+            Key::Rules,
+            Key::RulesOfTopic(9),
         ] {
             assert_eq!(keys.parse(&keys.bytes(key)), Some(key));
         }

@@ -63,10 +63,13 @@ pub struct Outcomes {
     pub expired: u64,
     /// Dropped, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
+    /// What rules made, by the name of the rule: no records of the journal, but delivered, filtered or dropped
+    /// as they are.
+    pub made: BTreeMap<Arc<str>, u64>,
 }
 
 impl Outcomes {
-    /// Returns how many records that are in all.
+    /// Returns how many records, and readings that rules made, that are in all.
     pub fn total(&self) -> u64 {
         self.delivered
             + self.filtered.values().sum::<u64>()
@@ -84,14 +87,22 @@ impl Outcomes {
         for (reason, records) in &other.dropped {
             self.add_dropped(*reason, *records);
         }
+        for (rule, readings) in &other.made {
+            self.add_made(rule, *readings);
+        }
+    }
+
+    /// Returns how many readings rules made.
+    pub fn made_total(&self) -> u64 {
+        self.made.values().sum()
     }
 
     pub(crate) fn add_filtered(&mut self, rule: &Arc<str>, records: u64) {
-        if let Some(count) = self.filtered.get_mut(rule) {
-            *count += records;
-        } else if records > 0 {
-            self.filtered.insert(Arc::clone(rule), records);
-        }
+        add(&mut self.filtered, rule, records);
+    }
+
+    pub(crate) fn add_made(&mut self, rule: &Arc<str>, readings: u64) {
+        add(&mut self.made, rule, readings);
     }
 
     pub(crate) fn add_dropped(&mut self, reason: DropReason, records: u64) {
@@ -113,9 +124,11 @@ impl Outcomes {
             buffer.push(reason.code());
             put_varint(buffer, *records);
         }
+        put_counts(buffer, &self.made);
     }
 
-    pub(crate) fn decode(input: &mut Input<'_>) -> Result<Self, Malformed> {
+    /// Reads outcomes; those that were written before rules made anything do not tell of it.
+    pub(crate) fn decode(input: &mut Input<'_>, tells_made: bool) -> Result<Self, Malformed> {
         let mut outcomes =
             Self { delivered: input.varint()?, expired: input.varint()?, ..Self::default() };
         for _ in 0..input.varint()? {
@@ -126,8 +139,46 @@ impl Outcomes {
             let reason = DropReason::from_code(input.u8()?)?;
             outcomes.dropped.insert(reason, input.varint()?);
         }
+        if tells_made {
+            outcomes.made = read_counts(input)?;
+        }
         Ok(outcomes)
     }
+}
+
+/// Adds to the count of a name.
+pub(crate) fn add(counts: &mut BTreeMap<Arc<str>, u64>, name: &Arc<str>, number: u64) {
+    if let Some(count) = counts.get_mut(name) {
+        *count += number;
+    } else if number > 0 {
+        counts.insert(Arc::clone(name), number);
+    }
+}
+
+/// Takes from the count of a name.
+pub(crate) fn take(counts: &mut BTreeMap<Arc<str>, u64>, name: &Arc<str>, number: u64) {
+    let Some(count) = counts.get_mut(name) else { return };
+    *count = count.saturating_sub(number);
+    if *count == 0 {
+        counts.remove(name);
+    }
+}
+
+pub(crate) fn put_counts(buffer: &mut Vec<u8>, counts: &BTreeMap<Arc<str>, u64>) {
+    put_varint(buffer, counts.len() as u64);
+    for (name, count) in counts {
+        put_text(buffer, name);
+        put_varint(buffer, *count);
+    }
+}
+
+pub(crate) fn read_counts(input: &mut Input<'_>) -> Result<BTreeMap<Arc<str>, u64>, Malformed> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..input.varint()? {
+        let name = input.text()?.into();
+        counts.insert(name, input.varint()?);
+    }
+    Ok(counts)
 }
 
 /// The books of one uplink at one moment. The unit is one journal record for this uplink.
@@ -136,6 +187,10 @@ impl Outcomes {
 /// appends and subtracting what the cursor passes (and from the journal's own summaries at a start),
 /// and `outcomes` record by record, in the same journal write that moves the cursor. None is computed
 /// from the others, so that a record lost on the way shows.
+///
+/// A record that waits in a rule is still queued when the cursor has passed it: the rule's state, which
+/// is in the journal, holds it. It is filtered when what the rule made of it is decided and acknowledged.
+/// What rules made comes in beside `received`, as [`Outcomes::made`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// How many records were appended for this uplink.
@@ -144,15 +199,17 @@ pub struct Ledger {
     pub outcomes: Outcomes,
     /// How many wait behind the cursor.
     pub queued: u64,
+    /// How many of those the cursor has passed: they wait in rules.
+    pub held: u64,
     /// How many of those are known to be unreadable, from the start or an audit. When the cursor passes
     /// them they are dropped as damaged.
     pub unreadable: u64,
 }
 
 impl Ledger {
-    /// Returns whether every record received is accounted for once.
+    /// Returns whether every record received, and every reading made, is accounted for once.
     pub fn is_balanced(&self) -> bool {
-        self.received == self.outcomes.total() + self.queued
+        self.missing() == 0
     }
 
     /// Returns whether nothing was lost in silence: the books balance, and no record was unreadable.
@@ -165,7 +222,9 @@ impl Ledger {
 
     /// Returns how many records are missing; negative if some were counted twice.
     pub fn missing(&self) -> i128 {
-        i128::from(self.received) - i128::from(self.outcomes.total()) - i128::from(self.queued)
+        i128::from(self.received) + i128::from(self.outcomes.made_total())
+            - i128::from(self.outcomes.total())
+            - i128::from(self.queued)
     }
 
     /// Notes that a record was appended; `ordinal` is the uplink's own number of it.
@@ -174,9 +233,11 @@ impl Ledger {
         self.queued += 1;
     }
 
-    /// Notes that the cursor has passed `ordinals` numbers, and what was found under them.
-    pub fn note_moved(&mut self, ordinals: u64, outcomes: &Outcomes) {
-        self.queued = self.queued.saturating_sub(ordinals);
+    /// Notes that `records` wait no longer, that `held` wait in rules now, and what became of the others and of
+    /// what rules made.
+    pub fn note_moved(&mut self, records: u64, held: u64, outcomes: &Outcomes) {
+        self.queued = self.queued.saturating_sub(records);
+        self.held = held;
         let damaged = outcomes.dropped.get(&DropReason::Damaged).copied().unwrap_or_default();
         // What was read before it was damaged is delivered all the same.
         self.unreadable = self.unreadable.saturating_sub(damaged).min(self.queued);

@@ -29,8 +29,8 @@ mod wire;
 pub use self::backoff::{Backoff, Failure, Pauses};
 pub use self::content::{Column, Content, Gap};
 pub use self::core::{
-    Ack, Core, Disconnect, Load, Moved, Now, OpenError, Outgoing, SendId, Status, Write, WriteId,
-    renew, retire, saved_books,
+    Ack, Core, Disconnect, Load, Moved, Now, OpenError, Outgoing, SavedBooks, SendId, Status,
+    Write, WriteId, renew, retire, saved_books,
 };
 pub use self::encoder::{Compressor, Encoder, Publication};
 pub use self::endpoints::Endpoints;

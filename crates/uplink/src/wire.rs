@@ -49,6 +49,10 @@ impl<'a> Input<'a> {
         self.0.is_empty()
     }
 
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     pub(crate) fn end(self) -> Result<(), Malformed> {
         if self.is_empty() { Ok(()) } else { Err(Malformed) }
     }
@@ -80,6 +84,12 @@ impl<'a> Input<'a> {
     pub(crate) fn zigzag(&mut self) -> Result<i64, Malformed> {
         let number = self.varint()?;
         Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    pub(crate) fn i64(&mut self) -> Result<i64, Malformed> {
+        let (number, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(i64::from_le_bytes(*number))
     }
 
     pub(crate) fn varint_u32(&mut self) -> Result<u32, Malformed> {

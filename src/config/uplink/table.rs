@@ -133,7 +133,7 @@ pub(in crate::config) fn read(
         table.optional_or("max-bytes", MAX_BYTES_DEFAULT, read::byte_size_within(sizes), issues);
     let mut rule_names = Unique::new("rules of this uplink named");
     let read = |rule: TableReader<'_>, issues: &mut Issues| {
-        read_rule(rule, &topics, &mut rule_names, issues)
+        read_rule(rule, &topics, gateway, &mut rule_names, issues)
     };
     let rules = table.tables("rule", read, issues);
     if let (Some(topic), Some(link)) = (&topic, &link) {

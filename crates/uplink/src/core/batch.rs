@@ -1,5 +1,7 @@
 //! A decided batch on its way.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use tidegate_model::Timestamp;
 use tidegate_store::Position;
 
@@ -22,6 +24,10 @@ pub(super) struct Batch {
     pub(super) oldest: Option<Timestamp>,
     /// What became of its records so far.
     pub(super) outcomes: Outcomes,
+    /// Which of its records wait in rules, by the name under which they will count.
+    pub(super) held: BTreeMap<Arc<str>, u64>,
+    /// How many records, of it or before it, that waited wait no longer.
+    pub(super) freed: BTreeMap<Arc<str>, u64>,
     /// What is published for it, in order.
     pub(super) parts: Vec<Part>,
     /// How many parts are neither acknowledged nor given up.

@@ -1,9 +1,9 @@
 //! Moving the cursor past what is resolved.
 
-use super::{Core, Moved, Purpose};
+use super::{Core, Purpose};
 use crate::{
     keys::{Change, Key},
-    ledger::Outcomes,
+    ledger::{Outcomes, add, take},
 };
 
 impl Core {
@@ -15,11 +15,19 @@ impl Core {
         }
         let mut changes: Vec<Change> = Vec::new();
         let mut outcomes = Outcomes::default();
-        let (mut ordinals, mut bytes) = (0, 0);
+        let (mut records, mut bytes) = (0, 0);
         while let Some(batch) = self.window.pop_front_if(|batch| batch.is_resolved()) {
-            changes.push(self.keys.delete(Key::Batch(batch.number)));
+            if self.remembers && batch.number > self.kept.batch {
+                // Its records may have to go through the rules once more.
+                self.settled.push(batch.number);
+            } else {
+                changes.push(self.keys.delete(Key::Batch(batch.number)));
+            }
             outcomes.add(&batch.outcomes);
-            ordinals += batch.ordinals;
+            records += batch.ordinals + batch.freed.values().sum::<u64>();
+            records -= batch.held.values().sum::<u64>();
+            batch.held.iter().for_each(|(name, held)| add(&mut self.held, name, *held));
+            batch.freed.iter().for_each(|(name, freed)| take(&mut self.held, name, *freed));
             bytes += batch.bytes;
             self.cursor = batch.to;
             for gap in batch.lost {
@@ -35,7 +43,7 @@ impl Core {
         let next_batch = self.window.front().map_or(self.first_undecided(), |batch| batch.number);
         changes.push(self.keys.put(Key::Books, self.books(next_batch)));
         self.moving = Some(bytes);
-        let moved = Moved { cursor: self.cursor, ordinals, bytes, outcomes };
+        let moved = self.moved(records, bytes, outcomes);
         self.write(Purpose::Move, changes, Some(moved));
     }
 

@@ -1,16 +1,16 @@
 //! The batch that is being formed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tidegate_model::{Clock, Timestamp};
+use tidegate_model::{Clock, Reading, Timestamp};
 use tidegate_store::Position;
 
 use super::Core;
 use crate::{
     content::{Content, Gap},
-    decision::{Decision, Entry, GapEntry, Run, push_run},
+    decision::{Decision, Entry, GapEntry, MadeEntry, Run, push_run},
     keys::{Change, Key},
-    ledger::Outcomes,
+    ledger::{DropReason, Outcomes, add},
     settings::BatchLimits,
     streams::StreamId,
 };
@@ -21,6 +21,15 @@ use super::{Purpose, batch::Batch};
 pub(super) const RECORDS_MAX: u64 = 16_384;
 /// What a batch in columns holds beside its streams and gaps, at most, without the names.
 const ENVELOPE_BYTES: usize = 128;
+
+/// When a batch is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// All that the rules know was decided.
+    BetweenRecords,
+    /// The rules know a record already that goes into the next batch.
+    WithinRecord,
+}
 
 /// What happens to records for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +58,19 @@ pub(super) struct Forming {
     pub(super) readings: usize,
     pub(super) content: Content,
     pub(super) outcomes: Outcomes,
+    /// Records that wait in rules now, by the name under which they will count.
+    pub(super) held: BTreeMap<Arc<str>, u64>,
+    /// Records that waited in rules, of this batch or earlier ones, and wait no longer.
+    pub(super) freed: BTreeMap<Arc<str>, u64>,
     runs: Vec<Run>,
     rules: Vec<Arc<str>>,
     streams: Vec<(StreamId, u64)>,
+    changed: Vec<Reading>,
+    made: Vec<MadeEntry>,
+    in_vain: Vec<(u32, u32)>,
+    released: Vec<(u32, u64)>,
+    lost: Vec<(u32, u64)>,
+    ticks: Vec<(u64, Timestamp)>,
 }
 
 impl Forming {
@@ -68,9 +87,17 @@ impl Forming {
             readings: 0,
             content: Content::new(Clock::Trusted, false),
             outcomes: Outcomes::default(),
+            held: BTreeMap::new(),
+            freed: BTreeMap::new(),
             runs: Vec::new(),
             rules: Vec::new(),
             streams: Vec::new(),
+            changed: Vec::new(),
+            made: Vec::new(),
+            in_vain: Vec::new(),
+            released: Vec::new(),
+            lost: Vec::new(),
+            ticks: Vec::new(),
         }
     }
 
@@ -86,9 +113,17 @@ impl Forming {
         self.mode == Mode::Dropping
     }
 
-    /// Returns whether no record was decided.
+    /// Returns whether no record was decided, and nothing came of the clock or of others.
     pub(super) fn is_empty(&self) -> bool {
-        self.to.ordinal == self.from.ordinal
+        self.records() == 0
+            && self.ticks.is_empty()
+            && self.released.is_empty()
+            && self.lost.is_empty()
+    }
+
+    /// Returns how many records were decided.
+    fn records(&self) -> u64 {
+        self.to.ordinal - self.from.ordinal
     }
 
     /// Returns whether nothing more should be added.
@@ -104,6 +139,62 @@ impl Forming {
         self.to = to;
         self.bytes += bytes as u64;
         self.opened.get_or_insert(now);
+    }
+
+    /// Notes that something is in it.
+    pub(super) fn open(&mut self, now: Duration) {
+        self.opened.get_or_insert(now);
+    }
+
+    /// Notes that the rules were told of the clock.
+    pub(super) fn note_tick(&mut self, wall: Timestamp, now: Duration) {
+        self.ticks.push((self.records(), wall));
+        self.opened.get_or_insert(now);
+    }
+
+    /// Notes as what the next record goes out.
+    pub(super) fn note_changed(&mut self, reading: Reading) {
+        self.changed.push(reading);
+    }
+
+    /// Notes that a record waits in a rule, and returns the rule's place in the list of this batch.
+    pub(super) fn hold(&mut self, name: &Arc<str>) -> u32 {
+        add(&mut self.held, name, 1);
+        self.rule(name)
+    }
+
+    /// Notes what a rule made; without a number it is dropped.
+    pub(super) fn note_made(&mut self, name: &Arc<str>, numbered: Option<(u32, Reading)>) {
+        self.outcomes.add_made(name, 1);
+        if numbered.is_none() {
+            self.outcomes.add_dropped(DropReason::Streams, 1);
+        }
+        let rule = self.rule(name);
+        self.made.push(MadeEntry { place: self.records(), rule, numbered });
+    }
+
+    /// Notes what a rule made and another took out.
+    pub(super) fn note_in_vain(&mut self, made_by: &Arc<str>, filtered_by: &Arc<str>) {
+        self.outcomes.add_made(made_by, 1);
+        self.outcomes.add_filtered(filtered_by, 1);
+        let pair = (self.rule(made_by), self.rule(filtered_by));
+        self.in_vain.push(pair);
+    }
+
+    /// Notes that records which waited count as filtered.
+    pub(super) fn release(&mut self, name: &Arc<str>, records: u64) {
+        self.outcomes.add_filtered(name, records);
+        add(&mut self.freed, name, records);
+        let rule = self.rule(name);
+        self.released.push((rule, records));
+    }
+
+    /// Notes that records which should wait can no longer be read.
+    pub(super) fn lose_held(&mut self, name: &Arc<str>, records: u64) {
+        self.outcomes.add_dropped(DropReason::Damaged, records);
+        add(&mut self.freed, name, records);
+        let rule = self.rule(name);
+        self.lost.push((rule, records));
     }
 
     /// Notes when a record arrived that waits here.
@@ -136,6 +227,12 @@ impl Forming {
             streams: std::mem::take(&mut self.streams),
             runs: std::mem::take(&mut self.runs),
             gaps: gaps.iter().map(GapEntry::from).collect(),
+            changed: std::mem::take(&mut self.changed),
+            made: std::mem::take(&mut self.made),
+            in_vain: std::mem::take(&mut self.in_vain),
+            released: std::mem::take(&mut self.released),
+            lost: std::mem::take(&mut self.lost),
+            ticks: std::mem::take(&mut self.ticks),
         }
     }
 }
@@ -151,6 +248,11 @@ impl Core {
     ///
     /// What was decided before the restart comes first.
     pub(super) fn close(&mut self) {
+        self.close_batch(Moment::BetweenRecords);
+    }
+
+    /// As [`close`](Self::close), at a given moment.
+    pub(super) fn close_batch(&mut self, moment: Moment) {
         if !self.restoring.is_empty() {
             return;
         }
@@ -176,6 +278,8 @@ impl Core {
         self.streams.save_topics(&self.keys, &mut changes);
         self.pending_gaps.save(&self.keys, &mut changes);
         changes.push(self.keys.put(Key::Batch(forming.number), entry.encode()));
+        let saved = moment == Moment::BetweenRecords
+            && self.save_rules_if_due(forming.to, forming.number, &mut changes);
         let batch = Batch {
             number: forming.number,
             to: forming.to,
@@ -183,6 +287,8 @@ impl Core {
             bytes: forming.bytes,
             oldest: forming.oldest,
             outcomes: forming.outcomes,
+            held: forming.held,
+            freed: forming.freed,
             parts: Vec::new(),
             open_parts: 0,
             journalled: false,
@@ -190,7 +296,8 @@ impl Core {
             dead: Vec::new(),
         };
         self.add_batch(batch, forming.content);
-        self.write(Purpose::Decide { batch: forming.number }, changes, None);
+        let moved = saved.then(|| self.moved(0, 0, Outcomes::default()));
+        self.write(Purpose::Decide { batch: forming.number }, changes, moved);
     }
 
     /// Starts to form a batch if there are gaps to tell and somebody who listens.

@@ -5,8 +5,9 @@ use tidegate_model::{Message, Reading, Topic};
 use tidegate_rules::Verdict;
 use tidegate_store::Position;
 
-use super::{Core, Now};
+use super::{Core, Now, forming::Moment};
 use crate::{
+    content::RawPayload,
     decision::{Decision, GapEntry},
     ledger::DropReason,
     payload,
@@ -16,6 +17,7 @@ use crate::{
 impl Core {
     pub(super) fn handle_record(&mut self, at: Position, body: &Bytes, now: Now) {
         debug_assert!(at.ordinal > self.read.ordinal, "the reader goes forward");
+        self.now = now;
         let hole = at.ordinal - self.read.ordinal - 1;
         if hole > 0 {
             // The reader tells of what it misses. What it does not tell of is counted nowhere, so that
@@ -39,7 +41,7 @@ impl Core {
             let reading = payload::reading(&message);
             self.decide(at, body.len(), &message, &reading, now);
         }
-        if self.is_full(now) {
+        if self.is_full(now) || self.rules_must_be_saved() {
             self.close();
         }
     }
@@ -73,30 +75,92 @@ impl Core {
         now: Now,
     ) {
         let topic = &message.topic;
-        if let Verdict::Filtered(rule) = self.rules.decide(topic, reading) {
-            let name = &self.rule_names[rule];
-            self.forming.outcomes.add_filtered(name, 1);
-            let rule = self.forming.rule(name);
-            return self.forming.note(Decision::Filtered { rule }, at, bytes, now.elapsed);
+        let mut effects = std::mem::take(&mut self.effects);
+        let verdict = self.rules.decide(topic, reading, &mut effects);
+        let mut fit = Fit::Open;
+        if !effects.is_empty() {
+            // All that comes of a record is decided with it, or not at all.
+            fit = Fit::Made;
+            let goes_out = match &verdict {
+                Verdict::Pass => Some(reading),
+                Verdict::Changed(changed) => Some(&**changed),
+                Verdict::Filtered(_) | Verdict::Held(_) => None,
+            };
+            self.make_fit_all(&effects, goes_out.map(|reading| (topic, reading)), now);
+            self.take_effects(&mut effects, now);
         }
-        let Some(stream) = self.streams.id(topic) else {
-            let reason = DropReason::Streams;
-            self.forming.outcomes.add_dropped(reason, 1);
-            return self.forming.note(Decision::Dropped { reason }, at, bytes, now.elapsed);
+        self.effects = effects;
+        let decision = match verdict {
+            Verdict::Filtered(name) => {
+                let name = &self.rule_names[name];
+                self.forming.outcomes.add_filtered(name, 1);
+                Decision::Filtered { rule: self.forming.rule(name) }
+            }
+            Verdict::Held(name) => {
+                Decision::Held { rule: self.forming.hold(&self.rule_names[name]) }
+            }
+            Verdict::Pass => {
+                let raw = self.encoder.raw(message);
+                match self.assign(topic, reading, raw, fit, now) {
+                    Some(stream) => Decision::Assigned { stream },
+                    None => self.drop_streamless(),
+                }
+            }
+            Verdict::Changed(changed) => {
+                let raw = self.encoder.raw_of(&changed);
+                match self.assign(topic, &changed, raw, fit, now) {
+                    Some(stream) => {
+                        self.forming.note_changed(*changed);
+                        Decision::Changed { stream }
+                    }
+                    None => self.drop_streamless(),
+                }
+            }
         };
-        self.make_fit(stream, topic, reading, now);
+        self.forming.note(decision, at, bytes, now.elapsed);
+    }
+
+    /// Gives a reading the next number of its stream in the batch; `None` if it can have no stream. Returns
+    /// the place of the stream in the batch.
+    fn assign(
+        &mut self,
+        topic: &Topic,
+        reading: &Reading,
+        raw: Option<RawPayload>,
+        fit: Fit,
+        now: Now,
+    ) -> Option<u32> {
+        let stream = self.streams.id(topic)?;
+        if fit == Fit::Open {
+            self.make_fit(stream, topic, reading, now);
+        }
+        Some(self.push(stream, topic, reading, raw))
+    }
+
+    /// Puts a reading into the batch, which has room for it. Returns the place of its stream there.
+    pub(super) fn push(
+        &mut self,
+        stream: StreamId,
+        topic: &Topic,
+        reading: &Reading,
+        raw: Option<RawPayload>,
+    ) -> u32 {
         let mut slot = self.slot(stream);
         let number = self.take_number(stream);
         let forming = &mut self.forming;
         let starts = forming.content.starts_column(stream, slot.column, number, reading);
         forming.size += self.encoder.reading_bound(topic, reading, starts);
         forming.readings += 1;
-        let raw = self.encoder.raw(message);
         forming.content.push(stream, topic, &mut slot.column, number, reading, raw);
         forming.note_arrival(reading.arrival);
-        let decision = Decision::Assigned { stream: slot.local };
-        forming.note(decision, at, bytes, now.elapsed);
         self.streams.at(stream).slot = slot;
+        slot.local
+    }
+
+    fn drop_streamless(&mut self) -> Decision {
+        let reason = DropReason::Streams;
+        self.forming.outcomes.add_dropped(reason, 1);
+        Decision::Dropped { reason }
     }
 
     /// Closes the batch if the reading cannot go into it, and starts the next one.
@@ -112,7 +176,7 @@ impl Core {
             let differs =
                 forming.content.clock != reading.clock || forming.content.replayed != replayed;
             if differs || size > self.settings.batch.bytes {
-                self.close();
+                self.close_batch(Moment::WithinRecord);
             }
         }
         if self.forming.readings == 0 {
@@ -169,6 +233,13 @@ impl Core {
         let local = self.forming.add_stream(id, stream.next);
         Slot { batch: self.forming.number, local, column: usize::MAX }
     }
+}
+
+/// Whether a place in the batch is made for a reading already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Open,
+    Made,
 }
 
 /// Whether lost records are counted: only those that somebody told of.

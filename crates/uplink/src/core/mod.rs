@@ -8,11 +8,15 @@
 //! records, with the same numbers, whatever the rules say now; only records behind the last decided
 //! one are decided anew. So one number never names two readings, and no number is left out.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use thiserror::Error;
 use tidegate_model::Timestamp;
-use tidegate_rules::Rules;
+use tidegate_rules::{Effects, Rules};
 use tidegate_store::{Item, Position, record::MessageDecoder};
 
 use crate::{
@@ -28,16 +32,18 @@ mod batch;
 mod cursor;
 mod dead_letters;
 mod delivery;
+mod effects;
 mod forming;
 mod full;
 mod gauge;
 mod intake;
+mod remembering;
 mod restore;
 mod saved;
 
 pub use self::delivery::{Ack, Disconnect};
 pub use self::full::Load;
-pub use self::saved::{renew, retire, saved_books};
+pub use self::saved::{SavedBooks, renew, retire, saved_books};
 
 use self::{
     batch::Batch,
@@ -45,6 +51,7 @@ use self::{
     delivery::Link,
     forming::{Forming, RECORDS_MAX},
     gauge::Gauge,
+    remembering::Kept,
     restore::Restoring,
     saved::{Epoch, Saved},
 };
@@ -90,6 +97,8 @@ enum Purpose {
     Decide { batch: u64 },
     /// A move of the cursor.
     Move,
+    /// What the rules remember.
+    Keep,
 }
 
 /// Names a publication until it is answered.
@@ -113,8 +122,14 @@ pub struct Outgoing {
 pub struct Moved {
     /// Where the cursor is now.
     pub cursor: Position,
-    /// How many of the uplink's ordinals it has passed.
-    pub ordinals: u64,
+    /// The last record that is needed no more: that of the cursor, or one before it, behind which records may
+    /// have to go through the rules once more.
+    pub needed: Position,
+    /// How many records wait no longer: those that the cursor has passed but for those that wait in rules
+    /// now, and those that waited there.
+    pub records: u64,
+    /// How many records wait in rules now.
+    pub held: u64,
     /// The size of the bodies of the records passed.
     pub bytes: u64,
     /// What became of the records passed.
@@ -147,7 +162,19 @@ pub struct Core {
     settings: Settings,
     keys: Keys,
     rules: Rules,
-    rule_names: Vec<std::sync::Arc<str>>,
+    /// Whether any rule remembers anything.
+    remembers: bool,
+    /// How far what they remember is in the journal.
+    kept: Kept,
+    /// Settled batches that the journal keeps, as their records may have to go through the rules once more.
+    settled: Vec<u64>,
+    /// How many records that the cursor has passed wait in rules, by the name under which they will count.
+    held: BTreeMap<Arc<str>, u64>,
+    /// What came of the last record; kept for its room.
+    effects: Effects,
+    /// The moment of the last call that told it.
+    now: Now,
+    rule_names: Vec<Arc<str>>,
     streams: Streams,
     encoder: Encoder,
     /// The decided batches of before the restart that are still to be formed again, oldest first.
@@ -198,18 +225,33 @@ impl Core {
         let keys = Keys::new(&settings.name);
         let directory = settings.epoch;
         let known = saved::epoch(&keys, entries.clone())?;
-        let (saved, opening) = match known {
+        let (saved, mut opening) = match known {
             Some(epoch) if epoch.directory == directory => {
                 settings.epoch = epoch.effective();
                 (Saved::read(&keys, entries)?, Vec::new())
             }
             _ => Saved::read_without_numbers(&keys, entries, Epoch { directory, offset: 0 })?,
         };
+        let mut rules = Rules::new(settings.rules.clone(), settings.rule_memory);
+        let remembers = rules.remembers();
+        let kept = if remembers {
+            saved.rules.restore(&mut rules, saved.cursor)?
+        } else {
+            opening.extend(remembering::forget(&keys, &saved));
+            Kept::anew(saved.cursor)
+        };
         let streams = Streams::load(settings.streams_max, saved.topics, &saved.pages)
             .map_err(|_| OpenError { what: "the streams" })?;
+        let begin = if kept.at.ordinal < saved.cursor.ordinal { kept.at } else { saved.cursor };
         let mut core = Self {
-            rules: Rules::new(settings.rules.clone(), settings.rule_memory),
-            rule_names: settings.rules.iter().map(|rule| rule.name.to_shared()).collect(),
+            rule_names: rules.names().to_vec(),
+            rules,
+            remembers,
+            kept,
+            settled: Vec::new(),
+            held: saved.held,
+            effects: Effects::default(),
+            now,
             encoder: Encoder::new(&settings),
             streams,
             restoring: VecDeque::new(),
@@ -218,7 +260,7 @@ impl Core {
             window: VecDeque::new(),
             pending_gaps: saved.gaps,
             link: Link::new(now),
-            read: saved.cursor,
+            read: begin,
             cursor: saved.cursor,
             totals: saved.totals,
             moving: None,
@@ -234,7 +276,8 @@ impl Core {
             settings,
             keys,
         };
-        core.prepare_restore(saved.batches)?;
+        core.prepare_restore(saved.batches, saved.next_batch)?;
+        core.save_rules_at_open();
         Ok(core)
     }
 
@@ -292,6 +335,7 @@ impl Core {
 
     /// Closes the batch that is being formed if it is old enough.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
         if self.poll_timeout().is_some_and(|deadline| deadline <= now.elapsed) {
             self.close();
         }
@@ -318,6 +362,7 @@ impl Core {
                 }
             }
             Purpose::Move => self.moving = None,
+            Purpose::Keep => {}
         }
         self.plan_move();
         self.open_for_gaps(now);

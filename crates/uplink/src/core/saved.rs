@@ -1,21 +1,23 @@
 //! What the journal keeps for an uplink, as read at a start.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tidegate_model::{Topic, UplinkName};
 use tidegate_store::Position;
 
-use super::{Core, OpenError, dead_letters::DeadLetters};
+use super::{Core, OpenError, dead_letters::DeadLetters, remembering::SavedRules};
 use crate::{
     decision::{Entry, put_position, read_position},
     gaps::PendingGaps,
     keys::{Change, Key, Keys},
-    ledger::Outcomes,
+    ledger::{Outcomes, put_counts, read_counts},
     streams::{Streams, read_page},
     wire::{Input, Malformed, put_varint},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Books of this version do not tell what rules made, nor what waits in them.
+const VERSION_WITHOUT_RULES: u8 = 1;
 
 /// All entries of one uplink but the outcomes of commands.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Saved {
     pub(super) cursor: Position,
     pub(super) next_batch: u64,
     pub(super) totals: Outcomes,
+    pub(super) held: BTreeMap<Arc<str>, u64>,
+    pub(super) rules: SavedRules,
     pub(super) topics: BTreeMap<u32, Topic>,
     pub(super) pages: BTreeMap<u32, Vec<u64>>,
     pub(super) gaps: PendingGaps,
@@ -83,7 +87,14 @@ impl Saved {
                     saved.take(key, value).map_err(|Malformed| OpenError { what: what(key) })?;
                 }
                 None | Some(Key::Epoch | Key::Outcome(_)) => {}
-                Some(Key::Batch(_) | Key::Topic(_) | Key::Numbers(_) | Key::Gaps(_)) => {
+                Some(
+                    Key::Batch(_)
+                    | Key::Topic(_)
+                    | Key::Numbers(_)
+                    | Key::Gaps(_)
+                    | Key::Rules
+                    | Key::RulesOfTopic(_),
+                ) => {
                     changes.push(Change::Delete { key: bytes.to_vec() });
                 }
             }
@@ -96,6 +107,8 @@ impl Saved {
             cursor: Position::START,
             next_batch: 1,
             totals: Outcomes::default(),
+            held: BTreeMap::new(),
+            rules: SavedRules::default(),
             topics: BTreeMap::new(),
             pages: BTreeMap::new(),
             gaps: PendingGaps::default(),
@@ -109,12 +122,16 @@ impl Saved {
         match key {
             Key::Books => {
                 let mut input = Input::new(value);
-                if input.u8()? != VERSION {
+                let version = input.u8()?;
+                if version != VERSION && version != VERSION_WITHOUT_RULES {
                     return Err(Malformed);
                 }
                 self.cursor = read_position(&mut input)?;
                 self.next_batch = input.varint()?;
-                self.totals = Outcomes::decode(&mut input)?;
+                self.totals = Outcomes::decode(&mut input, version == VERSION)?;
+                if version == VERSION {
+                    self.held = read_counts(&mut input)?;
+                }
                 input.end()?;
             }
             Key::Epoch => self.epoch = Some(Epoch::decode(value)?),
@@ -130,6 +147,10 @@ impl Saved {
             }
             Key::Gaps(_) => self.gaps.restore(value)?,
             Key::DeadLetter(number) => self.dead_letters.restore(number, value.len()),
+            Key::Rules => self.rules.head = Some(value.to_vec()),
+            Key::RulesOfTopic(number) => {
+                self.rules.topics.insert(number, value.to_vec());
+            }
             Key::Outcome(_) => {}
         }
         Ok(())
@@ -146,6 +167,7 @@ fn what(key: Key) -> &'static str {
         Key::Gaps(_) => "the gaps",
         Key::DeadLetter(_) => "a dead letter",
         Key::Outcome(_) => "an outcome",
+        Key::Rules | Key::RulesOfTopic(_) => "what the rules remember",
     }
 }
 
@@ -156,6 +178,7 @@ impl Core {
         put_position(&mut value, self.cursor);
         put_varint(&mut value, next_batch);
         self.totals.encode(&mut value);
+        put_counts(&mut value, &self.held);
         value
     }
 }
@@ -171,6 +194,19 @@ pub(super) fn epoch<'e>(
     epoch.map_err(|Malformed| OpenError { what: what(Key::Epoch) })
 }
 
+/// What the journal has of an uplink's books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedBooks {
+    /// The last record that the cursor has passed.
+    pub cursor: Position,
+    /// The last record that is needed no more: none after the cursor.
+    pub needed: Position,
+    /// What was counted.
+    pub outcomes: Outcomes,
+    /// How many records the cursor has passed that wait in rules.
+    pub held: u64,
+}
+
 /// Returns where the cursor of an uplink stands and what it has counted, from the journal's entries of
 /// that uplink.
 ///
@@ -180,16 +216,22 @@ pub(super) fn epoch<'e>(
 pub fn saved_books<'e>(
     name: &UplinkName,
     entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
-) -> Result<(Position, Outcomes), OpenError> {
+) -> Result<SavedBooks, OpenError> {
     let keys = Keys::new(name);
     let mut saved = Saved::empty();
     for (key, value) in entries {
-        if keys.parse(key) == Some(Key::Books) {
-            let read = saved.take(Key::Books, value);
-            read.map_err(|Malformed| OpenError { what: what(Key::Books) })?;
+        if let Some(key @ (Key::Books | Key::Rules)) = keys.parse(key) {
+            let read = saved.take(key, value);
+            read.map_err(|Malformed| OpenError { what: what(key) })?;
         }
     }
-    Ok((saved.cursor, saved.totals))
+    let needed = saved.rules.position()?.filter(|at| at.ordinal < saved.cursor.ordinal);
+    Ok(SavedBooks {
+        cursor: saved.cursor,
+        needed: needed.unwrap_or(saved.cursor),
+        outcomes: saved.totals,
+        held: saved.held.values().sum(),
+    })
 }
 
 /// Returns the changes that begin another epoch for an uplink: to be made durable before

@@ -177,7 +177,7 @@ fn the_cursor_moves_over_a_contiguous_prefix_only() {
     assert_eq!(bench.moved, []);
     bench.answer(sent[0].0, Ack::Accepted);
     assert_eq!(bench.moved.len(), 1);
-    assert_eq!((bench.moved[0].ordinals, bench.moved[0].cursor.ordinal), (3, 3));
+    assert_eq!((bench.moved[0].records, bench.moved[0].cursor.ordinal), (3, 3));
     assert_eq!(bench.outcomes().delivered, 3);
     // An answer that comes twice, or too late, changes nothing.
     bench.answer(sent[0].0, Ack::Accepted);
@@ -247,7 +247,7 @@ fn fault_u05_the_third_strike_moves_the_cursor() {
         bench.settle();
     }
     let [moved] = bench.moved.as_slice() else { panic!("{:?}", bench.moved) };
-    assert_eq!((moved.ordinals, moved.cursor.ordinal), (1, 1));
+    assert_eq!((moved.records, moved.cursor.ordinal), (1, 1));
     assert_eq!(moved.outcomes.dropped.get(&DropReason::DeadLetter), Some(&1));
     // The move is in the journal, too: the next start does not send it again.
     let pairs = bench.entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_model::{Message, Reading, Topic, UplinkName};
+use tidegate_model::{Message, Reading, Topic, UplinkName, json};
 
 use crate::{
     content::{Content, RawPayload, array_bound, packed_bound},
@@ -108,6 +108,13 @@ impl Encoder {
             bytes: message.payload.to_bytes(),
             is_json: message.payload.as_reading().is_some(),
         })
+    }
+
+    /// Returns what is published of a reading that rules have made or changed, if the format wants that: its
+    /// local JSON.
+    pub(crate) fn raw_of(&self, reading: &Reading) -> Option<RawPayload> {
+        (self.format == Format::Raw)
+            .then(|| RawPayload { bytes: json::envelope(reading), is_json: true })
     }
 
     /// Encodes the readings of batch `seq`: one publication for all, or one for each reading, column by

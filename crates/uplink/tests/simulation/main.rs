@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails there")]
 
 mod cloud;
+mod rules;
 mod world;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use tidegate_store::simulation::Random;
 use tidegate_uplink::{DropReason, WhenFull};
 
 use cloud::{Cloud, Temper};
+use rules::RulePlan;
 use world::{Plan, World};
 
 /// Runs a plan from a seed to its end and checks everything that must hold then.
@@ -43,10 +45,69 @@ fn fault_u02_u10_nothing_acknowledged_is_lost() {
 #[test]
 fn what_was_decided_stays_decided_when_rules_change() {
     for seed in seeds(100) {
-        let plan = Plan { temper: Temper::rough(), with_rules: true, ..Plan::default() };
+        let plan = Plan { temper: Temper::rough(), rules: RulePlan::Thinning, ..Plan::default() };
         let world = check(seed, plan);
         assert!(!world.ledger.outcomes.filtered.is_empty(), "the rules hold something back");
     }
+}
+
+/// uplink.4, uplink.5, D15, D16: what waits in a rule is queued, and filtered when a figure stands for it; a
+/// restart in the middle of a window gives the same window; each reading is in one figure that is delivered.
+#[test]
+fn readings_that_wait_in_rules_are_summed_up_once() {
+    let (mut made, mut held, mut boots) = (0, 0, 0);
+    for seed in seeds(60) {
+        let plan = Plan {
+            temper: Temper::rough(),
+            rules: RulePlan::Holding,
+            with_expiry: seed % 3 == 0,
+            ..Plan::default()
+        };
+        let world = check(seed, plan);
+        made += world.ledger.outcomes.made_total();
+        held += world.restarts_with_held;
+        boots += 1;
+    }
+    assert!(made > 10 * boots && held > boots, "{made} made, {held} restarts within windows");
+}
+
+/// uplink.4: other rules give up what waited in those of before, and count it.
+#[test]
+fn what_waits_is_given_up_when_rules_change() {
+    for seed in seeds(40) {
+        let rules = RulePlan::HoldingOthers;
+        check(seed, Plan { temper: Temper::rough(), rules, ..Plan::default() });
+    }
+}
+
+/// uplink.4, S03: records that are lost before they are read again are counted, also those that wait.
+#[test]
+fn damage_to_what_waits_in_rules_is_counted() {
+    for seed in seeds(30) {
+        let rules = RulePlan::Holding;
+        let plan = Plan { temper: Temper::rough(), damage: true, rules, ..Plan::default() };
+        let mut world = World::new(seed, plan);
+        world.run();
+        world.check_at_the_end();
+    }
+}
+
+/// A4: what is given up while rules hold readings is told all the same.
+#[test]
+fn a_full_uplink_with_rules_drops_and_says_so() {
+    let mut dropped = 0;
+    for seed in seeds(30) {
+        let plan = Plan {
+            temper: Temper { connected_permille: 300, ..Temper::rough() },
+            max_bytes: 6_000,
+            records: 600,
+            rules: RulePlan::Holding,
+            ..Plan::default()
+        };
+        let world = check(seed, plan);
+        dropped += world.ledger.outcomes.dropped.get(&DropReason::Full).copied().unwrap_or(0);
+    }
+    assert!(dropped > 100, "{dropped} records were dropped");
 }
 
 /// main.16: records expire while they wait.

@@ -8,19 +8,22 @@ use std::{
 
 use tidegate_model::{
     AdapterName, Message, Origin, Payload, Presentation, Principal, Properties, Qos, Reading,
-    Timestamp, Topic, TopicFilter, UplinkName, Value,
+    Timestamp, Topic, UplinkName, Value,
 };
-use tidegate_rules::{MemoryLimits, Rule, RuleName};
+use tidegate_rules::MemoryLimits;
 use tidegate_store::{
     Damage, Item, Journal, JournalOptions, Position, Reader, Seq, TakerId, Transaction, record,
     simulation::{Fate, Random, SimulatedDisk},
 };
 use tidegate_uplink::{
     BatchLimits, Change, Compression, Core, Disconnect, Format, Ledger, Load, Now, Profile,
-    Settings, TimeUnit, TopicTemplate, WhenFull, Write, renew,
+    Settings, TimeUnit, TopicTemplate, WhenFull, Write, renew, saved_books,
 };
 
-use crate::cloud::{Answer, Cloud, Temper};
+use crate::{
+    cloud::{Answer, Cloud, Temper},
+    rules::RulePlan,
+};
 
 const TAKER: TakerId = TakerId::new(3);
 const TOPICS: u64 = 7;
@@ -33,7 +36,7 @@ pub(crate) struct Plan {
     pub(crate) temper: Temper,
     pub(crate) records: u64,
     pub(crate) crash_permille: u64,
-    pub(crate) with_rules: bool,
+    pub(crate) rules: RulePlan,
     pub(crate) with_expiry: bool,
     pub(crate) per_reading: bool,
     pub(crate) damage: bool,
@@ -49,7 +52,7 @@ impl Default for Plan {
             temper: Temper::calm(),
             records: 300,
             crash_permille: 25,
-            with_rules: false,
+            rules: RulePlan::None,
             with_expiry: false,
             per_reading: false,
             damage: false,
@@ -89,9 +92,13 @@ pub(crate) struct World {
     written: Vec<Write>,
     pub(crate) lose_one_item: Option<u64>,
     has_lost: bool,
-    stale_boots: u64,
+    pub(crate) stale_boots: u64,
+    /// Whether the reader found nothing more the last time.
+    has_read_all: bool,
     items_seen: u64,
     boots: u64,
+    /// How often it was started anew while readings waited in rules.
+    pub(crate) restarts_with_held: u64,
 }
 
 impl World {
@@ -126,8 +133,10 @@ impl World {
             lose_one_item: None,
             has_lost: false,
             stale_boots: 0,
+            has_read_all: false,
             items_seen: 0,
             boots: 0,
+            restarts_with_held: 0,
         }
     }
 
@@ -154,6 +163,7 @@ impl World {
             && self.items.is_empty()
             && self.core.is_idle()
             && self.core.position().ordinal + 1 == self.next_ordinal
+            && self.ledger.queued == 0
     }
 
     fn roll(&mut self, permille: u64) -> bool {
@@ -178,6 +188,9 @@ impl World {
         let load = Load { queued_bytes: self.queued_bytes, store_is_tight: false };
         self.core.handle_load(load, now);
         self.core.handle_timeout(now);
+        if self.has_read_all && self.items.is_empty() {
+            self.core.handle_idle(now);
+        }
     }
 
     fn append(&mut self) {
@@ -238,12 +251,13 @@ impl World {
     fn commit(&mut self) {
         self.journal.commit().unwrap();
         self.durable.append(&mut self.pending);
+        self.has_read_all = false;
         for write in std::mem::take(&mut self.written) {
             self.core.handle_written(write.id, self.now);
             if let Some(moved) = write.moved {
-                self.ledger.note_moved(moved.ordinals, &moved.outcomes);
+                self.ledger.note_moved(moved.records, moved.held, &moved.outcomes);
                 self.queued_bytes -= moved.bytes;
-                self.journal.release(moved.cursor.seq.next()).unwrap();
+                self.journal.release(moved.needed.seq.next()).unwrap();
             }
         }
     }
@@ -256,6 +270,7 @@ impl World {
             if self.items.is_empty() {
                 self.items = self.reader.next_block(16, 4_096).unwrap();
                 self.items.reverse();
+                self.has_read_all = self.items.is_empty();
             }
             let Some(item) = self.items.pop() else { return };
             self.items_seen += 1;
@@ -355,7 +370,12 @@ impl World {
             self.journal.commit().unwrap();
         }
         self.core = Core::open(settings, pairs(&state), self.now).unwrap();
-        assert_eq!(self.core.position(), self.core.cursor());
+        let books = saved_books(&self.core.settings().name, pairs(&state)).unwrap();
+        assert_eq!(self.core.cursor(), books.cursor);
+        let reads_from = self.core.position().ordinal;
+        assert!((books.needed.ordinal..=books.cursor.ordinal).contains(&reads_from));
+        self.has_read_all = false;
+        self.restarts_with_held += u64::from(books.held > 0);
         self.cloud.disconnect(&mut self.random);
         self.is_connected = false;
         self.written.clear();
@@ -376,7 +396,8 @@ impl World {
         self.ledger = Ledger {
             received: received.ordinal,
             outcomes: self.core.totals().clone(),
-            queued: audit.records + audit.damaged,
+            queued: audit.records + audit.damaged + books.held,
+            held: books.held,
             unreadable: audit.damaged,
         };
         if !self.has_lost {
@@ -422,6 +443,9 @@ impl World {
         if !self.plan.per_reading && self.stale_boots == 0 {
             cloud.check_numbers();
         }
+        if self.plan.rules.makes() {
+            return self.check_what_rules_made();
+        }
         // In each stream the values come in the order in which they were appended, each at most once.
         let mut last: BTreeMap<&str, i64> = BTreeMap::new();
         for ((_, stream, _), reading) in &cloud.readings {
@@ -456,6 +480,28 @@ impl World {
                     .collect();
                 assert_eq!(there, values, "{topic}");
             }
+        }
+    }
+}
+
+impl World {
+    /// Checks the figures of windows against the books, and that only what was appended is told.
+    fn check_what_rules_made(&self) {
+        let (outcomes, cloud) = (&self.ledger.outcomes, &self.cloud);
+        assert!(cloud.readings.len() as u64 >= outcomes.delivered);
+        assert_eq!(outcomes.total(), self.next_ordinal - 1 + outcomes.made_total());
+        let mut counted = 0;
+        for ((_, stream, _), reading) in &cloud.readings {
+            if stream.ends_with("/count") {
+                counted += u64::try_from(integer(&reading.value)).unwrap();
+            }
+        }
+        let summed_up = outcomes.filtered.get("sum").copied().unwrap_or_default();
+        let lost = outcomes.dropped.values().sum::<u64>();
+        if self.plan.rules == RulePlan::Holding && self.stale_boots == 0 && lost == 0 {
+            assert_eq!(counted, summed_up, "each reading of a window is in one figure");
+        } else {
+            assert!(counted < self.next_ordinal, "no reading is in two figures");
         }
     }
 }
@@ -496,7 +542,7 @@ fn settings(plan: &Plan, boots: u64) -> Settings {
         gateway: "gw".into(),
         name: UplinkName::new("cloud").unwrap(),
         epoch: 7,
-        rules: if plan.with_rules { rules(boots) } else { Vec::new() },
+        rules: plan.rules.at(boots),
         rule_memory: MemoryLimits { topics: 4, bytes: 1 << 20 },
         format,
         time_unit: TimeUnit::Millis,
@@ -507,29 +553,5 @@ fn settings(plan: &Plan, boots: u64) -> Settings {
         max_bytes: plan.max_bytes,
         profile: Profile::Mqtt,
         streams_max: 1_000,
-    }
-}
-
-/// Other rules after every start.
-fn rules(boots: u64) -> Vec<Rule> {
-    let filter = |text: &str| vec![TopicFilter::new(text).unwrap()];
-    let wide = Rule {
-        name: RuleName::new("wide").unwrap(),
-        topics: filter("t/1"),
-        deadband: Some(10.0),
-        min_interval: None,
-        change_only: false,
-    };
-    let slow = Rule {
-        name: RuleName::new("slow").unwrap(),
-        topics: filter("t/+"),
-        deadband: None,
-        min_interval: Some(Duration::from_millis(300)),
-        change_only: true,
-    };
-    match boots % 3 {
-        0 => vec![wide, slow],
-        1 => vec![slow],
-        _ => vec![wide],
     }
 }
