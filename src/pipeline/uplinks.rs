@@ -19,7 +19,7 @@ use tracing::warn;
 use super::StartError;
 use crate::{
     broker::BrokerHandle,
-    config::{self, Config, EndpointConfig, UplinkConfig, UplinkTls},
+    config::{self, Config, EndpointConfig, LinkUrl, UplinkConfig, UplinkTls},
     store::Completion,
     supervise::{Conditions, Failure, Stage, keep_running},
     uplink::{
@@ -40,7 +40,10 @@ pub(super) struct Uplinks {
 /// The certificates of all encrypted links by the name of the uplink, one for each broker, to be replaced while they
 /// are used.
 #[derive(Debug, Default)]
-pub(super) struct LinkCertificates(BTreeMap<String, Vec<Option<Arc<ClientTls>>>>);
+pub(super) struct LinkCertificates(BTreeMap<String, Vec<Used>>);
+
+/// What the connection to a broker believes and shows, if it is encrypted.
+type Used = (LinkUrl, Option<Arc<ClientTls>>);
 
 impl LinkCertificates {
     /// Prepares those of another configuration, to be set from the next connections on.
@@ -52,7 +55,10 @@ impl LinkCertificates {
             let used = self.0.get(uplink.name.as_str()).into_iter().flatten();
             used.zip(&uplink.link.endpoints)
         });
-        let links = links.filter_map(|(used, endpoint)| used.as_ref().zip(endpoint.tls.as_ref()));
+        // What is meant for another broker waits for the restart that brings it.
+        let links = links.filter(|((url, _), endpoint)| *url == endpoint.url);
+        let links =
+            links.filter_map(|((_, used), endpoint)| used.as_ref().zip(endpoint.tls.as_ref()));
         links.map(|(link, tls)| Ok((link, ClientPrepared::new(client_setup(tls)?)?))).collect()
     }
 }
@@ -133,7 +139,9 @@ pub(super) async fn start(
         let mut settings = settings(uplink, config, recovery)?;
         settings.link.seat = seats.get(uplink.name.as_str()).map(|(_, seat)| Arc::clone(seat));
         settings.link.passengers = passengers(&seats, uplink.name.as_str());
-        let used = settings.link.endpoints.iter().map(|endpoint| endpoint.tls.clone()).collect();
+        let urls = uplink.link.endpoints.iter().map(|endpoint| endpoint.url.clone());
+        let used = settings.link.endpoints.iter().map(|endpoint| endpoint.tls.clone());
+        let used = urls.zip(used).collect();
         certificates.0.insert(uplink.name.to_string(), used);
         let context = UplinkContext {
             store: broker.store().clone(),

@@ -169,14 +169,23 @@ impl Connection {
     }
 
     /// Takes notice that the far side has accepted the connection.
-    pub(super) fn set_up(&mut self, receive_max: usize, settings: &LinkSettings) {
+    ///
+    /// `keep_alive` is what the far side wants in place of what the settings say.
+    pub(super) fn set_up(
+        &mut self,
+        receive_max: usize,
+        keep_alive: Option<Duration>,
+        settings: &LinkSettings,
+    ) {
+        // With 0 the far side does not look; rumqttc has no way not to ask, and is left its time.
+        let keep_alive = keep_alive.filter(|it| !it.is_zero()).unwrap_or(settings.keep_alive);
         self.is_up = true;
         // One place stays free: rumqttc holds back acknowledgements, too, when none is.
         let places = receive_max.min(usize::from(IN_FLIGHT_MAX)).saturating_sub(1);
         self.receive_max = places.min(settings.in_flight_max).max(1);
         self.patience = match self.client {
             Client::Http(_) | Client::Shared(_) => NEVER,
-            Client::V4(_) | Client::V5(_) => settings.keep_alive + settings.keep_alive / 2,
+            Client::V4(_) | Client::V5(_) => keep_alive + keep_alive / 2,
         };
     }
 
@@ -187,6 +196,12 @@ impl Connection {
     /// Returns whether another message may be handed over.
     pub(super) fn has_room(&self) -> bool {
         self.is_up && self.handed_over.len() + self.in_flight.len() < self.receive_max
+    }
+
+    /// Returns the message that has waited longest for an answer: it is the likeliest cause of what the far side does next.
+    pub(super) fn oldest_unanswered(&mut self) -> Option<Token> {
+        self.unanswered_at()?;
+        self.sent.front().map(|(_, _, token)| *token)
     }
 
     /// Returns whether a message that was handed over has no answer yet.

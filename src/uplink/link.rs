@@ -12,6 +12,8 @@ use crate::dial::DialError;
 pub(super) enum LinkEvent {
     /// The far side has accepted the connection.
     Connected {
+        /// How long the connection may be silent, if the far side says so (MQTT 5.0, section 3.2.2.3.14).
+        keep_alive: Option<Duration>,
         /// The largest packet it takes.
         packet_bytes_max: usize,
         /// How many messages it takes without having answered.
@@ -60,6 +62,8 @@ pub(super) struct Up {
     pub(super) content_type: &'static str,
     pub(super) content_encoding: Option<&'static str>,
     pub(super) correlation: Option<Bytes>,
+    /// Whether the payload carries the numbers of its readings, so that none is like another.
+    pub(super) is_numbered: bool,
 }
 
 /// Why a connection ended, or was not made.

@@ -58,6 +58,10 @@ pub(super) struct Run<'a> {
     connection_number: u64,
     endpoints: Endpoints,
     pace: Pace,
+    /// Whether this uplink goes first among equals next.
+    is_own_turn: bool,
+    /// The largest packet that the far side takes.
+    packet_bytes_max: usize,
     /// When the next message may go, if one waits for that.
     paced_until: Option<Duration>,
     /// Until when answers are awaited before a connection is given up for one to a preferred broker.
@@ -90,8 +94,13 @@ impl<'a> Run<'a> {
             pressure: shared.store.pressure(),
             connection: None,
             connection_number: 0,
-            endpoints: Endpoints::new(link.endpoints.len(), link.pauses),
+            endpoints: Endpoints::new(
+                if link.seat.is_some() { 1 } else { link.endpoints.len() },
+                link.pauses,
+            ),
             pace: Pace::new(link.rates, shared.clock.uptime()),
+            is_own_turn: false,
+            packet_bytes_max: usize::MAX,
             paced_until: None,
             returning: None,
             may_read: true,

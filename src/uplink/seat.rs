@@ -163,7 +163,11 @@ impl Seat {
 impl State {
     fn tell_connected(&self) {
         if let Some(Line { packet_bytes_max }) = self.line {
-            self.tell(LinkEvent::Connected { packet_bytes_max, receive_max: HANDED_OVER_MAX + 1 });
+            self.tell(LinkEvent::Connected {
+                keep_alive: None,
+                packet_bytes_max,
+                receive_max: HANDED_OVER_MAX + 1,
+            });
         }
     }
 

@@ -324,6 +324,8 @@ session-expiry = "2h"
 [[uplink.backup]]
 url = "ws://127.0.0.1:8083"
 [[uplink.backup]]
+url = "https://third.example/in"
+[[uplink.backup]]
 url = "mqtts://other.example"
 username = "gw-2"
 alpn = ["mqtt"]
@@ -336,15 +338,17 @@ alpn = ["mqtt"]
         [
             "wss://[2001:db8::1]:8443/broker?tenant=7",
             "ws://127.0.0.1:8083/mqtt",
+            "https://third.example:443/in",
             "mqtts://other.example:8883"
         ]
     );
     let paths: Vec<_> = link.endpoints.iter().map(|it| it.url.websocket_path()).collect();
-    assert_eq!(paths, [Some("/broker?tenant=7"), Some("/mqtt"), None]);
+    assert_eq!(paths, [Some("/broker?tenant=7"), Some("/mqtt"), None, None]);
     let logins = link.endpoints.iter().map(|it| it.login.as_ref().unwrap().username.as_str());
-    assert_eq!(logins.collect::<Vec<_>>(), ["gw", "gw", "gw-2"]);
+    assert_eq!(logins.collect::<Vec<_>>(), ["gw", "gw", "gw", "gw-2"]);
     let alpn = link.endpoints.iter().map(|it| it.tls.as_ref().map(|tls| tls.alpn.join(",")));
-    let expected = [Some("x-amzn-mqtt-ca".to_owned()), None, Some("mqtt".to_owned())];
+    let expected = [Some("x-amzn-mqtt-ca"), None, Some("http/1.1"), Some("mqtt")];
+    let expected = expected.map(|name| name.map(str::to_owned));
     assert_eq!(alpn.collect::<Vec<_>>(), expected);
     let proxy = link.way.proxy.as_ref().unwrap();
     assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.example", 1080));

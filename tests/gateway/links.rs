@@ -268,11 +268,13 @@ fn uplink_25_batches_by_http() {
     );
     let mut plant = Plant::prepare(&[&uplink]);
     plant.gateway.set("TOKEN", "t0ken");
-    // Closed without an answer, twice: what was under way comes again under its key.
-    cloud.ask("answer", json!({"status": 0, "times": 2}));
+    // Closed without an answer, again and again, as by something in front of a server that is away: what was under way
+    // comes again under its key, and nothing is set aside for it.
+    cloud.ask("answer", json!({"status": 0, "times": 4}));
     plant.gateway.start_again();
     plant.read(10);
-    plant.until_delivered("cloud");
+    let uplink = plant.until_delivered("cloud");
+    assert_eq!((&uplink["dead-letters"], &uplink["last-refusal"]), (&json!(0), &Value::Null));
     // Closed behind an answer: nobody is told, and nothing counts as a failure.
     let before = plant.uplink("cloud")["connections"].as_u64().unwrap();
     cloud.ask("answer", json!({"status": 503, "headers": {"Retry-After": "1"}, "body": "later"}));

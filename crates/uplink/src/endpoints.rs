@@ -23,6 +23,8 @@ pub struct Endpoints {
     /// Since when there is a connection.
     connected: Option<Duration>,
     return_after: Duration,
+    /// Whether the last connection was given up for a better one.
+    is_returning: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +43,7 @@ impl Endpoints {
             current: 0,
             connected: None,
             return_after: RETURN_AFTER,
+            is_returning: false,
         }
     }
 
@@ -77,7 +80,7 @@ impl Endpoints {
             endpoint.backoff.reset();
         }
         endpoint.rests_until = now + endpoint.backoff.after(failure, random).max(least);
-        if self.current == 0 {
+        if std::mem::take(&mut self.is_returning) || (self.current == 0 && lasted.is_some()) {
             // Whoever cannot stay is returned to later and later.
             let doubled = (self.return_after * 2).min(RETURN_AFTER_MAX);
             let lasted_long = lasted.is_some_and(|lasted| lasted >= RETURN_AFTER);
@@ -95,6 +98,7 @@ impl Endpoints {
     /// Takes notice that the connection was given up for a better one: it may be taken up again at once.
     pub fn note_returning(&mut self) {
         self.connected = None;
+        self.is_returning = true;
         self.each[self.current].backoff.reset();
     }
 

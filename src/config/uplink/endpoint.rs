@@ -51,6 +51,46 @@ pub(super) fn read_endpoint(
     context: &Context<'_>,
     issues: &mut Issues,
 ) -> Option<EndpointConfig> {
+    let mut endpoint = read_keys(table, context, issues)?;
+    suit(table, &mut endpoint, profile, issues);
+    Some(endpoint)
+}
+
+/// Reads one `[[uplink.backup]]`: what it does not say is as with the preferred broker.
+pub(super) fn read_backup(
+    mut table: TableReader<'_>,
+    preferred: Option<&EndpointConfig>,
+    profile: Profile,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<EndpointConfig> {
+    let has_login = ["username", "password", "token"].into_iter().any(|key| table.has(key));
+    let has_tls = TLS_KEYS.into_iter().any(|key| table.has(key));
+    let mut endpoint = read_keys(&mut table, context, issues);
+    if let (Some(endpoint), Some(preferred)) = (&mut endpoint, preferred) {
+        if !has_login {
+            endpoint.login = preferred.login.clone();
+            endpoint.token = preferred.token.clone();
+            note_plain(&table, endpoint, issues);
+        }
+        if !has_tls && endpoint.url.is_encrypted() && preferred.tls.is_some() {
+            endpoint.tls = preferred.tls.clone();
+            // What is offered depends on what is spoken, and where.
+            endpoint.tls.iter_mut().for_each(|tls| tls.alpn.clear());
+        }
+    }
+    if let Some(endpoint) = &mut endpoint {
+        suit(&table, endpoint, profile, issues);
+    }
+    table.finish(issues);
+    endpoint
+}
+
+fn read_keys(
+    table: &mut TableReader<'_>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<EndpointConfig> {
     let example = "url = \"mqtts://cloud.example:8883\"";
     let url = table.required_like("url", example, LinkUrl::read, issues);
     let tls = if url.as_ref().is_some_and(|url| !url.is_encrypted()) {
@@ -61,16 +101,35 @@ pub(super) fn read_endpoint(
     };
     let login = read_login(table, url.as_ref(), context, issues);
     let token = read_token(table, url.as_ref(), context, issues);
-    let mut endpoint = EndpointConfig { url: url?, login, token, tls };
+    Some(EndpointConfig { url: url?, login, token, tls })
+}
+
+/// Offers in TLS what the far side expects there, and notes what it would not let in.
+fn suit(
+    table: &TableReader<'_>,
+    endpoint: &mut EndpointConfig,
+    profile: Profile,
+    issues: &mut Issues,
+) {
     if let (Some(_), Some(tls)) = (endpoint.url.http_target(), &mut endpoint.tls)
         && tls.alpn.is_empty()
     {
         tls.alpn = vec!["http/1.1".to_owned()];
     }
     if profile == Profile::AwsIotCore {
-        suit_aws(table, &mut endpoint, issues);
+        suit_aws(table, endpoint, issues);
     }
-    Some(endpoint)
+}
+
+/// Notes a login that crosses the network unencrypted although it is meant for an encrypted connection.
+fn note_plain(table: &TableReader<'_>, endpoint: &EndpointConfig, issues: &mut Issues) {
+    let has_secret = endpoint.token.is_some()
+        || endpoint.login.as_ref().is_some_and(|login| login.password.is_some());
+    if has_secret && !endpoint.url.is_encrypted() && !endpoint.url.host().is_loopback() {
+        let at = table.value_span("url");
+        let issue = Issue::hint(at, "the uplink's login crosses the network unencrypted here");
+        issues.push(issue.with_hint("encrypt, or give this one a login of its own"));
+    }
 }
 
 /// Notes what AWS IoT Core would not let in, and offers the application protocol by which it tells MQTT from HTTP on
@@ -95,30 +154,6 @@ fn suit_aws(table: &TableReader<'_>, endpoint: &mut EndpointConfig, issues: &mut
         );
         issues.push(issue.with_hint("add `cert` and `key`, or `username`"));
     }
-}
-
-/// Reads one `[[uplink.backup]]`: what it does not say is as with the preferred broker.
-pub(super) fn read_backup(
-    mut table: TableReader<'_>,
-    preferred: Option<&EndpointConfig>,
-    profile: Profile,
-    context: &Context<'_>,
-    issues: &mut Issues,
-) -> Option<EndpointConfig> {
-    let has_login = ["username", "password", "token"].into_iter().any(|key| table.has(key));
-    let has_tls = TLS_KEYS.into_iter().any(|key| table.has(key));
-    let mut endpoint = read_endpoint(&mut table, profile, context, issues);
-    table.finish(issues);
-    if let (Some(endpoint), Some(preferred)) = (&mut endpoint, preferred) {
-        if !has_login {
-            endpoint.login = preferred.login.clone();
-            endpoint.token = preferred.token.clone();
-        }
-        if !has_tls && endpoint.url.is_encrypted() && preferred.tls.is_some() {
-            endpoint.tls = preferred.tls.clone();
-        }
-    }
-    endpoint
 }
 
 /// Reads the name of an application protocol: 1 to 255 bytes (RFC 7301, section 3.1).

@@ -9,7 +9,7 @@ use std::{fmt::Write as _, future::Future, pin::Pin, time::Duration};
 use data_encoding::{BASE64, HEXLOWER};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
-    Request, Response, StatusCode,
+    Request, Response, StatusCode, Uri,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
     header::{self, HeaderMap},
@@ -32,6 +32,8 @@ use crate::dial::{Way, authority, dial};
 const REASON_BYTES_MAX: usize = 4 << 10;
 /// A far side may ask to be left alone for so long.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// The body of an answer takes no longer than this, or is not heard.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// One request is under way at a time.
 const REQUESTS: usize = 1;
 
@@ -72,8 +74,8 @@ pub(super) fn open(
 /// One socket with HTTP on it.
 struct Line {
     sender: SendRequest<Full<Bytes>>,
-    /// Moves the bytes, for as long as the socket is open.
-    connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    /// Moves the bytes. It is dropped at the end of the socket: only that tells a request that waits for it.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
 }
 
 struct Poster {
@@ -98,7 +100,11 @@ impl Poster {
             Ok(line) => Some(line),
             Err(error) => return error,
         };
-        let up = LinkEvent::Connected { packet_bytes_max: usize::MAX, receive_max: REQUESTS };
+        let up = LinkEvent::Connected {
+            keep_alive: None,
+            packet_bytes_max: usize::MAX,
+            receive_max: REQUESTS,
+        };
         if events.send(up).await.is_err() {
             return LinkError::transient("nobody listens");
         }
@@ -135,14 +141,14 @@ impl Poster {
         }
         match answered {
             Answered::Yes(answer) => {
-                *line = Some(used).filter(|line| !line.sender.is_closed());
+                *line = Some(used).filter(|line| line.connection.is_some());
                 Ok(answer)
             }
-            Answered::Broken(error) => Err(LinkError {
-                reason: format!("the connection broke before an answer: {error}"),
-                failure: Failure::Transient,
-                how: Disconnect::ByPeer,
-            }),
+            // Whoever accepts a connection need not be the server: nothing says that the batch is at fault.
+            Answered::Broken(error) => {
+                let reason = format!("the connection broke before an answer: {error}");
+                Err(LinkError::transient(reason))
+            }
         }
     }
 
@@ -156,11 +162,16 @@ impl Poster {
         let shaken = http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await;
         let (sender, connection) =
             shaken.map_err(|error| LinkError::transient(error.to_string()))?;
-        Ok(Line { sender, connection: Box::pin(connection) })
+        Ok(Line { sender, connection: Some(Box::pin(connection)) })
     }
 
     async fn post(&self, line: &mut Line, up: &Up) -> Result<Answered, LinkError> {
-        let request = self.request(up)?;
+        let request = match self.target(&up.topic) {
+            Ok(target) => self.request(target, up)?,
+            Err(reason) => {
+                return Ok(Answered::Yes(Answer::Final(Ack::RefusedTopic { reason })));
+            }
+        };
         let Line { sender, connection } = line;
         let asked = async {
             sender.ready().await?;
@@ -168,7 +179,6 @@ impl Poster {
             Ok::<_, hyper::Error>(answer(response).await)
         };
         let mut asked = std::pin::pin!(asked);
-        let mut is_open = true;
         loop {
             tokio::select! {
                 biased;
@@ -177,22 +187,31 @@ impl Poster {
                     Err(error) => Ok(Answered::Broken(error)),
                 },
                 // What has arrived is still to be read when the connection has ended.
-                _ = &mut *connection, if is_open => is_open = false,
+                () = end(connection) => {}
             }
         }
     }
 
-    fn request(&self, up: &Up) -> Result<Request<Full<Bytes>>, LinkError> {
+    /// Returns where a topic is posted to, or why it is not: it would be so for ever.
+    fn target(&self, topic: &str) -> Result<Uri, String> {
+        if topic.split('/').any(|level| matches!(level, "." | "..")) {
+            // Servers and proxies take them out, together with what stands before them.
+            return Err("a level of the topic is `.` or `..`, which a URL cannot say".to_owned());
+        }
+        let target = self.endpoint.http.as_ref().map(|http| http.target(topic));
+        let target = target.unwrap_or_default();
+        target.parse().map_err(|_| format!("a URL of {} bytes is too long", target.len()))
+    }
+
+    fn request(&self, target: Uri, up: &Up) -> Result<Request<Full<Bytes>>, LinkError> {
         let Endpoint { host, port, http, login, .. } = &self.endpoint;
-        let target = http.as_ref().map(|http| http.target(&up.topic)).unwrap_or_default();
-        let mut key = digest::Context::new(&digest::SHA256);
-        key.update(up.topic.as_bytes());
-        key.update(&up.payload);
         let mut request = Request::post(target)
             .header(header::HOST, authority(host, *port))
             .header(header::USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
-            .header(header::CONTENT_TYPE, up.content_type)
-            .header("Idempotency-Key", format!("\"{}\"", HEXLOWER.encode(key.finish().as_ref())));
+            .header(header::CONTENT_TYPE, up.content_type);
+        if up.is_numbered {
+            request = request.header("Idempotency-Key", format!("\"{}\"", key(up)));
+        }
         if let Some(coding) = up.content_encoding {
             // HTTP's name for the zlib format (RFC 9110, section 8.4.1.2).
             let coding = if coding == "zlib" { "deflate" } else { coding };
@@ -214,14 +233,35 @@ impl Poster {
     }
 }
 
+/// Returns the same for the same readings alone: their numbers stand in the payload.
+fn key(up: &Up) -> String {
+    let mut key = digest::Context::new(&digest::SHA256);
+    key.update(&(up.topic.len() as u64).to_be_bytes());
+    key.update(up.topic.as_bytes());
+    key.update(&up.payload);
+    HEXLOWER.encode(key.finish().as_ref())
+}
+
+/// Drives a connection, and drops it at its end.
+async fn end(connection: &mut Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>) {
+    match connection {
+        Some(open) => {
+            // How it ended shows in what becomes of the request.
+            let _ = open.await;
+            *connection = None;
+        }
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits for the next request; meanwhile looks after the socket.
 async fn next_post(posts: &mut mpsc::Receiver<Post>, line: &mut Option<Line>) -> Option<Post> {
     loop {
         let Some(open) = line else { return posts.recv().await };
         tokio::select! {
             biased;
+            () = end(&mut open.connection) => *line = None,
             post = posts.recv() => return post,
-            _ = &mut open.connection => *line = None,
         }
     }
 }
@@ -230,12 +270,14 @@ async fn next_post(posts: &mut mpsc::Receiver<Post>, line: &mut Option<Line>) ->
 async fn answer(response: Response<Incoming>) -> Result<Answer, LinkError> {
     let status = response.status();
     let retry_after = retry_after(response.headers());
-    let body = Limited::new(response.into_body(), REASON_BYTES_MAX).collect().await;
+    // The status says what is to be known; the rest is read so that the socket can be used again.
+    let body = Limited::new(response.into_body(), REASON_BYTES_MAX).collect();
+    let body = timeout(BODY_TIMEOUT, body).await.ok().and_then(Result::ok);
     if status.is_success() {
         return Ok(Answer::Final(Ack::Accepted));
     }
     let mut reason = format!("the far side answers {status}");
-    if let Ok(body) = body {
+    if let Some(body) = body {
         let said = String::from_utf8_lossy(&body.to_bytes()).into_owned();
         let line = said.lines().next().unwrap_or_default().trim();
         if !line.is_empty() {
@@ -246,6 +288,9 @@ async fn answer(response: Response<Incoming>) -> Result<Answer, LinkError> {
         StatusCode::BAD_REQUEST
         | StatusCode::PAYLOAD_TOO_LARGE
         | StatusCode::UNPROCESSABLE_ENTITY => Ok(Answer::Final(Ack::RefusedPayload { reason })),
+        StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            Ok(Answer::Final(Ack::RefusedTopic { reason }))
+        }
         StatusCode::REQUEST_TIMEOUT
         | StatusCode::CONFLICT
         | StatusCode::TOO_EARLY
@@ -260,4 +305,52 @@ async fn answer(response: Response<Incoming>) -> Result<Answer, LinkError> {
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uplink::HttpTarget;
+
+    fn up(topic: &str, payload: &'static str) -> Up {
+        Up {
+            topic: topic.into(),
+            payload: Bytes::from_static(payload.as_bytes()),
+            content_type: "application/bson",
+            content_encoding: None,
+            correlation: None,
+            is_numbered: true,
+        }
+    }
+
+    /// uplink.25: one key for one message: where a topic ends is part of it.
+    #[test]
+    fn keys_are_of_one_message_alone() {
+        assert_eq!(key(&up("m/1", "23.5")), key(&up("m/1", "23.5")));
+        assert_ne!(key(&up("m/1", "23.5")), key(&up("m/12", "3.5")));
+    }
+
+    /// uplink.25: a topic that no URL can say is refused by itself; it neither leaves the path nor stops what comes behind.
+    #[test]
+    fn topics_that_make_no_url_are_refused() {
+        let http = HttpTarget { path: "/in".into(), query: None, token: None };
+        let endpoint = Endpoint {
+            host: "h.example".into(),
+            port: 80,
+            tls: None,
+            websocket: None,
+            http: Some(http),
+            login: None,
+        };
+        let poster = Poster { way: Way::default(), endpoint };
+        assert_eq!(poster.target("a/.b/c..").unwrap(), "/in/a/.b/c..");
+        for topic in ["a/../../admin", "..", "a/./b"] {
+            assert!(
+                poster.target(topic).unwrap_err().contains("which a URL cannot say"),
+                "{topic}"
+            );
+        }
+        let long = "\u{fc}".repeat(20_000);
+        assert!(poster.target(&long).unwrap_err().contains("too long"));
+    }
 }

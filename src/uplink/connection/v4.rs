@@ -65,6 +65,7 @@ fn link_event(event: Event) -> Option<LinkEvent> {
         Event::Outgoing(Outgoing::Publish(packet)) => LinkEvent::Sent { packet },
         Event::Outgoing(_) => return None,
         Event::Incoming(Packet::ConnAck(_)) => LinkEvent::Connected {
+            keep_alive: None,
             packet_bytes_max: PACKET_BYTES_MAX,
             receive_max: usize::from(u16::MAX),
         },

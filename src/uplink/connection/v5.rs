@@ -1,6 +1,6 @@
 //! MQTT 5.0.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use rumqttc::{
@@ -16,6 +16,7 @@ use rumqttc::{
         },
     },
 };
+use tidegate_model::Topic;
 use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo};
 use tokio::sync::mpsc;
 
@@ -84,7 +85,10 @@ fn link_event(event: Event) -> Option<LinkEvent> {
             let properties = ack.properties;
             let packet = properties.as_ref().and_then(|properties| properties.max_packet_size);
             let receive = properties.as_ref().and_then(|properties| properties.receive_max);
+            let keep_alive =
+                properties.as_ref().and_then(|properties| properties.server_keep_alive);
             LinkEvent::Connected {
+                keep_alive: keep_alive.map(|seconds| Duration::from_secs(seconds.into())),
                 packet_bytes_max: packet
                     .map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
                 receive_max: usize::from(receive.unwrap_or(u16::MAX)),
@@ -143,6 +147,8 @@ fn incoming(publish: Publish) -> Incoming {
         content_encoding: encoding,
         reply_to: properties
             .response_topic
+            // An answer to any other could never be sent.
+            .filter(|topic| Topic::new(topic).is_ok())
             .map(|topic| ReplyTo { topic: topic.into(), correlation }),
     }
 }

@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tidegate_store::Transaction;
-use tidegate_uplink::{Ack, Disconnect, Encoding, Failure, Outcome};
+use tidegate_uplink::{Ack, Disconnect, Encoding, Failure, Format, Outcome, OutcomeId};
 use tracing::{info, warn};
 
 use super::{ConnectionState, Run, Ticket, UplinkError};
@@ -19,6 +20,8 @@ use crate::uplink::{
 
 /// Answers are awaited for so long when a connection is given up for one to a preferred broker.
 const RETURN_GRACE: Duration = Duration::from_secs(10);
+/// What a PUBLISH packet with an outcome holds beside topic, payload and correlation data, at most.
+const OUTCOME_OVERHEAD: usize = 128;
 /// While connected, the same fault is reported no more often than this.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -45,34 +48,73 @@ impl Run<'_> {
 
     /// Takes what goes next: outcomes first, then by priority, where this uplink has 0.
     fn next_up(&mut self) -> Option<(Token, Up)> {
-        if let Some((id, outcome)) = self.outbox.poll_send() {
-            return Some((Token::Outcome(id), outcome_up(outcome)));
+        while let Some((id, outcome)) = self.outbox.poll_send() {
+            match self.refuses_outcome(&outcome) {
+                None => return Some((Token::Outcome(id), outcome_up(outcome))),
+                Some(reason) => self.give_up_outcome(id, &reason),
+            }
         }
-        let passengers = self.passengers();
-        let before = |priority: i32| priority > 0;
-        let of_passenger = |is_wanted: &dyn Fn(i32) -> bool| {
-            let mut places = passengers.iter().enumerate();
-            let (place, seat) =
-                places.find(|(_, seat)| is_wanted(seat.priority()) && seat.has_post())?;
-            let post = seat.take_post()?;
-            Some((Token::Passenger(place, post.ticket), post.up))
+        let urgent = self.passenger_up(|priority| priority > 0);
+        if urgent.is_some() {
+            return urgent;
+        }
+        // Equals take turns.
+        self.is_own_turn = !self.is_own_turn;
+        let equal = |run: &Self| run.passenger_up(|priority| priority == 0);
+        let next = if self.is_own_turn {
+            self.own_up().or_else(|| equal(self))
+        } else {
+            equal(self).or_else(|| self.own_up())
         };
-        if let Some(urgent) = of_passenger(&before) {
-            return Some(urgent);
+        next.or_else(|| self.passenger_up(|priority| priority < 0))
+    }
+
+    /// Takes the next message of an uplink that shares the connection, the highest priority first.
+    fn passenger_up(&self, is_wanted: impl Fn(i32) -> bool) -> Option<(Token, Up)> {
+        let mut places = self.passengers().iter().enumerate();
+        let (place, seat) =
+            places.find(|(_, seat)| is_wanted(seat.priority()) && seat.has_post())?;
+        let post = seat.take_post()?;
+        Some((Token::Passenger(place, post.ticket), post.up))
+    }
+
+    /// Takes the next message of this uplink.
+    fn own_up(&mut self) -> Option<(Token, Up)> {
+        let next = self.core.poll_send()?;
+        let publication = next.publication;
+        let encoding = publication.encoding;
+        let up = Up {
+            topic: publication.topic,
+            payload: publication.payload,
+            content_type: encoding.content_type(),
+            content_encoding: encoding.content_encoding(),
+            correlation: None,
+            is_numbered: self.core.settings().format != Format::Raw,
+        };
+        Some((Token::Batch(next.id), up))
+    }
+
+    /// Returns why the far side would not take the outcome of a command; `None` if it may.
+    fn refuses_outcome(&self, outcome: &Outcome) -> Option<String> {
+        let profile = self.core.settings().profile;
+        if let Err(refusal) = profile.check_topic(&outcome.topic) {
+            return Some(refusal.to_string());
         }
-        if let Some(next) = self.core.poll_send() {
-            let publication = next.publication;
-            let encoding = publication.encoding;
-            let up = Up {
-                topic: publication.topic,
-                payload: publication.payload,
-                content_type: encoding.content_type(),
-                content_encoding: encoding.content_encoding(),
-                correlation: None,
-            };
-            return Some((Token::Batch(next.id), up));
+        let correlation = outcome.correlation.as_ref().map_or(0, Bytes::len);
+        let size = outcome.topic.len() + outcome.payload.len() + correlation + OUTCOME_OVERHEAD;
+        let most = self.packet_bytes_max.min(profile.bounds().payload_bytes);
+        (size > most).then(|| format!("{size} bytes are more than the {most} that are taken"))
+    }
+
+    /// Lets an outcome go that can never be sent: it must not hold up what comes behind it.
+    fn give_up_outcome(&mut self, id: OutcomeId, reason: &str) {
+        self.report(reason, "The outcome of a command cannot be sent");
+        let Some(change) = self.outbox.handle_ack(id) else { return };
+        match self.shared.submit(Transaction::new(), vec![change], None) {
+            Ok(token) => self.tickets.push_back((token, Ticket::Nothing)),
+            // It is one key; and at the next start it is found again.
+            Err(error) => warn!(uplink = %self.name(), %error, "An outcome is not forgotten"),
         }
-        of_passenger(&|priority| !before(priority))
     }
 
     /// Begins to connect if it is time.
@@ -117,8 +159,9 @@ impl Run<'_> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         match event {
             Err(error) => self.disconnect(error),
-            Ok(LinkEvent::Connected { packet_bytes_max, receive_max }) => {
-                connection.set_up(receive_max, &self.shared.settings.link);
+            Ok(LinkEvent::Connected { keep_alive, packet_bytes_max, receive_max }) => {
+                connection.set_up(receive_max, keep_alive, &self.shared.settings.link);
+                self.packet_bytes_max = packet_bytes_max;
                 self.core.handle_connected(packet_bytes_max, self.shared.now());
                 self.endpoints.note_connected(self.shared.clock.uptime());
                 let endpoint = self.endpoint().to_string();
@@ -191,6 +234,13 @@ impl Run<'_> {
     fn disconnect_for(&mut self, error: LinkError, least: Duration) {
         self.forget_connection(&error);
         let now = self.shared.clock.uptime();
+        if self.shared.settings.link.seat.is_some() && least.is_zero() {
+            // Who has the connection waits; taking the place costs nothing.
+            self.endpoints.note_returning();
+            self.shared.state.lock().last_error = Some(error.reason);
+            self.shared.set_connection(ConnectionState::Connecting);
+            return;
+        }
         let random = RandomState::new().hash_one(self.connection_number);
         self.endpoints.note_ended(error.failure, now, random, least);
         let pause = self.endpoints.next(now).err().unwrap_or(now).saturating_sub(now);
@@ -207,8 +257,16 @@ impl Run<'_> {
     }
 
     fn forget_connection(&mut self, why: &LinkError) {
+        // If the far side closed it, then for the sake of one message, whose uplink alone is concerned.
+        let cause = self.connection.as_mut().and_then(Connection::oldest_unanswered);
         self.connection = None;
-        self.passengers().iter().for_each(|seat| seat.disconnected(why));
+        let elsewhere = LinkError { how: Disconnect::Otherwise, ..why.clone() };
+        for (place, seat) in self.passengers().iter().enumerate() {
+            let is_cause = matches!(cause, Some(Token::Passenger(of, _)) if of == place);
+            seat.disconnected(if is_cause { why } else { &elsewhere });
+        }
+        let is_own = matches!(cause, Some(Token::Batch(_)));
+        let why = if is_own { why } else { &elsewhere };
         self.returning = None;
         self.outbox.handle_disconnected();
         self.core.handle_disconnected(why.how, self.shared.now());
@@ -236,5 +294,6 @@ fn outcome_up(outcome: Outcome) -> Up {
         content_type: Encoding::Json.content_type(),
         content_encoding: None,
         correlation: outcome.correlation,
+        is_numbered: false,
     }
 }

@@ -78,11 +78,19 @@ impl Reference {
             self.change_live(Effect::Finish { client, number });
             return (number, 0);
         };
+        // Of two alike for which there may have been no room, one stored and one not, it may be either.
+        let may_be_another = entry.is_optional
+            && self.live.sessions[&client].entries.values().any(|other| {
+                other.message == seen.message
+                    && other.stage == Stage::Waiting
+                    && is_shown_as(other, seen)
+                    && !other.is_stored
+            });
         let is_stored = entry.is_stored && entry.qos == Qos::ExactlyOnce;
         let effect = Effect::Stage { client, number, stage: Stage::Sent { packet_id, link } };
         let needs = if is_stored && !is_repeated {
             self.change(token, effect);
-            token
+            if may_be_another { 0 } else { token }
         } else {
             self.change_live(effect);
             0
@@ -102,6 +110,8 @@ impl Reference {
                 && matches!(earlier.stage, Stage::Sent { link: on, .. } if on != link)
                 && !earlier.is_raised
                 && !entry.is_raised
+                // Which of two subscriptions got a retained message first was free.
+                && !(earlier.message == entry.message && entry.retain == Some(true))
         });
         assert!(overtaken.is_none(), "{seen:?} is repeated before {overtaken:?}");
         Some(*number)
