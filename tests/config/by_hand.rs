@@ -40,6 +40,12 @@ fn uplinks() {
     check(&Case::all_of(include_str!("wrong/uplinks.txt")));
 }
 
+/// uplink.4, uplink.5: a rule that is wrong is told by its key and value.
+#[test]
+fn rules_of_uplinks() {
+    check(&Case::all_of(include_str!("wrong/rules.txt")));
+}
+
 #[test]
 fn syntax() {
     check(&Case::all_of(include_str!("wrong/syntax.txt")));
