@@ -25,6 +25,7 @@ mod rights;
 mod scram;
 mod service;
 mod sessions;
+mod sums;
 mod swap;
 mod syscalls;
 mod tls;
