@@ -19,7 +19,7 @@ mod selector;
 mod swinging_door;
 mod thin;
 mod window;
-mod wire;
+pub mod wire;
 
 pub use anomaly::{Anomaly, EventTopic, Season};
 pub use convert::{Conversion, Linear, Rounding, between, known_units};
@@ -32,7 +32,6 @@ pub use selector::Selector;
 pub use swinging_door::SwingingDoor;
 pub use thin::{Deadband, Thinning};
 pub use window::{Function, Quantile, Window};
-pub use wire::{Input, Malformed, put_reading};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Bytes in which rules and uplinks keep readings and what they remember.
+//! Bytes in which rules and uplinks keep readings and what they remember, and the integers of packed columns.
 
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ const ARRAY: u8 = 9;
 const DOCUMENT: u8 = 10;
 
 /// Appends a number as one to ten bytes, seven bits each, the lowest first.
-pub(crate) fn put_number(buffer: &mut Vec<u8>, mut number: u64) {
+#[inline]
+pub fn put_number(buffer: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         #[expect(clippy::cast_possible_truncation, reason = "seven bits are meant")]
         buffer.push(number as u8 | 0x80);
@@ -38,8 +39,9 @@ pub(crate) fn put_number(buffer: &mut Vec<u8>, mut number: u64) {
     buffer.push(u8::try_from(number).expect("below 0x80"));
 }
 
-/// Appends a number that may be negative; small ones are short.
-pub(crate) fn put_signed(buffer: &mut Vec<u8>, number: i64) {
+/// Appends a number of either sign as one to ten bytes; those near 0 take one.
+#[inline]
+pub fn put_signed(buffer: &mut Vec<u8>, number: i64) {
     put_number(buffer, ((number << 1) ^ (number >> 63)).cast_unsigned());
 }
 
@@ -51,13 +53,19 @@ pub(crate) fn put_time(buffer: &mut Vec<u8>, time: Timestamp) {
     put_signed(buffer, time.as_unix_micros());
 }
 
-pub(crate) fn put_bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends a length and that many bytes.
+pub fn put_bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
     put_number(buffer, bytes.len() as u64);
     buffer.extend_from_slice(bytes);
 }
 
+/// Appends a length and that many bytes of text.
+pub fn put_text(buffer: &mut Vec<u8>, text: &str) {
+    put_bytes(buffer, text.as_bytes());
+}
+
 pub(crate) fn put_unit(buffer: &mut Vec<u8>, unit: Option<&Unit>) {
-    put_bytes(buffer, unit.map_or("", Unit::as_str).as_bytes());
+    put_text(buffer, unit.map_or("", Unit::as_str));
 }
 
 /// Appends a value with its type.
@@ -132,6 +140,11 @@ impl<'a> Input<'a> {
         Self(bytes)
     }
 
+    /// Returns whether all has been read.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns what has not been read.
     pub fn rest(self) -> &'a [u8] {
         self.0
@@ -168,17 +181,32 @@ impl<'a> Input<'a> {
         })
     }
 
-    pub(crate) fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+    /// Fails unless all has been read.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are none.
+    pub fn end(self) -> Result<(), Malformed> {
+        if self.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 
-    pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
+    /// Reads one byte.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are none.
+    pub fn byte(&mut self) -> Result<u8, Malformed> {
         let (&first, rest) = self.0.split_first().ok_or(Malformed)?;
         self.0 = rest;
         Ok(first)
     }
 
-    pub(crate) fn number(&mut self) -> Result<u64, Malformed> {
+    /// Reads what [`put_number`] has written.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are none.
+    pub fn number(&mut self) -> Result<u64, Malformed> {
         let mut number = 0;
         for shift in (0..70).step_by(7) {
             let byte = self.byte()?;
@@ -194,13 +222,37 @@ impl<'a> Input<'a> {
         Err(Malformed)
     }
 
-    pub(crate) fn signed(&mut self) -> Result<i64, Malformed> {
+    /// Reads what [`put_signed`] has written.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are none.
+    #[inline]
+    pub fn signed(&mut self) -> Result<i64, Malformed> {
         let number = self.number()?;
         Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
     pub(crate) fn double(&mut self) -> Result<f64, Malformed> {
         self.array().map(f64::from_le_bytes)
+    }
+
+    /// Reads a number of 32 bits that [`put_number`] has written.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are none.
+    pub fn number_u32(&mut self) -> Result<u32, Malformed> {
+        u32::try_from(self.number()?).map_err(|_| Malformed)
+    }
+
+    /// Reads eight bytes, the lowest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are none.
+    pub fn i64(&mut self) -> Result<i64, Malformed> {
+        self.array().map(i64::from_le_bytes)
     }
 
     pub(crate) fn fingerprint(&mut self) -> Result<u64, Malformed> {
@@ -215,14 +267,24 @@ impl<'a> Input<'a> {
         self.array().map(|code| Status::from_code(u32::from_le_bytes(code)))
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+    /// Reads what [`put_bytes`] has written.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are none.
+    pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = usize::try_from(self.number()?).map_err(|_| Malformed)?;
         let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str, Malformed> {
+    /// Reads what [`put_text`] has written.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are none.
+    pub fn text(&mut self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed)
     }
 
@@ -276,4 +338,29 @@ impl<'a> Input<'a> {
 /// Returns where readings that rules made come from.
 pub(crate) fn origin() -> Origin {
     Origin { adapter: AdapterName::new("rules").expect("`rules` is an adapter's name") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_round_trip_and_lies_are_refused() {
+        for number in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
+            let mut buffer = Vec::new();
+            put_number(&mut buffer, number);
+            let mut input = Input::new(&buffer);
+            assert_eq!(input.number(), Ok(number));
+            assert_eq!(input.end(), Ok(()));
+        }
+        for number in [0, -1, 1, 63, -64, 64, i64::MAX, i64::MIN] {
+            let mut buffer = Vec::new();
+            put_signed(&mut buffer, number);
+            assert_eq!(buffer.len() == 1, (-64..64).contains(&number));
+            assert_eq!(Input::new(&buffer).signed(), Ok(number));
+        }
+        assert_eq!(Input::new(&[0xff; 11]).number(), Err(Malformed));
+        assert_eq!(Input::new(&[3, 1, 2]).bytes(), Err(Malformed));
+        assert_eq!(Input::new(&[1, 0xff]).text(), Err(Malformed));
+    }
 }

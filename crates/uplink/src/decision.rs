@@ -8,7 +8,7 @@ use tidegate_store::{Position, Seq};
 use crate::{
     ledger::DropReason,
     streams::StreamId,
-    wire::{Input, Malformed, put_bytes, put_text, put_varint},
+    wire::{self, Input, Malformed, put_bytes, put_number, put_text},
 };
 
 /// What was decided on one record. Streams and rules are places in the lists of the [`Entry`].
@@ -115,21 +115,21 @@ impl Entry {
         put_position(&mut buffer, self.to);
         let untrusted = self.clock == Clock::Untrusted;
         buffer.push(u8::from(self.replayed) | u8::from(untrusted) << 1);
-        put_varint(&mut buffer, self.rules.len() as u64);
+        put_number(&mut buffer, self.rules.len() as u64);
         for rule in &self.rules {
             put_text(&mut buffer, rule);
         }
-        put_varint(&mut buffer, self.streams.len() as u64);
+        put_number(&mut buffer, self.streams.len() as u64);
         for (stream, first) in &self.streams {
-            put_varint(&mut buffer, stream.get().into());
-            put_varint(&mut buffer, *first);
+            put_number(&mut buffer, stream.get().into());
+            put_number(&mut buffer, *first);
         }
         let repeats = self.runs.iter().filter(|run| run.records > 1).count();
-        put_varint(&mut buffer, (self.runs.len() + repeats) as u64);
+        put_number(&mut buffer, (self.runs.len() + repeats) as u64);
         for run in &self.runs {
-            put_varint(&mut buffer, code(run.decision));
+            put_number(&mut buffer, code(run.decision));
             if run.records > 1 {
-                put_varint(&mut buffer, (run.records - 1) << KIND_BITS | EXPIRED);
+                put_number(&mut buffer, (run.records - 1) << KIND_BITS | EXPIRED);
             }
         }
         put_gaps(&mut buffer, &self.gaps);
@@ -141,50 +141,50 @@ impl Entry {
         let mut bytes = Vec::new();
         let mut put = |buffer: &mut Vec<u8>, reading: &Reading| {
             bytes.clear();
-            tidegate_rules::put_reading(&mut bytes, reading);
+            wire::put_reading(&mut bytes, reading);
             put_bytes(buffer, &bytes);
         };
-        put_varint(buffer, self.changed.len() as u64);
+        put_number(buffer, self.changed.len() as u64);
         self.changed.iter().for_each(|reading| put(buffer, reading));
-        put_varint(buffer, self.made.len() as u64);
+        put_number(buffer, self.made.len() as u64);
         for made in &self.made {
-            put_varint(buffer, made.place);
-            put_varint(buffer, made.rule.into());
+            put_number(buffer, made.place);
+            put_number(buffer, made.rule.into());
             buffer.push(u8::from(made.numbered.is_some()));
             if let Some((stream, reading)) = &made.numbered {
-                put_varint(buffer, (*stream).into());
+                put_number(buffer, (*stream).into());
                 put(buffer, reading);
             }
         }
-        put_varint(buffer, self.in_vain.len() as u64);
+        put_number(buffer, self.in_vain.len() as u64);
         for (made_by, filtered_by) in &self.in_vain {
-            put_varint(buffer, (*made_by).into());
-            put_varint(buffer, (*filtered_by).into());
+            put_number(buffer, (*made_by).into());
+            put_number(buffer, (*filtered_by).into());
         }
         for counts in [&self.released, &self.lost] {
-            put_varint(buffer, counts.len() as u64);
+            put_number(buffer, counts.len() as u64);
             for (rule, records) in counts {
-                put_varint(buffer, (*rule).into());
-                put_varint(buffer, *records);
+                put_number(buffer, (*rule).into());
+                put_number(buffer, *records);
             }
         }
-        put_varint(buffer, self.ticks.len() as u64);
+        put_number(buffer, self.ticks.len() as u64);
         for (place, wall) in &self.ticks {
-            put_varint(buffer, *place);
+            put_number(buffer, *place);
             buffer.extend_from_slice(&wall.as_unix_micros().to_le_bytes());
         }
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut input = Input::new(value);
-        let version = input.u8()?;
+        let version = input.byte()?;
         if version != VERSION && version != VERSION_WITHOUT_EFFECTS {
             return Err(Malformed);
         }
         let kind_bits = if version == VERSION { KIND_BITS } else { KIND_BITS - 1 };
         let from = read_position(&mut input)?;
         let to = read_position(&mut input)?;
-        let flags = input.u8()?;
+        let flags = input.byte()?;
         let mut entry = Self {
             from,
             to,
@@ -201,12 +201,12 @@ impl Entry {
             lost: Vec::new(),
             ticks: Vec::new(),
         };
-        for _ in 0..input.varint()? {
+        for _ in 0..input.number()? {
             entry.rules.push(input.text()?.into());
         }
-        for _ in 0..input.varint()? {
-            let stream = StreamId::new(input.varint_u32()?);
-            entry.streams.push((stream, input.varint()?));
+        for _ in 0..input.number()? {
+            let stream = StreamId::new(input.number_u32()?);
+            entry.streams.push((stream, input.number()?));
         }
         entry.read_runs(&mut input, kind_bits)?;
         entry.gaps = read_gaps(&mut input)?;
@@ -227,8 +227,8 @@ impl Entry {
     }
 
     fn read_runs(&mut self, input: &mut Input<'_>, kind_bits: u32) -> Result<(), Malformed> {
-        for _ in 0..input.varint()? {
-            let code = input.varint()?;
+        for _ in 0..input.number()? {
+            let code = input.number()?;
             let (kind, detail) = (code & ((1 << kind_bits) - 1), code >> kind_bits);
             if kind == EXPIRED && detail > 0 {
                 let run = self.runs.last_mut().ok_or(Malformed)?;
@@ -242,30 +242,30 @@ impl Entry {
     }
 
     fn read_effects(&mut self, input: &mut Input<'_>) -> Result<(), Malformed> {
-        for _ in 0..input.varint()? {
+        for _ in 0..input.number()? {
             self.changed.push(read_reading(input)?);
         }
-        for _ in 0..input.varint()? {
-            let place = input.varint()?;
-            let rule = self.rule(input.varint()?)?;
+        for _ in 0..input.number()? {
+            let place = input.number()?;
+            let rule = self.rule(input.number()?)?;
             let mut numbered = None;
-            if input.u8()? != 0 {
-                let stream = inside(input.varint()?, self.streams.len())?;
+            if input.byte()? != 0 {
+                let stream = inside(input.number()?, self.streams.len())?;
                 numbered = Some((stream, read_reading(input)?));
             }
             self.made.push(MadeEntry { place, rule, numbered });
         }
-        for _ in 0..input.varint()? {
-            self.in_vain.push((self.rule(input.varint()?)?, self.rule(input.varint()?)?));
+        for _ in 0..input.number()? {
+            self.in_vain.push((self.rule(input.number()?)?, self.rule(input.number()?)?));
         }
-        for _ in 0..input.varint()? {
-            self.released.push((self.rule(input.varint()?)?, input.varint()?));
+        for _ in 0..input.number()? {
+            self.released.push((self.rule(input.number()?)?, input.number()?));
         }
-        for _ in 0..input.varint()? {
-            self.lost.push((self.rule(input.varint()?)?, input.varint()?));
+        for _ in 0..input.number()? {
+            self.lost.push((self.rule(input.number()?)?, input.number()?));
         }
-        for _ in 0..input.varint()? {
-            let place = input.varint()?;
+        for _ in 0..input.number()? {
+            let place = input.number()?;
             self.ticks.push((place, Timestamp::from_unix_micros(input.i64()?)));
         }
         Ok(())
@@ -317,38 +317,39 @@ fn inside(place: u64, length: usize) -> Result<u32, Malformed> {
 }
 
 fn read_reading(input: &mut Input<'_>) -> Result<Reading, Malformed> {
-    let mut bytes = tidegate_rules::Input::new(input.bytes()?);
-    let reading = bytes.reading().map_err(|_| Malformed)?;
-    if bytes.rest().is_empty() { Ok(reading) } else { Err(Malformed) }
+    let mut bytes = Input::new(input.bytes()?);
+    let reading = bytes.reading()?;
+    bytes.end()?;
+    Ok(reading)
 }
 
 pub(crate) fn put_position(buffer: &mut Vec<u8>, position: Position) {
-    put_varint(buffer, position.seq.get());
-    put_varint(buffer, position.ordinal);
+    put_number(buffer, position.seq.get());
+    put_number(buffer, position.ordinal);
 }
 
 pub(crate) fn read_position(input: &mut Input<'_>) -> Result<Position, Malformed> {
-    Ok(Position { seq: Seq::new(input.varint()?), ordinal: input.varint()? })
+    Ok(Position { seq: Seq::new(input.number()?), ordinal: input.number()? })
 }
 
 pub(crate) fn put_gaps(buffer: &mut Vec<u8>, gaps: &[GapEntry]) {
-    put_varint(buffer, gaps.len() as u64);
+    put_number(buffer, gaps.len() as u64);
     for gap in gaps {
-        put_varint(buffer, gap.stream.get().into());
-        put_varint(buffer, gap.from);
-        put_varint(buffer, gap.to);
+        put_number(buffer, gap.stream.get().into());
+        put_number(buffer, gap.from);
+        put_number(buffer, gap.to);
         buffer.push(gap.why.code());
     }
 }
 
 pub(crate) fn read_gaps(input: &mut Input<'_>) -> Result<Vec<GapEntry>, Malformed> {
     let mut gaps = Vec::new();
-    for _ in 0..input.varint()? {
+    for _ in 0..input.number()? {
         gaps.push(GapEntry {
-            stream: StreamId::new(input.varint_u32()?),
-            from: input.varint()?,
-            to: input.varint()?,
-            why: DropReason::from_code(input.u8()?)?,
+            stream: StreamId::new(input.number_u32()?),
+            from: input.number()?,
+            to: input.number()?,
+            why: DropReason::from_code(input.byte()?)?,
         });
     }
     Ok(gaps)

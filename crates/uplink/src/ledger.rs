@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::wire::{Input, Malformed, put_text, put_varint};
+use crate::wire::{Input, Malformed, put_number, put_text};
 
 /// Why a record was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,17 +112,17 @@ impl Outcomes {
     }
 
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
-        put_varint(buffer, self.delivered);
-        put_varint(buffer, self.expired);
-        put_varint(buffer, self.filtered.len() as u64);
+        put_number(buffer, self.delivered);
+        put_number(buffer, self.expired);
+        put_number(buffer, self.filtered.len() as u64);
         for (rule, records) in &self.filtered {
             put_text(buffer, rule);
-            put_varint(buffer, *records);
+            put_number(buffer, *records);
         }
-        put_varint(buffer, self.dropped.len() as u64);
+        put_number(buffer, self.dropped.len() as u64);
         for (reason, records) in &self.dropped {
             buffer.push(reason.code());
-            put_varint(buffer, *records);
+            put_number(buffer, *records);
         }
         put_counts(buffer, &self.made);
     }
@@ -130,14 +130,14 @@ impl Outcomes {
     /// Reads outcomes; those that were written before rules made anything do not tell of it.
     pub(crate) fn decode(input: &mut Input<'_>, tells_made: bool) -> Result<Self, Malformed> {
         let mut outcomes =
-            Self { delivered: input.varint()?, expired: input.varint()?, ..Self::default() };
-        for _ in 0..input.varint()? {
+            Self { delivered: input.number()?, expired: input.number()?, ..Self::default() };
+        for _ in 0..input.number()? {
             let rule = input.text()?.into();
-            outcomes.filtered.insert(rule, input.varint()?);
+            outcomes.filtered.insert(rule, input.number()?);
         }
-        for _ in 0..input.varint()? {
-            let reason = DropReason::from_code(input.u8()?)?;
-            outcomes.dropped.insert(reason, input.varint()?);
+        for _ in 0..input.number()? {
+            let reason = DropReason::from_code(input.byte()?)?;
+            outcomes.dropped.insert(reason, input.number()?);
         }
         if tells_made {
             outcomes.made = read_counts(input)?;
@@ -165,18 +165,18 @@ pub(crate) fn take(counts: &mut BTreeMap<Arc<str>, u64>, name: &Arc<str>, number
 }
 
 pub(crate) fn put_counts(buffer: &mut Vec<u8>, counts: &BTreeMap<Arc<str>, u64>) {
-    put_varint(buffer, counts.len() as u64);
+    put_number(buffer, counts.len() as u64);
     for (name, count) in counts {
         put_text(buffer, name);
-        put_varint(buffer, *count);
+        put_number(buffer, *count);
     }
 }
 
 pub(crate) fn read_counts(input: &mut Input<'_>) -> Result<BTreeMap<Arc<str>, u64>, Malformed> {
     let mut counts = BTreeMap::new();
-    for _ in 0..input.varint()? {
+    for _ in 0..input.number()? {
         let name = input.text()?.into();
-        counts.insert(name, input.varint()?);
+        counts.insert(name, input.number()?);
     }
     Ok(counts)
 }

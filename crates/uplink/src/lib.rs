@@ -24,7 +24,6 @@ mod payload;
 mod profile;
 mod settings;
 mod streams;
-mod wire;
 
 pub use self::backoff::{Backoff, Failure, Pauses};
 pub use self::content::{Column, Content, Gap};
@@ -45,4 +44,5 @@ pub use self::settings::{
     TopicTemplateError, WhenFull,
 };
 pub use self::streams::{StreamId, UNKNOWN_STREAM};
-pub use self::wire::Malformed;
+use tidegate_rules::wire;
+pub use tidegate_rules::wire::Malformed;

@@ -153,10 +153,10 @@ fn encode(outcome: &Outcome) -> Vec<u8> {
 
 fn decode(value: &[u8]) -> Result<Outcome, Malformed> {
     let mut input = Input::new(value);
-    if input.u8()? != VERSION {
+    if input.byte()? != VERSION {
         return Err(Malformed);
     }
-    let has_correlation = input.u8()? != 0;
+    let has_correlation = input.byte()? != 0;
     let topic = input.text()?.into();
     let payload = Bytes::copy_from_slice(input.bytes()?);
     let correlation =

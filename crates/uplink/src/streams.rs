@@ -6,7 +6,7 @@ use tidegate_model::Topic;
 
 use crate::{
     keys::{Change, Key, Keys},
-    wire::{Input, Malformed, put_varint},
+    wire::{Input, Malformed, put_number},
 };
 
 /// How many streams' numbers are kept under one key.
@@ -160,7 +160,7 @@ impl Streams {
             let last = self.streams.len().min(first + PAGE_STREAMS);
             let mut value = Vec::with_capacity(4 * PAGE_STREAMS);
             for stream in &self.streams[first..last] {
-                put_varint(&mut value, stream.decided);
+                put_number(&mut value, stream.decided);
             }
             changes.push(keys.put(Key::Numbers(page), value));
         }
@@ -179,7 +179,7 @@ pub(crate) fn read_page(value: &[u8]) -> Result<Vec<u64>, Malformed> {
     let mut input = Input::new(value);
     let mut numbers = Vec::new();
     while input.end().is_err() {
-        numbers.push(input.varint()?);
+        numbers.push(input.number()?);
     }
     Ok(numbers)
 }

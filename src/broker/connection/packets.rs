@@ -204,13 +204,7 @@ impl Driver<'_> {
                 core.inbound_id(attachment, packet_id.as_u16())?
             {
                 let reply = Reply::PubRec(packet_id, ReasonCode::Success);
-                match transaction {
-                    Some(transaction) => {
-                        let completion = self.replies.await_disk(reply);
-                        broker.submit(&core, Some(transaction), completion);
-                    }
-                    None => self.replies.push_ready(reply),
-                }
+                self.replies.submit(broker, &core, transaction, reply);
                 return Ok(());
             }
         }
@@ -347,13 +341,7 @@ impl Driver<'_> {
             ReasonCode::PacketIdentifierNotFound
         };
         let reply = Reply::PubComp(ack.packet_id, reason);
-        match transaction {
-            Some(transaction) => {
-                let completion = self.replies.await_disk(reply);
-                broker.submit(&core, Some(transaction), completion);
-            }
-            None => self.replies.push_ready(reply),
-        }
+        self.replies.submit(broker, &core, transaction, reply);
         Ok(())
     }
 

@@ -8,9 +8,13 @@ use tidegate_mqtt::{
     Connection, Outgoing, Output, PacketId, ReasonCode, Sent,
     packet::{ConnAck, Delivery},
 };
+use tidegate_store::Transaction;
 
 use super::signal::Signal;
-use crate::store::Completion;
+use crate::{
+    broker::{BrokerHandle, CoreGuard},
+    store::Completion,
+};
 
 /// An answer to a client.
 #[derive(Debug)]
@@ -69,6 +73,23 @@ impl Replies {
     /// Adds an answer behind all changes so far.
     pub(super) fn push(&mut self, reply: Reply) {
         self.push_behind(self.last_token, reply);
+    }
+
+    /// Submits what a reply promises, if anything, and lets the reply wait for it.
+    pub(super) fn submit(
+        &mut self,
+        broker: &BrokerHandle,
+        core: &CoreGuard<'_>,
+        transaction: Option<Transaction>,
+        reply: Reply,
+    ) {
+        match transaction {
+            Some(transaction) => {
+                let completion = self.await_disk(reply);
+                broker.submit(core, Some(transaction), completion);
+            }
+            None => self.push_ready(reply),
+        }
     }
 
     /// Adds an answer that waits for no change of its own, but not before earlier answers.

@@ -77,13 +77,7 @@ impl Driver<'_> {
             )
             .collect();
         let reply = Reply::UnsubAck(unsubscribe.packet_id, reasons);
-        match transaction {
-            Some(transaction) => {
-                let completion = self.replies.await_disk(reply);
-                broker.submit(&core, Some(transaction), completion);
-            }
-            None => self.replies.push_ready(reply),
-        }
+        self.replies.submit(broker, &core, transaction, reply);
         Ok(())
     }
 }

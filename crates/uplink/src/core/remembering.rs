@@ -12,7 +12,7 @@ use crate::{
     decision::{put_position, read_position},
     keys::{Change, Key, Keys},
     ledger::Outcomes,
-    wire::{Input, put_varint},
+    wire::{Input, put_number},
 };
 
 /// What the rules remember is kept when so much time has passed since the last time,
@@ -49,7 +49,7 @@ fn read_head(head: &[u8]) -> Result<(Position, u64, &[u8]), OpenError> {
     let broken = |_| OpenError { what: "what the rules remember" };
     let mut input = Input::new(head);
     let at = read_position(&mut input).map_err(broken)?;
-    let batch = input.varint().map_err(broken)?;
+    let batch = input.number().map_err(broken)?;
     Ok((at, batch, input.rest()))
 }
 
@@ -109,7 +109,7 @@ impl Core {
         let Changes { head, topics, gone } = self.rules.save();
         let mut value = Vec::new();
         put_position(&mut value, at);
-        put_varint(&mut value, number);
+        put_number(&mut value, number);
         value.extend_from_slice(&head);
         changes.push(self.keys.put(Key::Rules, value));
         for (number, bytes) in topics {

@@ -12,7 +12,7 @@ use crate::{
     keys::{Change, Key, Keys},
     ledger::{Outcomes, put_counts, read_counts},
     streams::{Streams, read_page},
-    wire::{Input, Malformed, put_varint},
+    wire::{Input, Malformed, put_number},
 };
 
 const VERSION: u8 = 2;
@@ -122,12 +122,12 @@ impl Saved {
         match key {
             Key::Books => {
                 let mut input = Input::new(value);
-                let version = input.u8()?;
+                let version = input.byte()?;
                 if version != VERSION && version != VERSION_WITHOUT_RULES {
                     return Err(Malformed);
                 }
                 self.cursor = read_position(&mut input)?;
-                self.next_batch = input.varint()?;
+                self.next_batch = input.number()?;
                 self.totals = Outcomes::decode(&mut input, version == VERSION)?;
                 if version == VERSION {
                     self.held = read_counts(&mut input)?;
@@ -176,7 +176,7 @@ impl Core {
     pub(super) fn books(&self, next_batch: u64) -> Vec<u8> {
         let mut value = vec![VERSION];
         put_position(&mut value, self.cursor);
-        put_varint(&mut value, next_batch);
+        put_number(&mut value, next_batch);
         self.totals.encode(&mut value);
         put_counts(&mut value, &self.held);
         value

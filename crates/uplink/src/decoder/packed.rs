@@ -87,7 +87,7 @@ fn differences(bytes: &[u8], count: usize, name: &str) -> Result<Vec<i64>, Decod
             // An end without one in front of it is bytes that have no end.
             return Err(if name == "x" { wrong_length() } else { broken() });
         }
-        last = last.wrapping_add(input.zigzag().map_err(|_| broken())?);
+        last = last.wrapping_add(input.signed().map_err(|_| broken())?);
         numbers.push(last);
     }
     if numbers.len() == count { Ok(numbers) } else { Err(wrong_length()) }

@@ -11,7 +11,7 @@ use super::columns::{Frame, write_head, write_tail};
 use crate::{
     bson::{IndexKey, Writer},
     content::Column,
-    wire::put_zigzag,
+    wire::put_signed,
 };
 
 mod decimal;
@@ -87,7 +87,7 @@ pub(super) fn write_entries(
             let mut last = 0;
             for time in &column.times[range.clone()] {
                 let after = frame.after(*time);
-                put_zigzag(buffer, after.wrapping_sub(last));
+                put_signed(buffer, after.wrapping_sub(last));
                 last = after;
             }
         });
@@ -188,7 +188,7 @@ fn write_array(writer: &mut Writer<'_>, kind: i32, values: &[Value]) {
 fn put_differences(buffer: &mut Vec<u8>, integers: impl Iterator<Item = i64>) {
     let mut last = 0_i64;
     for integer in integers {
-        put_zigzag(buffer, integer.wrapping_sub(last));
+        put_signed(buffer, integer.wrapping_sub(last));
         last = integer;
     }
 }
