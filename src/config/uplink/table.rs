@@ -273,6 +273,8 @@ fn read_connection(
     let (via, link) = if is_shared {
         read_shared(table, carriers, issues).unzip()
     } else {
+        // Absent, but to be named among the keys that there are.
+        table.take("via");
         (None, read_link(table, context, issues))
     };
     let priority_at = table.key_span("priority");
