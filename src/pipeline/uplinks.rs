@@ -339,6 +339,7 @@ fn settings(
         session_expiry: uplink.link.session_expiry,
         commands: route.map_err(|error| wrong(&error))?,
         results: commands.map(|commands| commands.results.clone()),
+        dialect: None,
     };
     let selector = Selector::new(uplink.topics.clone());
     let downlink = downlink_limits(&config.limits.downlink);

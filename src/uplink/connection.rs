@@ -9,19 +9,19 @@
 //! rumqttc's: it goes through a [`Tunnel`].
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     future::Future,
     pin::Pin,
     time::{Duration, Instant},
 };
 
 use tidegate_uplink::{OutcomeId, SendId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     link::{LinkError, LinkEvent, Up},
     seat::Ticket,
-    settings::{LinkSettings, MqttVersion},
+    settings::{Dialect, LinkSettings, MqttVersion},
     tunnel::Tunnel,
 };
 
@@ -56,6 +56,19 @@ pub(super) enum Token {
     Passenger(usize, Ticket),
 }
 
+/// What connections of a dialect remember, by names of their own.
+pub(super) type Kept = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The memory of a dialect's connection.
+#[derive(Debug)]
+#[expect(dead_code, reason = "for dialects, of which there is none yet")]
+struct Memory {
+    /// What those before it left.
+    kept: Kept,
+    /// How many of its own [`LinkEvent::Keep`] are durable; that is in order.
+    durable: watch::Receiver<u64>,
+}
+
 type Driver = Pin<Box<dyn Future<Output = LinkError> + Send>>;
 
 #[derive(Debug)]
@@ -81,6 +94,8 @@ pub(super) struct Connection {
     last_heard: Instant,
     patience: Duration,
     ack_timeout: Duration,
+    /// How many [`LinkEvent::Keep`] are durable.
+    kept: watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -99,11 +114,18 @@ impl Connection {
     /// # Errors
     ///
     /// If the system lacks a descriptor.
-    pub(super) fn open(settings: &LinkSettings, endpoint: usize) -> Result<Self, LinkError> {
+    pub(super) fn open(
+        settings: &LinkSettings,
+        endpoint: usize,
+        kept: Kept,
+    ) -> Result<Self, LinkError> {
         let (sender, events) = mpsc::channel(EVENTS);
+        let (durable, is_durable) = watch::channel(0);
         let (client, driver) = if let Some(seat) = &settings.seat {
             let (client, driver) = shared::open(seat, sender);
             (Client::Shared(client), Box::pin(driver) as Driver)
+        } else if let Some(dialect) = &settings.dialect {
+            open_dialect(dialect, Memory { kept, durable: is_durable })
         } else if settings.endpoints[endpoint].http.is_some() {
             let (client, driver) = http::open(settings, endpoint, sender);
             (Client::Http(client), Box::pin(driver) as Driver)
@@ -124,6 +146,7 @@ impl Connection {
             last_heard: Instant::now(),
             patience: if connects_itself { CONNECT_PATIENCE } else { NEVER },
             ack_timeout: settings.ack_timeout,
+            kept: durable,
         })
     }
 
@@ -187,6 +210,11 @@ impl Connection {
             Client::Http(_) | Client::Shared(_) => NEVER,
             Client::V4(_) | Client::V5(_) => keep_alive + keep_alive / 2,
         };
+    }
+
+    /// Takes notice that one more thing to remember is durable.
+    pub(super) fn note_kept(&self) {
+        self.kept.send_modify(|durable| *durable += 1);
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -274,6 +302,11 @@ impl Connection {
             let _ = tokio::time::timeout(Duration::from_millis(250), driven).await;
         }
     }
+}
+
+/// Starts to connect to a far side that speaks a dialect.
+fn open_dialect(dialect: &Dialect, _memory: Memory) -> (Client, Driver) {
+    match *dialect {}
 }
 
 /// Starts to connect to a broker.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo};
+use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo, TypedReading};
 
 use crate::dial::DialError;
 
@@ -28,6 +28,10 @@ pub(super) enum LinkEvent {
     NotSubscribed { reason: String },
     /// A command, or whatever else was published there.
     Incoming(Incoming),
+    /// The connection wants to remember something under a name of its own, or to forget it: a later one is opened
+    /// with it.
+    #[expect(dead_code, reason = "for dialects, of which there is none yet")]
+    Keep { name: Vec<u8>, value: Option<Vec<u8>> },
     /// Anything else that shows that the far side is there.
     Alive,
 }
@@ -64,6 +68,9 @@ pub(super) struct Up {
     pub(super) correlation: Option<Bytes>,
     /// Whether the payload carries the numbers of its readings, so that none is like another.
     pub(super) is_numbered: bool,
+    /// The reading itself, for a dialect.
+    #[expect(dead_code, reason = "for dialects, of which there is none yet")]
+    pub(super) typed: Option<Arc<TypedReading>>,
 }
 
 /// Why a connection ended, or was not made.

@@ -27,7 +27,7 @@ pub use self::{
     outcome::OutcomeSender,
     seat::Seat,
     settings::{
-        CommandRoute, Endpoint, HttpTarget, LinkSettings, Login, MqttVersion, RouteError,
+        CommandRoute, Dialect, Endpoint, HttpTarget, LinkSettings, Login, MqttVersion, RouteError,
         UplinkSettings,
     },
     state::{Entries, forget, renew_epochs},

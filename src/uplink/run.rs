@@ -39,6 +39,8 @@ enum Ticket {
     Outcome(OutcomeId),
     /// A command may be acknowledged.
     Acknowledge(AckId),
+    /// What a connection is to remember is safe.
+    Kept { connection: u64 },
     /// Nothing; a stop waits for it.
     Nothing,
 }
@@ -187,7 +189,12 @@ impl<'a> Run<'a> {
                 Ticket::Core(id) => self.core.handle_written(id, self.shared.now()),
                 Ticket::Outcome(id) => self.outbox.handle_written(id),
                 Ticket::Acknowledge(ack) => self.acknowledge(ack),
-                Ticket::Nothing => {}
+                Ticket::Kept { connection } if connection == self.connection_number => {
+                    if let Some(connection) = &self.connection {
+                        connection.note_kept();
+                    }
+                }
+                Ticket::Kept { .. } | Ticket::Nothing => {}
             }
         }
     }

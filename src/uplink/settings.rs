@@ -71,7 +71,15 @@ pub struct LinkSettings {
     pub commands: Option<CommandRoute>,
     /// Below which topic outcomes of commands go up.
     pub results: Option<Topic>,
+    /// What is spoken over MQTT, if it is more than topics and payloads.
+    pub dialect: Option<Dialect>,
 }
+
+/// What a far side wants said over MQTT in a way of its own: its connection makes that of readings in the
+/// format [`Typed`](tidegate_uplink::Format::Typed).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Dialect {}
 
 impl LinkSettings {
     /// The default of [`keep_alive`](Self::keep_alive).

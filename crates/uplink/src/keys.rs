@@ -44,6 +44,8 @@ pub(crate) enum Key {
     Rules,
     /// What the rules remember of a topic.
     RulesOfTopic(u64),
+    /// What the connection keeps, under names of its own.
+    Kept,
 }
 
 /// Makes and reads the keys of one uplink.
@@ -77,6 +79,7 @@ impl Keys {
             Key::Books => bytes.push(b'c'),
             Key::Epoch => bytes.push(b'e'),
             Key::Rules => bytes.push(b'r'),
+            Key::Kept => bytes.push(b'k'),
             Key::RulesOfTopic(number) => push(&mut bytes, b's', &number.to_be_bytes()),
             Key::Batch(number) => push(&mut bytes, b'b', &number.to_be_bytes()),
             Key::DeadLetter(number) => push(&mut bytes, b'd', &number.to_be_bytes()),
@@ -88,6 +91,22 @@ impl Keys {
         bytes
     }
 
+    /// Returns the change of an entry that the connection keeps for itself; nobody else looks at what it
+    /// says.
+    pub fn keep(&self, name: &[u8], value: Option<Vec<u8>>) -> Change {
+        let mut key = self.kept_prefix();
+        key.extend_from_slice(name);
+        match value {
+            Some(value) => Change::Put { key, value },
+            None => Change::Delete { key },
+        }
+    }
+
+    /// Returns what the keys of [`keep`](Self::keep) begin with.
+    pub fn kept_prefix(&self) -> Vec<u8> {
+        [self.prefix.as_slice(), b"k"].concat()
+    }
+
     /// Returns what `key` is for, if it is a key of this uplink.
     pub(crate) fn parse(&self, key: &[u8]) -> Option<Key> {
         let (&kind, number) = key.strip_prefix(self.prefix.as_slice())?.split_first()?;
@@ -97,6 +116,7 @@ impl Keys {
             b'c' if number.is_empty() => Some(Key::Books),
             b'e' if number.is_empty() => Some(Key::Epoch),
             b'r' if number.is_empty() => Some(Key::Rules),
+            b'k' => Some(Key::Kept),
             b's' => long().map(Key::RulesOfTopic),
             b'b' => long().map(Key::Batch),
             b'd' => long().map(Key::DeadLetter),
@@ -138,6 +158,11 @@ mod tests {
         let other = Keys::new(&UplinkName::new("cloud2").unwrap());
         assert_eq!(keys.parse(&other.bytes(Key::Books)), None);
         assert_eq!(keys.parse(b"u/cloud/b123"), None);
+        let kept = keys.keep(b"name", Some(vec![1]));
+        let Change::Put { key, .. } = &kept else { panic!("{kept:?}") };
+        assert_eq!((key.as_slice(), keys.parse(key)), (&b"u/cloud/kname"[..], Some(Key::Kept)));
+        assert_eq!(keys.keep(b"name", None), Change::Delete { key: key.clone() });
+        assert!(key.starts_with(&keys.kept_prefix()));
         assert!(keys.bytes(Key::Batch(255)) < keys.bytes(Key::Batch(256)));
     }
 }

@@ -31,7 +31,7 @@ pub use self::core::{
     Ack, Core, Disconnect, Load, Moved, Now, OpenError, Outgoing, SavedBooks, SendId, Status,
     Write, WriteId, renew, retire, saved_books,
 };
-pub use self::encoder::{Compressor, Encoder, Publication};
+pub use self::encoder::{Compressor, Encoder, Publication, TypedReading};
 pub use self::endpoints::Endpoints;
 pub use self::keys::{Change, Keys};
 pub use self::ledger::{DropReason, Ledger, Outcomes};

@@ -64,12 +64,15 @@ pub enum Format {
     Json,
     /// The payload of each message as it is; of a typed reading its local JSON.
     Raw,
+    /// Each reading under its local topic, with its parts: the connection makes of it what its far side
+    /// wants. The payload is that of [`Json`](Self::Json), for dead letters.
+    Typed,
 }
 
 impl Format {
     /// Returns whether each reading is a message of its own.
     pub fn is_per_reading(self) -> bool {
-        matches!(self, Self::Message | Self::Json | Self::Raw)
+        matches!(self, Self::Message | Self::Json | Self::Raw | Self::Typed)
     }
 }
 

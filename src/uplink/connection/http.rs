@@ -320,6 +320,7 @@ mod tests {
             content_encoding: None,
             correlation: None,
             is_numbered: true,
+            typed: None,
         }
     }
 

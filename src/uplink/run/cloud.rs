@@ -8,12 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use tidegate_store::Transaction;
-use tidegate_uplink::{Ack, Disconnect, Encoding, Failure, Format, Outcome, OutcomeId};
+use tidegate_uplink::{Ack, Disconnect, Encoding, Failure, Format, Keys, Outcome, OutcomeId};
 use tracing::{info, warn};
 
 use super::{ConnectionState, Run, Ticket, UplinkError};
 use crate::uplink::{
-    connection::{Connection, Token},
+    connection::{Connection, Kept, Token},
     link::{Answer, LinkError, LinkEvent, Up},
     settings::Endpoint,
 };
@@ -90,6 +90,7 @@ impl Run<'_> {
             content_encoding: encoding.content_encoding(),
             correlation: None,
             is_numbered: self.core.settings().format != Format::Raw,
+            typed: publication.typed,
         };
         Some((Token::Batch(next.id), up))
     }
@@ -126,7 +127,8 @@ impl Run<'_> {
         self.connection_number = self.shared.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         self.endpoints.note_attempt(endpoint);
         self.returning = None;
-        match Connection::open(&self.shared.settings.link, endpoint) {
+        let kept = self.kept();
+        match Connection::open(&self.shared.settings.link, endpoint, kept) {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.shared.set_connection(ConnectionState::Connecting);
@@ -184,9 +186,31 @@ impl Run<'_> {
                 self.shared.state.lock().last_error = Some(reason);
             }
             Ok(LinkEvent::Incoming(incoming)) => self.handle_incoming(incoming)?,
+            Ok(LinkEvent::Keep { name, value }) => self.keep(&name, value)?,
             Ok(LinkEvent::Alive) => {}
         }
         Ok(())
+    }
+
+    /// Writes down what the connection is to remember; it is told when that is durable.
+    fn keep(&mut self, name: &[u8], value: Option<Vec<u8>>) -> Result<(), UplinkError> {
+        let change = Keys::new(self.name()).keep(name, value);
+        let token = self.shared.submit(Transaction::new(), vec![change], None)?;
+        self.tickets.push_back((token, Ticket::Kept { connection: self.connection_number }));
+        Ok(())
+    }
+
+    /// Returns what connections before were to remember, by name.
+    fn kept(&self) -> Kept {
+        if self.shared.settings.link.dialect.is_none() {
+            return Kept::new();
+        }
+        let prefix = Keys::new(self.name()).kept_prefix();
+        let entries = self.shared.entries.lock();
+        let own = entries.range(prefix.clone()..).map_while(|(key, value)| {
+            key.strip_prefix(prefix.as_slice()).map(|name| (name.to_vec(), value.clone()))
+        });
+        own.collect()
     }
 
     fn handle_answer(&mut self, token: Option<Token>, answer: Answer) -> Result<(), UplinkError> {
@@ -295,5 +319,6 @@ fn outcome_up(outcome: Outcome) -> Up {
         content_encoding: None,
         correlation: outcome.correlation,
         is_numbered: false,
+        typed: None,
     }
 }

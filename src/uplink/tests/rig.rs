@@ -78,6 +78,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         session_expiry: LinkSettings::SESSION_EXPIRY_DEFAULT,
         commands: None,
         results: None,
+        dialect: None,
     };
     let selector = Selector::new(vec![TopicFilter::new("#").unwrap()]);
     let downlink = tidegate_uplink::decoder::Limits::DOWNLINK;

@@ -86,7 +86,7 @@ impl Saved {
                 Some(key @ (Key::Books | Key::DeadLetter(_))) => {
                     saved.take(key, value).map_err(|Malformed| OpenError { what: what(key) })?;
                 }
-                None | Some(Key::Epoch | Key::Outcome(_)) => {}
+                None | Some(Key::Epoch | Key::Outcome(_) | Key::Kept) => {}
                 Some(
                     Key::Batch(_)
                     | Key::Topic(_)
@@ -151,7 +151,7 @@ impl Saved {
             Key::RulesOfTopic(number) => {
                 self.rules.topics.insert(number, value.to_vec());
             }
-            Key::Outcome(_) => {}
+            Key::Outcome(_) | Key::Kept => {}
         }
         Ok(())
     }
@@ -167,6 +167,7 @@ fn what(key: Key) -> &'static str {
         Key::Gaps(_) => "the gaps",
         Key::DeadLetter(_) => "a dead letter",
         Key::Outcome(_) => "an outcome",
+        Key::Kept => "what the connection keeps",
         Key::Rules | Key::RulesOfTopic(_) => "what the rules remember",
     }
 }

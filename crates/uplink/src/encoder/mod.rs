@@ -14,10 +14,12 @@ mod columns;
 mod compress;
 pub(crate) mod packed;
 mod rows;
+mod typed;
 
 use self::columns::Layout;
 
 pub use compress::Compressor;
+pub use typed::TypedReading;
 
 /// One message for the cloud.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Publication {
     pub payload: Bytes,
     /// How that is to be read.
     pub encoding: Encoding,
+    /// The reading itself, in the format [`Typed`](Format::Typed).
+    pub typed: Option<Arc<TypedReading>>,
 }
 
 /// What every batch of an uplink says of itself.
@@ -123,7 +127,7 @@ impl Encoder {
         let layout = match self.format {
             Format::Columns => Layout::Arrays,
             Format::Packed => Layout::Packed,
-            Format::Message | Format::Json => return self.rows(content),
+            Format::Message | Format::Json | Format::Typed => return self.rows(content),
             Format::Raw => return self.unchanged(content),
         };
         self.buffer.clear();
@@ -140,7 +144,7 @@ impl Encoder {
         let publications = payloads.map(|(topic, raw)| {
             let encoding = if raw.is_json { Encoding::Json } else { Encoding::Raw };
             let topic = self.topic.fill(encoding, topic).into();
-            Publication { topic, payload: raw.bytes.clone(), encoding }
+            Publication { topic, payload: raw.bytes.clone(), encoding, typed: None }
         });
         publications.collect()
     }
@@ -152,14 +156,18 @@ impl Encoder {
                 self.buffer.clear();
                 let row =
                     rows::Row { column, index, epoch: self.identity.epoch, clock: content.clock };
-                let encoding = if self.format == Format::Json {
-                    row.write_json(&mut self.buffer);
-                    Encoding::Json
-                } else {
+                let encoding = if self.format == Format::Message {
                     row.write_bson(&mut self.buffer);
                     Encoding::Bson
+                } else {
+                    row.write_json(&mut self.buffer);
+                    Encoding::Json
                 };
-                publications.push(self.publication(encoding, column.topic.as_str()));
+                let mut publication = self.publication(encoding, column.topic.as_str());
+                if self.format == Format::Typed {
+                    publication.typed = Some(row.typed(content.replayed).into());
+                }
+                publications.push(publication);
             }
         }
         publications
@@ -172,7 +180,8 @@ impl Encoder {
         });
         let (payload, encoding) =
             compressed.unwrap_or_else(|| (Bytes::copy_from_slice(&self.buffer), plain));
-        Publication { topic: self.topic.fill(encoding, topic).into(), payload, encoding }
+        let topic = self.topic.fill(encoding, topic).into();
+        Publication { topic, payload, encoding, typed: None }
     }
 }
 

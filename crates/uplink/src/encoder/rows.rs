@@ -78,11 +78,11 @@ impl Row<'_> {
         buffer.push(b'}');
     }
 
-    fn value(&self) -> &Value {
+    pub(super) fn value(&self) -> &Value {
         &self.column.values[self.index]
     }
 
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.column.first + self.index as u64
     }
 }

@@ -283,6 +283,36 @@ proptest! {
         prop_assert_eq!(by_key(back), by_key(expected.collect()));
     }
 
+    /// A connection with a payload of its own gets each reading whole, in the order of the payloads.
+    #[test]
+    fn typed_readings_are_handed_over_whole(
+        mut samples in prop::collection::vec(sample(), 1..20),
+        replayed in any::<bool>(),
+    ) {
+        in_millis(&mut samples);
+        let (content, expected, _) = content(&samples, Clock::Trusted, replayed);
+        let publications =
+            Encoder::new(&settings(Format::Typed, Compression::None)).encode(1, &content);
+        let mut back = Vec::new();
+        for publication in publications {
+            let decoded = decode(&publication.payload, &Limits::OWN).unwrap();
+            let typed = publication.typed.as_ref().unwrap();
+            prop_assert_eq!(decoded.readings[0].number, i64::try_from(typed.number).unwrap());
+            prop_assert_eq!((typed.epoch, typed.replayed), (42, replayed));
+            back.push(DecodedReading {
+                stream: publication.topic.strip_prefix("up/").map(Into::into),
+                number: i64::try_from(typed.number).unwrap(),
+                time: typed.time,
+                until: typed.until,
+                value: typed.value.clone(),
+                unit: typed.unit.as_ref().map(|unit| unit.as_str().into()),
+                status: typed.status,
+                replayed: typed.replayed,
+            });
+        }
+        prop_assert_eq!(by_key(back), by_key(expected));
+    }
+
     /// However a content is divided, the same readings with the same numbers are in its parts.
     #[test]
     fn division_keeps_readings_and_numbers(
