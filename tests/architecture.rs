@@ -29,6 +29,11 @@ const ALLOWED: &[Package] = &[
     },
     Package { name: "tidegate-scram", folder: "crates/scram", uses: Uses::Only(&[]) },
     Package {
+        name: "tidegate-sparkplug",
+        folder: "crates/sparkplug",
+        uses: Uses::Only(&["tidegate-model"]),
+    },
+    Package {
         name: "tidegate-store",
         folder: "crates/store",
         uses: Uses::Only(&["tidegate-model"]),
