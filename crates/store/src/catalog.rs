@@ -150,6 +150,14 @@ impl<F: FileSystem> Catalog<F> {
         self.0.recovered.get(&taker).copied().unwrap_or_default()
     }
 
+    pub(crate) fn files(&self) -> &F {
+        &self.0.files
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
     pub(crate) fn salt(&self, segment: u64) -> Salt {
         Salt::new(self.0.epoch, segment)
     }

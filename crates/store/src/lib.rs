@@ -26,6 +26,7 @@ pub mod record;
 mod recovery;
 mod scanner;
 mod small_file;
+mod spill;
 mod state;
 mod summary;
 mod sweep;
@@ -44,6 +45,7 @@ pub use self::options::{JournalOptions, Visibility};
 pub use self::position::{Position, Seq, TakerId};
 pub use self::reader::{Audit, Item, Reader, Skipped};
 pub use self::recovery::{OpenError, Recovery};
+pub use self::spill::{QueueReader, SpillEntry, SpillError, Spilled, Stopped};
 pub use self::summary::TakerSummary;
 pub use self::transaction::{
     BODY_BYTES_MAX, KEY_BYTES_MAX, TRANSACTION_BYTES_MAX, Transaction, TransactionError,

@@ -26,6 +26,8 @@ pub(crate) enum FrameKind {
     CheckpointEnd,
     /// The summary of this segment, which is its end.
     Footer,
+    /// Records in a spill file.
+    Spilled,
 }
 
 impl FrameKind {
@@ -38,6 +40,7 @@ impl FrameKind {
             Self::CheckpointPart => 5,
             Self::CheckpointEnd => 6,
             Self::Footer => 7,
+            Self::Spilled => 8,
         }
     }
 
@@ -50,6 +53,7 @@ impl FrameKind {
             5 => Self::CheckpointPart,
             6 => Self::CheckpointEnd,
             7 => Self::Footer,
+            8 => Self::Spilled,
             _ => return None,
         })
     }

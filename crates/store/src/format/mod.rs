@@ -4,6 +4,7 @@
 //! identity                 magic, format version, epoch, checksum
 //! closed                   where the log ended at the last orderly stop, and each taker's position
 //! segment-0000000007.log   the log, in numbered segments
+//! spill-…-….log            records moved out of the journal: number of their taker, of the file (`src/spill`)
 //! quarantine-…             copies of damaged bytes: number of the segment, offset
 //! ```
 //!
@@ -46,6 +47,8 @@ pub(crate) use self::op::{
     put_value,
 };
 
+use crate::position::TakerId;
+
 /// The version of the layout. Files of a newer one are refused, never touched.
 pub(crate) const FORMAT_VERSION: u16 = 1;
 
@@ -66,6 +69,19 @@ pub(crate) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("segment-")?.strip_suffix(".log")?;
     let number = digits.parse().ok()?;
     (segment_name(number) == name).then_some(number)
+}
+
+/// Returns the name of a spill file.
+pub(crate) fn spill_name(taker: TakerId, number: u64) -> String {
+    format!("spill-{:010}-{number:010}.log", taker.get())
+}
+
+/// Returns whose spill file has a name, and its number, if it is one.
+pub(crate) fn spill_of_name(name: &str) -> Option<(TakerId, u64)> {
+    let numbers = name.strip_prefix("spill-")?.strip_suffix(".log")?;
+    let (taker, number) = numbers.split_once('-')?;
+    let (taker, number) = (TakerId::new(taker.parse().ok()?), number.parse().ok()?);
+    (spill_name(taker, number) == name).then_some((taker, number))
 }
 
 /// Returns the name for a copy of damaged bytes.

@@ -91,7 +91,8 @@ fn read_checkpoint<T: File>(
             FrameKind::CheckpointBegin
             | FrameKind::Transaction
             | FrameKind::Commit
-            | FrameKind::Footer => return Ok(None),
+            | FrameKind::Footer
+            | FrameKind::Spilled => return Ok(None),
         }
     }
 }
@@ -159,7 +160,8 @@ pub(crate) fn read_start<F: FileSystem>(
             | FrameKind::CheckpointEnd
             | FrameKind::Transaction
             | FrameKind::Commit
-            | FrameKind::Footer => return Ok(start),
+            | FrameKind::Footer
+            | FrameKind::Spilled => return Ok(start),
         }
     }
 }

@@ -281,7 +281,7 @@ impl<'f, F: FileSystem> Replay<'f, F> {
                 }
                 Err(_) => false,
             },
-            FrameKind::Transaction => false,
+            FrameKind::Transaction | FrameKind::Spilled => false,
             FrameKind::Predecessor
             | FrameKind::CheckpointBegin
             | FrameKind::CheckpointPart
@@ -539,7 +539,8 @@ fn find_groups<T: File>(file: &Arc<T>, salt: Salt, start: u64, end: u64) -> io::
                 FrameKind::Predecessor
                 | FrameKind::CheckpointBegin
                 | FrameKind::CheckpointPart
-                | FrameKind::CheckpointEnd => checkpoint_end = frame.end(),
+                | FrameKind::CheckpointEnd
+                | FrameKind::Spilled => checkpoint_end = frame.end(),
             },
         }
     }

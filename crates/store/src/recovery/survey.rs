@@ -101,7 +101,8 @@ impl Survey {
                         FrameKind::Transaction
                         | FrameKind::Predecessor
                         | FrameKind::CheckpointBegin
-                        | FrameKind::CheckpointPart => {}
+                        | FrameKind::CheckpointPart
+                        | FrameKind::Spilled => {}
                     }
                 }
             }

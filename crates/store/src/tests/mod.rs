@@ -6,3 +6,5 @@ mod faults;
 mod harness;
 mod power_cuts;
 mod reading;
+
+pub(crate) use self::power_cuts::seeds;

@@ -43,7 +43,7 @@ fn fault_S04_crash_at_every_write() {
 }
 
 /// How many seeds to run: `TIDEGATE_SEEDS`, or as many as fit into every change.
-pub(super) fn seeds(default: u64) -> u64 {
+pub(crate) fn seeds(default: u64) -> u64 {
     std::env::var("TIDEGATE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
