@@ -187,6 +187,11 @@ fn uplink_json(uplink: &Snapshot) -> Value {
         "unreadable": uplink.ledger.unreadable,
         "balanced": uplink.ledger.is_sound(),
         "queued-bytes": uplink.queued_bytes,
+        "spilled": {
+            "files": uplink.spilled.files,
+            "records": uplink.spilled.records,
+            "bytes": uplink.spilled.bytes,
+        },
         "refusing": uplink.is_refusing,
         "connected": uplink.connection == ConnectionState::Connected,
         "connection": connection(&uplink.connection),
@@ -233,8 +238,22 @@ fn store_json(store: &StoreStatus) -> Value {
         "damages": store.damages,
         "commits": store.counters.commits,
         "written-bytes": store.counters.bytes_written,
+        "spilled-bytes": store.spilled_bytes,
+        "flash": {
+            "written-bytes": store.written.total,
+            "per-day-bytes": store.written.per_day,
+            "endurance-bytes": store.endurance,
+            "endurance-years": years_of(store.endurance, store.written.per_day),
+        },
         "checkpoint-bytes": store.counters.checkpoint_bytes,
     })
+}
+
+/// Returns how long a medium bears what is written to it in a day.
+#[expect(clippy::cast_precision_loss, reason = "a forecast for people")]
+fn years_of(endurance: Option<u64>, per_day: Option<u64>) -> Option<f64> {
+    let (endurance, per_day) = (endurance? as f64, per_day?.max(1) as f64);
+    Some((endurance / per_day / 365.25 * 10.0).round() / 10.0)
 }
 
 fn counters_json(counters: &Counters) -> Value {
@@ -297,6 +316,10 @@ impl Health for Status {
             for (key, value) in store.iter().filter(|(_, value)| value.is_number()) {
                 gauge(&mut text, &format!("tidegate_store_{}", key.replace('-', "_")), value);
             }
+            let flash = store["flash"].as_object().into_iter().flatten();
+            for (key, value) in flash.filter(|(_, value)| value.is_number()) {
+                gauge(&mut text, &format!("tidegate_flash_{}", key.replace('-', "_")), value);
+            }
         }
         for (part, condition) in status["parts"].as_object().into_iter().flatten() {
             let labels = [("part", part.as_str())];
@@ -345,6 +368,7 @@ fn uplink_metrics(text: &mut String, name: &str, uplink: &Value) {
         line(text, &format!("tidegate_uplink_{key}_total"), &labels, &uplink[key]);
     }
     line(text, "tidegate_uplink_queued", &labels, &uplink["queued"]);
+    line(text, "tidegate_uplink_spilled_bytes", &labels, &uplink["spilled"]["bytes"]);
     line(text, "tidegate_uplink_held", &labels, &uplink["held"]);
     line(text, "tidegate_uplink_unreadable", &labels, &uplink["unreadable"]);
     for (key, label) in [("made", "rule"), ("filtered", "rule"), ("dropped", "reason")] {

@@ -125,6 +125,9 @@ fn describe(status: &Value) -> String {
             store["quarantined-bytes"]
         ));
     }
+    if let Some(text) = describe_flash(&store["flash"]) {
+        line(format_args!("{text}"));
+    }
     for (reason, count) in status["not-admitted"].as_object().into_iter().flatten() {
         line(format_args!("not admitted, {reason}: {count}"));
     }
@@ -161,6 +164,18 @@ fn describe(status: &Value) -> String {
         line(format_args!("mapping files: the last change was not applied:\n{error}"));
     }
     text
+}
+
+/// Says how much is written to the medium, and how long it bears that if the configuration says what it bears.
+fn describe_flash(flash: &Value) -> Option<String> {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let per_day = mib(flash["per-day-bytes"].as_u64()?);
+    let total = mib(flash["written-bytes"].as_u64()?);
+    let mut text = format!("flash: {per_day} MiB a day, {total} MiB since the start");
+    if let Some(years) = flash["endurance-years"].as_f64() {
+        text += &format!("; the medium bears that for {years} years");
+    }
+    Some(text)
 }
 
 /// Says that memory is tight, if it is.

@@ -13,6 +13,8 @@ pub struct StoreConfig {
     pub max_bytes: ByteSize,
     /// How much of it is kept free for draining.
     pub reserve: ByteSize,
+    /// How much the medium bears to be written in its life, as its maker says; for the forecast.
+    pub endurance: Option<ByteSize>,
 }
 
 /// When a message counts as safe, and is acknowledged. Complete.
@@ -32,7 +34,12 @@ const INTERVAL_DEFAULT: Duration = Duration::from_millis(200);
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { durability: Durability::Ack, max_bytes: MAX_BYTES_DEFAULT, reserve: RESERVE_DEFAULT }
+        Self {
+            durability: Durability::Ack,
+            max_bytes: MAX_BYTES_DEFAULT,
+            reserve: RESERVE_DEFAULT,
+            endurance: None,
+        }
     }
 }
 
@@ -75,7 +82,9 @@ impl StoreConfig {
                 "make `reserve` at most half of `max-bytes`",
             );
         }
+        let lives = ByteSize::gib(1)..=ByteSize::gib(1 << 20);
+        let endurance = table.optional("endurance", read::byte_size_within(lives), issues);
         table.finish(issues);
-        Some(Self { durability, max_bytes, reserve })
+        Some(Self { durability, max_bytes, reserve, endurance })
     }
 }

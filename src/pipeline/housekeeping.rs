@@ -106,7 +106,8 @@ impl Keeper {
             let snapshot = uplink.snapshot();
             let waits = snapshot.ledger.queued > snapshot.ledger.held;
             let needs = waits || snapshot.needed != snapshot.cursor;
-            if needs { snapshot.needed.seq.next() } else { last.next() }
+            let is_here = snapshot.kept_after.ordinal < snapshot.ledger.received;
+            if needs && is_here { snapshot.kept_after.seq.next() } else { last.next() }
         });
         let uplinks = uplinks.min().unwrap_or(last.next());
         self.carry(uplinks);

@@ -14,7 +14,7 @@ use tidegate_store::{Position, Recovery, Transaction};
 use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
 use tidegate_uplink::decoder::Limits;
 use tokio::sync::{Notify, mpsc};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::StartError;
 use crate::{
@@ -157,16 +157,30 @@ pub(super) async fn start(
         let failed = |source| StartError::Uplink { name: uplink.name.to_string(), source };
         let (_, handle) =
             made.map_err(|panic| StartError::Thread(panic.into()))?.map_err(failed)?;
-        broker.core().add_uplink(route(&handle));
+        handles.push(handle);
+    }
+    // Before any of them moves anything out of the journal.
+    forget_spilled(&handles, broker);
+    for handle in &handles {
+        broker.core().add_uplink(route(handle));
         let (stop, running) = (stage.stop_token(), handle.clone());
-        let name = format!("uplink {}", uplink.name);
+        let name = format!("uplink {}", handle.name());
         let shutdown = stop.clone();
         stage.spawn(keep_running(name, stop, conditions.clone(), move || {
             running.task().run(shutdown.clone())
         }));
-        handles.push(handle);
     }
     Ok(Uplinks { handles, certificates })
+}
+
+/// Removes files with spilled records that no uplink knows: of uplinks that are gone, or left by a crash.
+fn forget_spilled(handles: &[UplinkHandle], broker: &BrokerHandle) {
+    let is_known = |taker, number| handles.iter().any(|handle| handle.has_spilled(taker, number));
+    match broker.store().catalog().remove_spills_except(is_known) {
+        Ok(0) => {}
+        Ok(files) => info!(files, "Files of spilled records that nobody needs are removed"),
+        Err(error) => warn!(%error, "Files of spilled records that nobody needs cannot be removed"),
+    }
 }
 
 /// The places of uplinks that share a connection, by their name, with the name of the uplink that has it.

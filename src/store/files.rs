@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use tidegate_store::{File, FileSystem};
 
 use super::sync_times::SyncTimes;
+use super::wear::Wear;
 
 /// The folder of the journal. Every file is reached through the folder that was opened first, is a
 /// plain file, and is for this user alone.
@@ -21,27 +22,36 @@ pub struct JournalFiles(Arc<Folder>);
 struct Folder {
     path: PathBuf,
     descriptor: OwnedFd,
-    sync_times: Arc<SyncTimes>,
+    gauges: Gauges,
+}
+
+/// What is measured of the medium.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gauges {
+    /// How long syncs take.
+    pub(super) sync_times: Arc<SyncTimes>,
+    /// How much is written.
+    pub(super) wear: Arc<Wear>,
 }
 
 /// One file of the journal.
 #[derive(Debug)]
 pub struct JournalFile {
     file: StdFile,
-    sync_times: Arc<SyncTimes>,
+    gauges: Gauges,
 }
 
 impl JournalFiles {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
-        let sync_times = Arc::default();
-        Ok(Self(Arc::new(Folder { path: path.to_owned(), descriptor, sync_times })))
+        let gauges = Gauges::default();
+        Ok(Self(Arc::new(Folder { path: path.to_owned(), descriptor, gauges })))
     }
 
-    /// Returns how long syncs have taken.
-    pub(super) fn sync_times(&self) -> Arc<SyncTimes> {
-        Arc::clone(&self.0.sync_times)
+    /// Returns what is measured while they are used.
+    pub(super) fn gauges(&self) -> Gauges {
+        self.0.gauges.clone()
     }
 
     fn open_file(&self, name: &str, flags: OFlags) -> io::Result<JournalFile> {
@@ -56,7 +66,7 @@ impl JournalFiles {
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(self.not_plain(name, "no plain file"));
         }
-        Ok(JournalFile { file: StdFile::from(opened), sync_times: self.sync_times() })
+        Ok(JournalFile { file: StdFile::from(opened), gauges: self.gauges() })
     }
 
     fn not_plain(&self, name: &str, what: &str) -> io::Error {
@@ -99,7 +109,7 @@ impl FileSystem for JournalFiles {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.0.sync_times.measure(|| Ok(rustix::fs::fsync(&self.0.descriptor)?))
+        self.0.gauges.sync_times.measure(|| Ok(rustix::fs::fsync(&self.0.descriptor)?))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -123,7 +133,9 @@ impl File for JournalFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)?;
+        self.gauges.wear.note(offset, bytes.len());
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -135,6 +147,6 @@ impl File for JournalFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.sync_times.measure(|| self.file.sync_data())
+        self.gauges.sync_times.measure(|| self.file.sync_data())
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) seq: watch::Sender<Seq>,
     pub(super) pressure: watch::Sender<Pressure>,
     failure: watch::Sender<Option<Arc<CommitError>>>,
+    /// The size of the files that hold what was moved out of the journal.
+    pub(super) spilled_bytes: AtomicU64,
     /// When the oldest transaction that is not durable was submitted.
     unsynced_since: Mutex<Option<Instant>>,
 }
@@ -115,6 +117,16 @@ impl<F: FileSystem> StoreHandle<F> {
         let (completion, receipt) = Completion::receipt();
         self.submit(transaction, completion);
         receipt.await.unwrap_or(Err(NotStored))
+    }
+
+    /// Takes notice of a file of records that were moved out of the journal: it takes up room of the store.
+    pub fn note_spilled(&self, bytes: u64) {
+        self.shared.spilled_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes notice that such a file is gone.
+    pub fn note_unspilled(&self, bytes: u64) {
+        self.shared.spilled_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Returns whether sources may go on; otherwise those that can wait pause.
@@ -207,6 +219,7 @@ impl Shared {
             seq: watch::Sender::new(durable_seq),
             pressure: watch::Sender::default(),
             failure: watch::Sender::new(None),
+            spilled_bytes: AtomicU64::new(0),
             unsynced_since: Mutex::default(),
         }
     }

@@ -10,6 +10,7 @@ mod queue;
 mod space;
 mod status;
 mod sync_times;
+mod wear;
 mod writer;
 
 use std::hash::{BuildHasher, RandomState};
@@ -22,6 +23,7 @@ pub use self::handle::{Pressure, StoreHandle};
 pub use self::queue::{Completion, DurableListener, NotStored};
 pub use self::space::Admission;
 pub use self::status::StoreStatus;
+pub use self::wear::Written;
 pub use self::writer::{Store, spawn};
 use crate::config::{Durability, StoreConfig};
 

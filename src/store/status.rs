@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tidegate_store::Counters;
 
 use super::space::Admission;
+use super::wear::Written;
 use crate::config::Durability;
 
 /// The state of the store at one moment.
@@ -36,6 +37,12 @@ pub struct StoreStatus {
     pub sync_p99: Duration,
     /// How long the sync under way has taken; the watchdog looks at it.
     pub sync_pending: Option<Duration>,
+    /// The size of the files with records that were moved out of the journal.
+    pub spilled_bytes: u64,
+    /// How much was written to the medium.
+    pub written: Written,
+    /// How much it bears in its life, if the configuration says so.
+    pub endurance: Option<u64>,
     /// The size of all copies of damaged bytes, found at the start.
     pub quarantined_bytes: u64,
     /// How many damages were found at the start and are not settled.

@@ -2,20 +2,21 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tidegate_settings::ByteSize;
 use tidegate_store::{CommitError, Counters, FileSystem, Journal, Recovery, Released, Seq};
 use tracing::{debug, error, info, warn};
 
 use super::directory::DataDirectory;
-use super::files::JournalFiles;
+use super::files::{Gauges, JournalFiles};
 use super::handle::{Pressure, Shared, StoreHandle};
 use super::queue::{Completion, NotStored, Submission};
 use super::space::{Admission, Budget, Reserve};
 use super::status::{StoreStatus, WriterStatus};
-use super::sync_times::SyncTimes;
 use crate::config::{Durability, StoreConfig};
 
 /// One group commit takes at most this much, so that the first of many do not wait for the last.
@@ -56,7 +57,7 @@ pub struct Store<F: FileSystem = JournalFiles> {
 struct Observer {
     config: StoreConfig,
     writer: Arc<Mutex<WriterStatus>>,
-    sync_times: Arc<SyncTimes>,
+    gauges: Gauges,
     quarantined_bytes: u64,
     damages: u64,
 }
@@ -73,10 +74,10 @@ pub fn spawn(
     recovery: &Recovery,
     config: &StoreConfig,
 ) -> io::Result<Store> {
-    let sync_times = directory.journal_files().sync_times();
+    let gauges = directory.journal_files().gauges();
     let reserve = directory.reserve();
     let files = directory.journal_files();
-    let mut store = spawn_over(name, files, journal, recovery, config, Some(reserve), sync_times)?;
+    let mut store = spawn_over(name, files, journal, recovery, config, Some(reserve), gauges)?;
     store.directory = Some(directory);
     Ok(store)
 }
@@ -89,7 +90,7 @@ pub(super) fn spawn_over<F: FileSystem>(
     recovery: &Recovery,
     config: &StoreConfig,
     reserve: Option<Arc<Reserve>>,
-    sync_times: Arc<SyncTimes>,
+    gauges: Gauges,
 ) -> io::Result<Store<F>> {
     let shared = Arc::new(Shared::new(journal.durable_seq()));
     let handle = StoreHandle::new(Arc::clone(&shared), journal.catalog().clone());
@@ -117,7 +118,7 @@ pub(super) fn spawn_over<F: FileSystem>(
     let observer = Observer {
         config: config.clone(),
         writer: status,
-        sync_times,
+        gauges,
         quarantined_bytes: recovery.quarantined_bytes,
         damages: (recovery.damages.len() + recovery.unsettled.len()) as u64,
     };
@@ -159,7 +160,7 @@ impl<F: FileSystem> Store<F> {
 impl Observer {
     fn status<F: FileSystem>(&self, handle: &StoreHandle<F>) -> StoreStatus {
         let WriterStatus { counters, free_bytes, .. } = *self.writer.lock();
-        let syncs = self.sync_times.summary();
+        let syncs = self.gauges.sync_times.summary();
         let segments = handle.catalog().segments();
         StoreStatus {
             durability: self.config.durability,
@@ -175,6 +176,9 @@ impl Observer {
             sync_p50: syncs.median,
             sync_p99: syncs.p99,
             sync_pending: syncs.pending,
+            spilled_bytes: handle.shared().spilled_bytes.load(Ordering::Relaxed),
+            written: self.gauges.wear.written(),
+            endurance: self.config.endurance.map(ByteSize::get),
             quarantined_bytes: self.quarantined_bytes,
             damages: self.damages,
         }
@@ -440,7 +444,8 @@ impl<F: FileSystem> Writer<F> {
         let available = self.files.free_bytes().unwrap_or(u64::MAX);
         let free = available.saturating_add(held);
         self.status.lock().free_bytes = free;
-        let left = self.budget.left(self.journal.catalog().bytes(), free);
+        let spilled = self.shared.spilled_bytes.load(Ordering::Relaxed);
+        let left = self.budget.left(self.journal.catalog().bytes() + spilled, free);
         let before = self.shared.admission();
         let admission = self.budget.admission(left, before);
         if admission != before {

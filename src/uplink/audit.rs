@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use tidegate_store::{Item, Reader};
+use tidegate_store::{Item, QueueReader};
 
 use super::{handle::Snapshot, shared::Shared};
 use crate::store::JournalFiles;
@@ -35,7 +35,7 @@ impl Shared {
     /// Counts what waits in the journal, record by record.
     pub(super) fn audit(&self) -> io::Result<Audit> {
         let cursor = self.books.lock().cursor;
-        let mut reader = self.store.reader(self.taker, cursor);
+        let mut reader = self.reader(cursor);
         let mut count = Count { last: cursor.ordinal, ..Count::default() };
         // What is to be found was appended until now; under load there is always more that is not durable yet.
         let mut snapshot = self.snapshot();
@@ -73,7 +73,7 @@ struct Count {
 }
 
 impl Count {
-    fn read_on(&mut self, reader: &mut Reader<JournalFiles>) -> io::Result<()> {
+    fn read_on(&mut self, reader: &mut QueueReader<JournalFiles>) -> io::Result<()> {
         loop {
             let block = reader.next_block(4_096, 4 << 20)?;
             if block.is_empty() {

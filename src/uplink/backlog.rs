@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tidegate_store::{FileSystem, Item, Position, TakerId};
+use tidegate_store::{FileSystem, Item, Position, QueueReader, Spilled, TakerId};
 
 use crate::store::StoreHandle;
 
@@ -19,18 +19,49 @@ pub(super) struct Backlog {
 const BLOCK_RECORDS: usize = 4_096;
 const BLOCK_BYTES: usize = 4 << 20;
 
-/// Counts the records of `taker` after `cursor` and up to `last`.
+/// Where the records of an uplink are.
+#[derive(Debug)]
+pub(super) struct Queue<'a, F: FileSystem> {
+    pub(super) store: &'a StoreHandle<F>,
+    pub(super) taker: TakerId,
+    pub(super) spilled: &'a Spilled,
+}
+
+impl<F: FileSystem> Clone for Queue<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: FileSystem> Copy for Queue<'_, F> {}
+
+/// Counts the records after `cursor` and up to `last`.
 ///
-/// Segments between the one of the cursor and the newest are counted by their summaries; the size of
-/// what is in them is taken to be that of the rest of the segment. The other two are read.
+/// Files of what was spilled are counted by their entries, segments between the one of the cursor and the newest by
+/// their summaries, where the size of what is in them is taken to be that of the rest of the segment. What is left is
+/// read.
 pub(super) fn count<F: FileSystem>(
-    store: &StoreHandle<F>,
-    taker: TakerId,
+    queue: Queue<'_, F>,
     cursor: Position,
     last: Position,
 ) -> io::Result<Backlog> {
+    let Queue { store, taker, spilled } = queue;
     let mut backlog = Backlog::default();
     let mut at = cursor;
+    for entry in spilled.entries() {
+        if entry.last.ordinal <= at.ordinal {
+            continue;
+        }
+        if entry.after.ordinal < at.ordinal {
+            read(queue, &mut at, entry.last, &mut backlog)?;
+        } else {
+            let missing = entry.after.ordinal - at.ordinal;
+            backlog.records += missing + (entry.last.ordinal - entry.after.ordinal);
+            backlog.unreadable += missing + entry.damaged();
+            backlog.bytes += entry.bytes;
+            at = entry.last;
+        }
+    }
     for segment in store.catalog().segments() {
         if at.ordinal >= last.ordinal {
             break;
@@ -50,22 +81,22 @@ pub(super) fn count<F: FileSystem>(
             backlog.bytes += u64::try_from(share).unwrap_or(u64::MAX);
             at = held.last;
         } else {
-            read(store, taker, &mut at, held.last, &mut backlog)?;
+            read(queue, &mut at, held.last, &mut backlog)?;
         }
     }
-    read(store, taker, &mut at, last, &mut backlog)?;
+    read(queue, &mut at, last, &mut backlog)?;
     Ok(backlog)
 }
 
 /// Counts the records after `at` up to `last` by reading them.
 fn read<F: FileSystem>(
-    store: &StoreHandle<F>,
-    taker: TakerId,
+    queue: Queue<'_, F>,
     at: &mut Position,
     last: Position,
     backlog: &mut Backlog,
 ) -> io::Result<()> {
-    let mut reader = store.reader(taker, *at);
+    let catalog = queue.store.catalog().clone();
+    let mut reader = QueueReader::new(catalog, queue.taker, queue.spilled.clone(), *at);
     while at.ordinal < last.ordinal {
         let block = reader.next_block(BLOCK_RECORDS, BLOCK_BYTES)?;
         if block.is_empty() {

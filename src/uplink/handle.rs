@@ -10,13 +10,13 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_model::{Timestamp, Topic, UplinkName};
-use tidegate_store::{Position, Seq, TakerId};
+use tidegate_store::{Position, Seq, SpillEntry, Spilled, TakerId};
 use tidegate_uplink::{Keys, Ledger, Status, WhenFull, saved_books};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
     audit::Audit,
-    backlog,
+    backlog::{self, Queue},
     command::IncomingCommand,
     outcome::OutcomeSender,
     settings::UplinkSettings,
@@ -63,6 +63,28 @@ pub enum ConnectionState {
     },
 }
 
+/// How much of what waits was moved out of the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpilledSize {
+    /// In how many files.
+    pub files: usize,
+    /// How many records they hold, those included that are settled already.
+    pub records: u64,
+    /// How large they are on the disk.
+    pub bytes: u64,
+}
+
+impl SpilledSize {
+    pub(super) fn of(spilled: &Spilled) -> Self {
+        let entries = spilled.entries();
+        Self {
+            files: entries.len(),
+            records: entries.iter().map(|entry| entry.records).sum(),
+            bytes: entries.iter().map(|entry| entry.length).sum(),
+        }
+    }
+}
+
 /// One uplink at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -72,6 +94,10 @@ pub struct Snapshot {
     pub cursor: Position,
     /// The last record that is needed no more: that one, or one before it.
     pub needed: Position,
+    /// The last record that it does not need of the journal: it is settled, or in a file of its own.
+    pub kept_after: Position,
+    /// What was moved out of the journal.
+    pub spilled: SpilledSize,
     /// The size of the records that wait.
     pub queued_bytes: u64,
     /// Whether records are refused at the front because too much waits.
@@ -118,7 +144,10 @@ pub fn new(
     let pairs = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let saved = saved_books(&settings.core.name, pairs)?;
     let (cursor, needed) = (saved.cursor, saved.needed);
-    let backlog = backlog::count(&context.store, context.taker, cursor, context.received)?;
+    let spilled = spilled(&keys, &entries)?;
+    context.store.note_spilled(spilled.length());
+    let queue = Queue { store: &context.store, taker: context.taker, spilled: &spilled };
+    let backlog = backlog::count(queue, cursor, context.received)?;
     let ledger = Ledger {
         received: context.received.ordinal,
         outcomes: saved.outcomes,
@@ -133,6 +162,7 @@ pub fn new(
         sender: OutcomeSender::new(queue, settings.link.results.clone()),
         store: context.store,
         taker: context.taker,
+        spilled,
         clock: context.clock,
         time_is_trusted: context.time_is_trusted,
         commands: context.commands,
@@ -153,6 +183,13 @@ pub fn new(
     Ok((UplinkTask::new(Arc::clone(&shared)), UplinkHandle(shared)))
 }
 
+/// Returns what was spilled out of the journal, from the entries of an uplink.
+fn spilled(keys: &Keys, entries: &Entries) -> Result<Spilled, UplinkError> {
+    let own = entries.iter().filter(|(key, _)| keys.is_spill(key));
+    let files: Result<Vec<SpillEntry>, _> = own.map(|(_, it)| SpillEntry::decode(it)).collect();
+    Ok(Spilled::new(files?))
+}
+
 /// An uplink, for those who feed it and those who look at it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct UplinkHandle(Arc<Shared>);
@@ -166,6 +203,12 @@ impl UplinkHandle {
     /// Returns the uplink's number among the takers of records.
     pub fn taker(&self) -> TakerId {
         self.0.taker
+    }
+
+    /// Returns whether a file with records that were moved out of the journal is this uplink's.
+    pub fn has_spilled(&self, taker: TakerId, number: u64) -> bool {
+        let is_it = |entry: &SpillEntry| entry.number == number;
+        self.0.taker == taker && self.0.spilled.entries().iter().any(is_it)
     }
 
     /// Returns whether a message on `topic` is for this uplink.

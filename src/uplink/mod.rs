@@ -15,6 +15,7 @@ mod run;
 mod seat;
 mod settings;
 mod shared;
+mod spill;
 mod state;
 mod task;
 mod tunnel;

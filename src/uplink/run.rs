@@ -10,10 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidegate_store::{Item, Reader, Transaction};
-use tidegate_uplink::{Core, Endpoints, Outbox, OutcomeId, Pace, WriteId};
+use tidegate_store::{Item, QueueReader, SpillEntry, Transaction};
+use tidegate_uplink::{Core, Endpoints, Keys, Outbox, OutcomeId, Pace, WriteId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::{
     command::AckId,
@@ -23,6 +24,7 @@ use super::{
     outcome::Told,
     seat::Seat,
     shared::Shared,
+    spill::{Copied, Spiller},
     task::UplinkError,
 };
 use crate::store::JournalFiles;
@@ -41,6 +43,10 @@ enum Ticket {
     Acknowledge(AckId),
     /// What a connection is to remember is safe.
     Kept { connection: u64 },
+    /// Records are in a file of their own, or need none.
+    Spilled(Copied),
+    /// Such a file may be removed.
+    Passed(SpillEntry),
     /// Nothing; a stop waits for it.
     Nothing,
 }
@@ -50,7 +56,8 @@ pub(super) struct Run<'a> {
     shared: &'a Arc<Shared>,
     core: Core,
     outbox: Outbox,
-    reader: Reader<JournalFiles>,
+    reader: QueueReader<JournalFiles>,
+    spiller: Spiller,
     items: VecDeque<Item>,
     tickets: VecDeque<(u64, Ticket)>,
     durable: watch::Receiver<tidegate_store::Seq>,
@@ -87,7 +94,8 @@ impl<'a> Run<'a> {
         let link = &shared.settings.link;
         Ok(Self {
             shared,
-            reader: shared.store.reader(shared.taker, core.position()),
+            reader: shared.reader(core.position()),
+            spiller: Spiller::new(),
             core,
             outbox,
             items: VecDeque::new(),
@@ -147,6 +155,7 @@ impl<'a> Run<'a> {
                 Ok(()) = self.pressure.changed() => {}
                 () = called(&self.shared.settings.link.passengers) => {}
                 () = self.shared.is_over.notified() => {}
+                copied = self.spiller.copied() => self.register(copied)?,
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
@@ -155,6 +164,7 @@ impl<'a> Run<'a> {
     /// Does everything that is due without waiting, but for the disk.
     fn work(&mut self) -> Result<(), UplinkError> {
         self.take_written();
+        self.look_after_files()?;
         self.check_load();
         self.read()?;
         let now = self.shared.now();
@@ -194,6 +204,8 @@ impl<'a> Run<'a> {
                         connection.note_kept();
                     }
                 }
+                Ticket::Spilled(copied) => self.spiller.note_settled(copied, self.shared),
+                Ticket::Passed(entry) => self.remove_file(&entry),
                 Ticket::Kept { .. } | Ticket::Nothing => {}
             }
         }
@@ -205,6 +217,46 @@ impl<'a> Run<'a> {
             self.tickets.push_back((token, Ticket::Core(write.id)));
         }
         Ok(())
+    }
+
+    /// Spills what is old, and lets files go that the cursor has passed.
+    fn look_after_files(&mut self) -> Result<(), UplinkError> {
+        let needed = self.shared.books.lock().needed;
+        for entry in self.shared.spilled.take_passed(needed) {
+            let change = Keys::new(self.name()).spill(entry.number, None);
+            let token = self.shared.submit(Transaction::new(), vec![change], None)?;
+            self.tickets.push_back((token, Ticket::Passed(entry)));
+        }
+        if self.stop_deadline.is_none() {
+            let is_connected = self.connection.as_ref().is_some_and(Connection::is_up);
+            self.spiller.look(self.shared, is_connected, self.store_is_tight());
+        }
+        Ok(())
+    }
+
+    fn store_is_tight(&self) -> bool {
+        self.pressure.borrow().bytes > 0
+    }
+
+    /// Writes down that there is a file, before anybody relies on it.
+    fn register(&mut self, copied: Option<Copied>) -> Result<(), UplinkError> {
+        let Some(copied) = copied else { return Ok(()) };
+        let change = copied
+            .entry
+            .map(|entry| Keys::new(self.name()).spill(entry.number, Some(entry.encode())));
+        let changes = change.into_iter().collect();
+        let token = self.shared.submit(Transaction::new(), changes, None)?;
+        self.tickets.push_back((token, Ticket::Spilled(copied)));
+        Ok(())
+    }
+
+    fn remove_file(&self, entry: &SpillEntry) {
+        self.shared.store.note_unspilled(entry.length);
+        let catalog = self.shared.store.catalog();
+        if let Err(error) = catalog.remove_spill(self.shared.taker, entry.number) {
+            // At the next start nobody knows it, and it goes.
+            warn!(uplink = %self.name(), %error, "A file of spilled records cannot be removed");
+        }
     }
 
     /// Returns whether a stop has nothing more to wait for.
@@ -241,6 +293,9 @@ impl<'a> Run<'a> {
         }
         if let Some(ready) = self.paced_until {
             wake = wake.min(at(ready));
+        }
+        if self.stop_deadline.is_none() && self.shared.has_queued() {
+            wake = self.spiller.wake_at().map_or(wake, |due| wake.min(due));
         }
         let returns_at = self.endpoints.returns_at().map(at);
         wake = returns_at.filter(|_| self.returning.is_none()).map_or(wake, |due| wake.min(due));

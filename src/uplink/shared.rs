@@ -11,20 +11,23 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_model::Timestamp;
-use tidegate_store::{Position, Seq, TakerId, Transaction};
+use tidegate_store::{Position, QueueReader, Seq, Spilled, TakerId, Transaction};
 use tidegate_uplink::{Change, Ledger, Moved, Status, WhenFull};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
     command::{AckId, IncomingCommand},
-    handle::{ConnectionState, Snapshot},
+    handle::{ConnectionState, Snapshot, SpilledSize},
     outcome::{OutcomeSender, Told},
     settings::UplinkSettings,
     state::{Entries, apply},
     task::UplinkError,
     writes::Writes,
 };
-use crate::{clock::Clock, store::StoreHandle};
+use crate::{
+    clock::Clock,
+    store::{JournalFiles, StoreHandle},
+};
 
 /// Over how long the rate of delivery is taken.
 const RATE_SPAN: Duration = Duration::from_secs(10);
@@ -59,6 +62,8 @@ pub(super) struct Shared {
     pub(super) settings: UplinkSettings,
     pub(super) store: StoreHandle,
     pub(super) taker: TakerId,
+    /// What was spilled out of the journal, and whose entries are durable.
+    pub(super) spilled: Spilled,
     pub(super) clock: Clock,
     pub(super) time_is_trusted: Arc<AtomicBool>,
     pub(super) commands: mpsc::Sender<IncomingCommand>,
@@ -87,6 +92,11 @@ impl Shared {
             wall: self.clock.wall(),
             wall_is_trusted: self.time_is_trusted.load(Ordering::Relaxed),
         }
+    }
+
+    /// Reads what waits after a position, wherever it is.
+    pub(super) fn reader(&self, after: Position) -> QueueReader<JournalFiles> {
+        QueueReader::new(self.store.catalog().clone(), self.taker, self.spilled.clone(), after)
     }
 
     pub(super) fn queued_bytes(&self) -> u64 {
@@ -171,6 +181,8 @@ impl Shared {
             ledger: books.ledger.clone(),
             cursor: books.cursor,
             needed: books.needed,
+            spilled: SpilledSize::of(&self.spilled),
+            kept_after: self.spilled.end(books.needed),
             queued_bytes: books.queued_bytes,
             is_refusing: self.is_refusing(books.queued_bytes),
             connection: state.connection.clone(),

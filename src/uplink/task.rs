@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use thiserror::Error;
-use tidegate_store::TransactionError;
+use tidegate_store::{SpillError, TransactionError};
 use tidegate_uplink::OpenError;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,9 @@ pub enum UplinkError {
     /// What the journal keeps for the uplink cannot be read.
     #[error(transparent)]
     State(#[from] OpenError),
+    /// What the journal keeps of a file with records that were moved out of it cannot be read.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
     /// The records cannot be read.
     #[error("cannot read the journal")]
     Journal(#[from] io::Error),

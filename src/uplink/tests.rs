@@ -7,6 +7,7 @@ mod pace;
 mod refusals;
 mod reruns;
 mod rig;
+mod spill;
 
 use std::{num::NonZeroU16, time::Duration};
 

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// A number of bytes, written as `512B`, `64KiB`, `16MiB` or `1GiB`.
+/// A number of bytes, written as `512B`, `64KiB`, `16MiB`, `1GiB` or `60TiB`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(u64);
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
 
-const SIZE_UNITS: [(&str, u64); 4] = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
 
 impl ByteSize {
     /// Creates a size of `count` bytes.
@@ -88,6 +90,7 @@ impl FromStr for ByteSize {
                 Some('K') => Some("KiB"),
                 Some('M') => Some("MiB"),
                 Some('G') => Some("GiB"),
+                Some('T') => Some("TiB"),
                 Some('B') => Some("B"),
                 _ => None,
             };

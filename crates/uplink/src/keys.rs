@@ -46,6 +46,8 @@ pub(crate) enum Key {
     RulesOfTopic(u64),
     /// What the connection keeps, under names of its own.
     Kept,
+    /// A file of records that were spilled out of the journal.
+    Spill(u64),
 }
 
 /// Makes and reads the keys of one uplink.
@@ -82,6 +84,7 @@ impl Keys {
             Key::Kept => bytes.push(b'k'),
             Key::RulesOfTopic(number) => push(&mut bytes, b's', &number.to_be_bytes()),
             Key::Batch(number) => push(&mut bytes, b'b', &number.to_be_bytes()),
+            Key::Spill(number) => push(&mut bytes, b'p', &number.to_be_bytes()),
             Key::DeadLetter(number) => push(&mut bytes, b'd', &number.to_be_bytes()),
             Key::Outcome(number) => push(&mut bytes, b'o', &number.to_be_bytes()),
             Key::Topic(stream) => push(&mut bytes, b'n', &stream.to_be_bytes()),
@@ -107,6 +110,19 @@ impl Keys {
         [self.prefix.as_slice(), b"k"].concat()
     }
 
+    /// Returns the change of the entry of a spill file; nobody else looks at what it says.
+    pub fn spill(&self, number: u64, entry: Option<Vec<u8>>) -> Change {
+        match entry {
+            Some(entry) => self.put(Key::Spill(number), entry),
+            None => self.delete(Key::Spill(number)),
+        }
+    }
+
+    /// Returns whether `key` is that of a spill file's entry.
+    pub fn is_spill(&self, key: &[u8]) -> bool {
+        matches!(self.parse(key), Some(Key::Spill(_)))
+    }
+
     /// Returns what `key` is for, if it is a key of this uplink.
     pub(crate) fn parse(&self, key: &[u8]) -> Option<Key> {
         let (&kind, number) = key.strip_prefix(self.prefix.as_slice())?.split_first()?;
@@ -119,6 +135,7 @@ impl Keys {
             b'k' => Some(Key::Kept),
             b's' => long().map(Key::RulesOfTopic),
             b'b' => long().map(Key::Batch),
+            b'p' => long().map(Key::Spill),
             b'd' => long().map(Key::DeadLetter),
             b'o' => long().map(Key::Outcome),
             b'n' => short().map(Key::Topic),
@@ -148,6 +165,7 @@ mod tests {
             Key::Batch(7),
             Key::DeadLetter(u64::MAX),
             Key::Outcome(1),
+            Key::Spill(77),
             Key::Topic(3),
             Key::Numbers(0),
             Key::Rules,

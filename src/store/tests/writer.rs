@@ -16,6 +16,7 @@ use tidegate_store::{
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::config::{Durability, StoreConfig};
+use crate::store::files::Gauges;
 use crate::store::handle::{Shared, StoreHandle};
 use crate::store::writer::{Store, spawn_over};
 use crate::store::{Completion, DurableListener, NotStored};
@@ -36,7 +37,7 @@ fn start(disk: &SimulatedDisk, durability: Durability) -> Store<SimulatedDisk> {
     let (journal, recovery) = open(disk, durability);
     let config = StoreConfig { durability, ..StoreConfig::default() };
     let files = disk.clone();
-    spawn_over("store", files, journal, &recovery, &config, None, Arc::default()).unwrap()
+    spawn_over("store", files, journal, &recovery, &config, None, Gauges::default()).unwrap()
 }
 
 fn record(number: u64) -> Transaction {

@@ -19,7 +19,8 @@ impl Run<'_> {
     pub(super) fn check_load(&mut self) {
         let load = Load {
             queued_bytes: self.shared.queued_bytes(),
-            store_is_tight: self.pressure.borrow().bytes > 0,
+            // What is spilled takes up less room: nothing is given up before that has been tried.
+            store_is_tight: self.store_is_tight() && !self.spiller.is_relieving(),
         };
         self.core.handle_load(load, self.shared.now());
     }

@@ -110,10 +110,18 @@ impl Rig {
 
     /// Starts on what is in the folder, and returns what was recovered from there.
     pub(super) fn start_on(folder: TempDir, settings: UplinkSettings) -> (Self, Recovery) {
+        Self::start_over(folder, settings, &StoreConfig::default())
+    }
+
+    /// Does the same with a store of another size.
+    pub(super) fn start_over(
+        folder: TempDir,
+        settings: UplinkSettings,
+        config: &StoreConfig,
+    ) -> (Self, Recovery) {
         let directory = DataDirectory::open(&folder.path().join("data")).unwrap();
-        let config = StoreConfig::default();
-        let (journal, recovery) = store::open(&directory, &config).unwrap();
-        let store = store::spawn("uplink test", directory, journal, &recovery, &config).unwrap();
+        let (journal, recovery) = store::open(&directory, config).unwrap();
+        let store = store::spawn("uplink test", directory, journal, &recovery, config).unwrap();
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let received = recovery.positions.get(&TAKER).copied().unwrap_or(Position::START);
         let state = recovery.state.iter().map(|(key, value)| (key.to_vec(), value.to_vec()));
@@ -153,6 +161,11 @@ impl Rig {
         }
         self.store.stop().unwrap();
         self.folder
+    }
+
+    /// Returns where the files of the journal are.
+    pub(super) fn journal_folder(&self) -> std::path::PathBuf {
+        self.folder.path().join("data/journal")
     }
 
     pub(super) fn store(&self) -> StoreHandle {

@@ -86,7 +86,7 @@ impl Saved {
                 Some(key @ (Key::Books | Key::DeadLetter(_))) => {
                     saved.take(key, value).map_err(|Malformed| OpenError { what: what(key) })?;
                 }
-                None | Some(Key::Epoch | Key::Outcome(_) | Key::Kept) => {}
+                None | Some(Key::Epoch | Key::Outcome(_) | Key::Kept | Key::Spill(_)) => {}
                 Some(
                     Key::Batch(_)
                     | Key::Topic(_)
@@ -151,7 +151,7 @@ impl Saved {
             Key::RulesOfTopic(number) => {
                 self.rules.topics.insert(number, value.to_vec());
             }
-            Key::Outcome(_) | Key::Kept => {}
+            Key::Outcome(_) | Key::Kept | Key::Spill(_) => {}
         }
         Ok(())
     }
@@ -168,6 +168,7 @@ fn what(key: Key) -> &'static str {
         Key::DeadLetter(_) => "a dead letter",
         Key::Outcome(_) => "an outcome",
         Key::Kept => "what the connection keeps",
+        Key::Spill(_) => "a spill file",
         Key::Rules | Key::RulesOfTopic(_) => "what the rules remember",
     }
 }
