@@ -12,6 +12,11 @@ use toml::{Table, Value};
 const ALLOWED: &[Package] = &[
     Package { name: "tidegate", folder: "", uses: Uses::Everything },
     Package { name: "tidegate-model", folder: "crates/model", uses: Uses::Only(&[]) },
+    Package {
+        name: "tidegate-astarte",
+        folder: "crates/astarte",
+        uses: Uses::Only(&["tidegate-model", "tidegate-uplink"]),
+    },
     Package { name: "tidegate-settings", folder: "crates/settings", uses: Uses::Only(&[]) },
     Package { name: "tidegate-coap", folder: "crates/coap", uses: Uses::Only(&["tidegate-model"]) },
     Package { name: "tidegate-mqtt", folder: "crates/mqtt", uses: Uses::Only(&["tidegate-model"]) },

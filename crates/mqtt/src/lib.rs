@@ -1,9 +1,10 @@
 //! MQTT 3.1.1 and 5.0: packet codec and connection state machine, without I/O.
 //!
-//! [`Connection`] is the server's side of one connection. [`PublishFrame`] is a message encoded once for
+//! [`Connection`] is the server's side of one connection, [`Client`] the client's (3.1.1 alone). [`PublishFrame`] is a message encoded once for
 //! all who get it, [`Output`] collects the bytes for one peer. [`Packet`](packet::Packet) reads and
 //! writes single packets of either side.
 
+mod client;
 mod connection;
 mod error;
 mod frame;
@@ -23,6 +24,7 @@ mod varint;
 mod version;
 mod writer;
 
+pub use client::{Client, ClientError, ClientEvent, ClientSettings, Received};
 pub use connection::{ClientPacket, CloseCause, Connection, PacketBatch, Sent};
 pub use error::{EncodeError, ProtocolError};
 pub use frame::{EncodedProperties, NO_PROPERTIES, Outgoing, PublishFrame};

@@ -4,12 +4,12 @@
 //! journal and publications for the cloud come out. [`decoder`] is the way back from a payload to
 //! readings, [`downlink`] reads what comes down.
 
+pub mod bson;
 pub mod decoder;
 pub mod downlink;
 pub mod verify;
 
 mod backoff;
-mod bson;
 mod content;
 mod core;
 mod decision;

@@ -3,10 +3,10 @@
 mod read;
 mod write;
 
-pub(crate) use read::{Element, Elements, check};
-pub(crate) use write::{IndexKey, Writer, size_bound};
+pub use read::{Element, Elements, check};
+pub(crate) use write::size_bound;
+pub use write::{IndexKey, Open, Writer};
 
-/// Element types.
 pub(crate) mod element {
     pub(crate) const DOUBLE: u8 = 0x01;
     pub(crate) const STRING: u8 = 0x02;

@@ -13,7 +13,11 @@ use crate::decoder::{DecodeError, Limits};
 
 /// Checks that `bytes` are one BSON document within `limits`, of types that readings and commands
 /// have: not the deprecated ones, nor those of databases and scripts. Returns how many elements there are.
-pub(crate) fn check(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
+///
+/// # Errors
+///
+/// [`DecodeError`]: what is wrong with them, or which limit they pass.
+pub fn check(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
     let mut input = Input { bytes, at: 0 };
     let mut ends = vec![input.document(bytes.len())?];
     let mut elements = 0;
@@ -127,26 +131,41 @@ impl<'a> Input<'a> {
 
 /// One element of a document that was checked.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Element<'a> {
+pub enum Element<'a> {
+    /// A double.
     Double(f64),
+    /// A text.
     String(&'a str),
+    /// A document.
     Document(Elements<'a>),
+    /// An array.
     Array(Elements<'a>),
+    /// Bytes, whatever the subtype.
     Binary(&'a [u8]),
+    /// A boolean.
     Boolean(bool),
+    /// Milliseconds since 1970.
     Datetime(i64),
+    /// Nothing.
     Null,
+    /// An int32 or an int64.
     Integer(i64),
-    Decimal128 { low: u64, high: u64 },
+    /// A decimal128, by its halves.
+    Decimal128 {
+        /// The lower half.
+        low: u64,
+        /// The upper half.
+        high: u64,
+    },
 }
 
 /// The elements of a document or array that was checked, in order.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Elements<'a>(Input<'a>);
+pub struct Elements<'a>(Input<'a>);
 
 impl<'a> Elements<'a> {
     /// Reads a document that [`check`] has let pass.
-    pub(crate) fn new(document: &'a [u8]) -> Self {
+    pub fn new(document: &'a [u8]) -> Self {
         let bytes = document.get(..document.len().saturating_sub(1)).unwrap_or_default();
         Self(Input { bytes, at: 4.min(bytes.len()) })
     }
@@ -203,7 +222,11 @@ impl<'a> Iterator for Elements<'a> {
 
 impl Element<'_> {
     /// Returns the value that the element stands for. Times become RFC 3339 text.
-    pub(crate) fn to_value(self) -> Result<Value, DecodeError> {
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if it has no such value, such as a document with a name twice.
+    pub fn to_value(self) -> Result<Value, DecodeError> {
         Ok(match self {
             Self::Double(number) => Value::Double(number),
             Self::String(text) => Value::string(text),

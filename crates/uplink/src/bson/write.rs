@@ -10,88 +10,97 @@ use super::{DECIMAL128_EXPONENT_0, element};
 /// The place of a document's length, to be filled in.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Open(usize);
+pub struct Open(usize);
 
 /// A document under construction.
 #[derive(Debug)]
-pub(crate) struct Writer<'a> {
+pub struct Writer<'a> {
     buffer: &'a mut Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) fn new(buffer: &'a mut Vec<u8>) -> Self {
+    /// Writes behind what is in the buffer.
+    pub fn new(buffer: &'a mut Vec<u8>) -> Self {
         Self { buffer }
     }
 
     /// Begins the outermost document.
-    pub(crate) fn begin(&mut self) -> Open {
+    pub fn begin(&mut self) -> Open {
         let at = self.buffer.len();
         self.buffer.extend_from_slice(&[0; 4]);
         Open(at)
     }
 
     /// Ends a document or array.
-    pub(crate) fn end(&mut self, open: Open) {
+    pub fn end(&mut self, open: Open) {
         self.buffer.push(0);
         let length =
             i32::try_from(self.buffer.len() - open.0).expect("batches are far below 2 GiB");
         self.buffer[open.0..open.0 + 4].copy_from_slice(&length.to_le_bytes());
     }
 
-    pub(crate) fn begin_document(&mut self, key: &[u8]) -> Open {
+    /// Begins a document under a key.
+    pub fn begin_document(&mut self, key: &[u8]) -> Open {
         self.key(element::DOCUMENT, key);
         self.begin()
     }
 
-    pub(crate) fn begin_array(&mut self, key: &[u8]) -> Open {
+    /// Begins an array under a key; its items have the keys of an [`IndexKey`].
+    pub fn begin_array(&mut self, key: &[u8]) -> Open {
         self.key(element::ARRAY, key);
         self.begin()
     }
 
-    pub(crate) fn string(&mut self, key: &[u8], text: &str) {
+    /// Writes a text.
+    pub fn string(&mut self, key: &[u8], text: &str) {
         self.key(element::STRING, key);
         self.length(text.len() + 1);
         self.buffer.extend_from_slice(text.as_bytes());
         self.buffer.push(0);
     }
 
-    pub(crate) fn int32(&mut self, key: &[u8], number: i32) {
+    /// Writes an int32.
+    pub fn int32(&mut self, key: &[u8], number: i32) {
         self.key(element::INT32, key);
         self.buffer.extend_from_slice(&number.to_le_bytes());
     }
 
-    pub(crate) fn int64(&mut self, key: &[u8], number: i64) {
+    /// Writes an int64.
+    pub fn int64(&mut self, key: &[u8], number: i64) {
         self.key(element::INT64, key);
         self.buffer.extend_from_slice(&number.to_le_bytes());
     }
 
     /// Writes an int32 if the number fits, else an int64.
     #[inline]
-    pub(crate) fn integer(&mut self, key: &[u8], number: i64) {
+    pub fn integer(&mut self, key: &[u8], number: i64) {
         match i32::try_from(number) {
             Ok(small) => self.int32(key, small),
             Err(_) => self.int64(key, number),
         }
     }
 
+    /// Writes a double.
     #[inline]
-    pub(crate) fn double(&mut self, key: &[u8], number: f64) {
+    pub fn double(&mut self, key: &[u8], number: f64) {
         self.key(element::DOUBLE, key);
         self.buffer.extend_from_slice(&number.to_le_bytes());
     }
 
-    pub(crate) fn boolean(&mut self, key: &[u8], value: bool) {
+    /// Writes a boolean.
+    pub fn boolean(&mut self, key: &[u8], value: bool) {
         self.key(element::BOOLEAN, key);
         self.buffer.push(u8::from(value));
     }
 
-    pub(crate) fn datetime(&mut self, key: &[u8], unix_millis: i64) {
+    /// Writes a time.
+    pub fn datetime(&mut self, key: &[u8], unix_millis: i64) {
         self.key(element::DATETIME, key);
         self.buffer.extend_from_slice(&unix_millis.to_le_bytes());
     }
 
     /// Writes a value of a reading. Names lose U+0000, which BSON forbids in them, for `%00`.
-    pub(crate) fn value(&mut self, key: &[u8], value: &Value) {
+    pub fn value(&mut self, key: &[u8], value: &Value) {
         match value {
             Value::Null => self.key(element::NULL, key),
             Value::Boolean(value) => self.boolean(key, *value),
@@ -127,7 +136,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn binary(&mut self, key: &[u8], bytes: &[u8]) {
+    /// Writes bytes, of the generic subtype.
+    pub fn binary(&mut self, key: &[u8], bytes: &[u8]) {
         self.binary_from(key, |buffer| buffer.extend_from_slice(bytes));
     }
 
@@ -162,20 +172,28 @@ impl<'a> Writer<'a> {
 
 /// Counts array keys up, as decimal text.
 #[derive(Debug)]
-pub(crate) struct IndexKey {
+pub struct IndexKey {
     digits: [u8; 20],
     start: usize,
     begun: bool,
 }
 
+impl Default for IndexKey {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl IndexKey {
-    pub(crate) fn new() -> Self {
+    /// Starts before `0`.
+    pub fn new() -> Self {
         Self { digits: [b'0'; 20], start: 19, begun: false }
     }
 
     /// Returns `0`, then `1`, and so on.
     #[inline]
-    pub(crate) fn next(&mut self) -> &[u8] {
+    #[expect(clippy::should_implement_trait, reason = "what it returns lends from it")]
+    pub fn next(&mut self) -> &[u8] {
         if std::mem::replace(&mut self.begun, true) {
             let mut at = 19;
             while self.digits[at] == b'9' {

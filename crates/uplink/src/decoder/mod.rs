@@ -153,7 +153,11 @@ impl Wrapping {
 
 /// Decompresses one stream, stopping at the first limit that is passed. Nothing is allocated for what the
 /// stream says of itself.
-pub(crate) fn inflate(
+///
+/// # Errors
+///
+/// [`DecodeError`]: it is no whole stream with nothing behind it, or passes a limit.
+pub fn inflate(
     payload: &[u8],
     wrapping: Wrapping,
     limits: &Limits,

@@ -1,0 +1,391 @@
+//! What a device says at the beginning of a connection and after it, and what it must remember (section 9).
+//!
+//! The far side keeps a session with the device's introspection, its properties and what is queued for it. Whether both
+//! still mean the same is known only where the far side says that it has the session *and* a handshake was brought to
+//! its end in it. That is noted durably after the handshake and taken back, durably, before each CONNECT: a device that
+//! dies in between says everything once more.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use thiserror::Error;
+use tidegate_model::{Qos, Timestamp, Topic, TopicFilter, Value};
+
+use crate::{
+    Content, Device, Incoming, Interfaces, Ownership, PayloadError, PurgeError, Routes, decode,
+    encode, read_list, write_list,
+};
+
+/// What a session remembers, by name.
+pub type Kept = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Everything about a device that its configuration says.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Who it is.
+    pub device: Device,
+    /// What it says and hears.
+    pub interfaces: Interfaces,
+    /// Of and for which topics.
+    pub routes: Routes,
+}
+
+/// A message to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where.
+    pub topic: Topic,
+    /// What; nothing to unset a property.
+    pub payload: Vec<u8>,
+    /// How surely.
+    pub qos: Qos,
+}
+
+/// Something to remember from now on, or to forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// The name under which it is kept.
+    pub name: Vec<u8>,
+    /// What; `None` to forget.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What to do next at the beginning of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Subscribe with QoS 2, and say [`Session::step_done`] when that is granted.
+    Subscribe(Vec<TopicFilter>),
+    /// Publish, and say [`Session::step_done`] when it is released.
+    Publish(Message),
+    /// Remember this; no answer is awaited.
+    Keep(Keep),
+    /// Data may go from now on.
+    Ready,
+}
+
+/// What becomes of a reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Up {
+    /// It is published; a property is to be given to [`Session::property_done`] when it has arrived.
+    Publish(Message, Option<Property>),
+    /// The far side has this value already.
+    Unchanged,
+}
+
+/// A property on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Property {
+    key: String,
+    payload: Vec<u8>,
+}
+
+/// Why a reading can never go.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UpError {
+    /// No way leads from its topic.
+    #[error("no map is for this topic")]
+    NoWay,
+    /// The topic at the far side would be too long.
+    #[error("the topic `{0}` is too long")]
+    Topic(String),
+    /// The far side would not take it.
+    #[error("{interface}{path}: {source}")]
+    Payload {
+        /// The interface.
+        interface: String,
+        /// The path.
+        path: String,
+        /// Why.
+        source: PayloadError,
+    },
+}
+
+/// A command that came, and what is to be remembered once it is safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The local topic it is for.
+    pub topic: Topic,
+    /// What to write; [`Value::Null`] where a property was unset.
+    pub value: Value,
+    /// What to remember once the command is safe.
+    pub keep: Option<Keep>,
+}
+
+/// What came down and cannot be used. It is acknowledged all the same: it would only come again.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DownError {
+    /// The topic is none of the device's.
+    #[error("the topic is none of this device's")]
+    Topic,
+    /// The device has no such path, or it is not the server's.
+    #[error("`{interface}` has no path `{path}` that the server may set")]
+    Path {
+        /// The interface.
+        interface: String,
+        /// The path.
+        path: String,
+    },
+    /// No way leads from there.
+    #[error("no command is for `{interface}{path}`")]
+    NoWay {
+        /// The interface.
+        interface: String,
+        /// The path.
+        path: String,
+    },
+    /// It does not fit the interface.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The list of properties cannot be read.
+    #[error(transparent)]
+    Purge(#[from] PurgeError),
+}
+
+/// What is kept: that both sides mean the same, with the introspection of that time.
+const SYNCHRONISED: &[u8] = b"s";
+/// What is kept: a property of the device as the far side has it.
+const OURS: u8 = b'p';
+/// What is kept: a property of the server as it was commanded here.
+const THEIRS: u8 = b'c';
+/// Properties that may be on their way at once during a handshake.
+const PIPELINED: usize = 32;
+
+/// One connection of a device, beyond MQTT.
+#[derive(Debug)]
+pub struct Session {
+    setup: Arc<Setup>,
+    /// Payloads by interface and path.
+    ours: BTreeMap<String, Vec<u8>>,
+    theirs: BTreeMap<String, Vec<u8>>,
+    was_synchronised: bool,
+    has_note: bool,
+    steps: VecDeque<Step>,
+    /// Steps without an answer.
+    open: usize,
+    /// How many values of a property are on their way.
+    on_their_way: BTreeMap<String, usize>,
+}
+
+impl Session {
+    /// Takes up what those before it have kept.
+    pub fn new(setup: Arc<Setup>, kept: &Kept) -> Self {
+        let of = |kind: u8| {
+            let entries = kept.iter().filter_map(move |(name, value)| {
+                let key = name.strip_prefix(&[kind])?;
+                Some((String::from_utf8(key.to_vec()).ok()?, value.clone()))
+            });
+            entries.collect::<BTreeMap<_, _>>()
+        };
+        let note = kept.get(SYNCHRONISED);
+        let introspection = setup.interfaces.introspection();
+        Self {
+            ours: of(OURS),
+            theirs: of(THEIRS),
+            was_synchronised: note.is_some_and(|note| *note == introspection.as_bytes()),
+            has_note: note.is_some(),
+            steps: VecDeque::new(),
+            open: 0,
+            on_their_way: BTreeMap::new(),
+            setup,
+        }
+    }
+
+    /// Returns what is to be durable before CONNECT.
+    pub fn begin(&mut self) -> Option<Keep> {
+        std::mem::take(&mut self.has_note)
+            .then(|| Keep { name: SYNCHRONISED.to_vec(), value: None })
+    }
+
+    /// Takes notice of CONNACK.
+    pub fn connected(&mut self, session_present: bool) {
+        self.steps.clear();
+        self.open = 0;
+        if !(session_present && self.was_synchronised) {
+            self.hand_shake();
+        }
+        let introspection = self.setup.interfaces.introspection();
+        let note = Keep { name: SYNCHRONISED.to_vec(), value: Some(introspection.into_bytes()) };
+        self.steps.extend([Step::Keep(note), Step::Ready]);
+    }
+
+    fn hand_shake(&mut self) {
+        let Setup { device, interfaces, .. } = &*self.setup;
+        let has_properties = interfaces.have_properties();
+        let consumer = device.control("consumer/properties");
+        let consumer = has_properties.then(|| TopicFilter::new(&consumer).ok()).flatten();
+        let servers = interfaces.of_server().filter_map(|name| device.filter(name.as_str()));
+        let filters: Vec<TopicFilter> = consumer.into_iter().chain(servers).collect();
+        if !filters.is_empty() {
+            self.steps.push_back(Step::Subscribe(filters));
+        }
+        let mut publish = |topic: &str, payload: Vec<u8>| {
+            if let Ok(topic) = Topic::new(topic) {
+                let message = Message { topic, payload, qos: Qos::ExactlyOnce };
+                self.steps.push_back(Step::Publish(message));
+            }
+        };
+        publish(device.base(), interfaces.introspection().into_bytes());
+        if !has_properties {
+            return;
+        }
+        // What the device no longer has is not told any more.
+        let gone: Vec<String> =
+            self.ours.keys().filter(|key| !is_property_of(interfaces, key)).cloned().collect();
+        let has = |key: &&String| !gone.contains(key);
+        publish(&device.control("emptyCache"), b"1".to_vec());
+        let list = write_list(self.ours.keys().filter(has).map(String::as_str));
+        publish(&device.control("producer/properties"), list);
+        for (key, payload) in self.ours.iter().filter(|(key, _)| has(key)) {
+            publish(&format!("{}/{key}", device.base()), payload.clone());
+        }
+        for key in gone {
+            self.ours.remove(&key);
+            self.steps.push_back(Step::Keep(Keep { name: name(OURS, &key), value: None }));
+        }
+    }
+
+    /// Returns what may be done now, if anything.
+    pub fn next_step(&mut self) -> Option<Step> {
+        let is_property =
+            |step: &Step| matches!(step, Step::Publish(message) if self.is_property(message));
+        let may = match self.steps.front()? {
+            step if is_property(step) => self.open < PIPELINED,
+            _ => self.open == 0,
+        };
+        let step = if may { self.steps.pop_front() } else { None }?;
+        if matches!(step, Step::Subscribe(_) | Step::Publish(_)) {
+            self.open += 1;
+        }
+        Some(step)
+    }
+
+    fn is_property(&self, message: &Message) -> bool {
+        let topic = self.setup.device.read_topic(message.topic.as_str());
+        matches!(topic, Some(Incoming::Data { .. }))
+    }
+
+    /// Takes notice that a step was answered.
+    pub fn step_done(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// Returns what is to be published for a reading.
+    ///
+    /// # Errors
+    ///
+    /// [`UpError`]: it can never go.
+    pub fn up(&mut self, topic: &str, value: &Value, time: Timestamp) -> Result<Up, UpError> {
+        let place = self.setup.routes.up(topic).ok_or(UpError::NoWay)?;
+        let (name, path) = (place.interface.as_str(), place.path);
+        let resolved = self.setup.interfaces.resolve(name, &path);
+        let (interface, target) = resolved.ok_or(UpError::NoWay)?;
+        let payload = encode(interface, target, value, time).map_err(|source| {
+            UpError::Payload { interface: name.to_owned(), path: path.clone(), source }
+        })?;
+        let far = self.setup.device.topic(name, &path);
+        let far = far.ok_or_else(|| UpError::Topic(format!("{name}{path}")))?;
+        let property = (interface.content() == Content::Properties)
+            .then(|| Property { key: format!("{name}{path}"), payload: payload.clone() });
+        if let Some(property) = &property {
+            let has = self.ours.get(&property.key).map_or(&[][..], Vec::as_slice);
+            if has == property.payload && !self.on_their_way.contains_key(&property.key) {
+                return Ok(Up::Unchanged);
+            }
+            *self.on_their_way.entry(property.key.clone()).or_default() += 1;
+        }
+        let qos = interface.qos(target.mapping());
+        Ok(Up::Publish(Message { topic: far, payload, qos }, property))
+    }
+
+    /// Takes notice that a property has arrived, and returns what is to be remembered.
+    pub fn property_done(&mut self, property: Property) -> Keep {
+        let Property { key, payload } = property;
+        if let Some(count) = self.on_their_way.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.on_their_way.remove(&key);
+            }
+        }
+        let kept = name(OURS, &key);
+        if payload.is_empty() {
+            self.ours.remove(&key);
+            return Keep { name: kept, value: None };
+        }
+        self.ours.insert(key, payload.clone());
+        Keep { name: kept, value: Some(payload) }
+    }
+
+    /// Reads what came down: the commands that it stands for, none if it says nothing new.
+    ///
+    /// # Errors
+    ///
+    /// [`DownError`]: it cannot be used; acknowledge and forget it.
+    pub fn down(&self, topic: &str, payload: &[u8]) -> Result<Vec<Order>, DownError> {
+        match self.setup.device.read_topic(topic).ok_or(DownError::Topic)? {
+            Incoming::ConsumerProperties => self.purge(payload),
+            Incoming::OtherControl => Ok(Vec::new()),
+            Incoming::Data { interface, path } => self.data(interface, path, payload),
+        }
+    }
+
+    fn data(&self, name: &str, path: &str, payload: &[u8]) -> Result<Vec<Order>, DownError> {
+        let resolved = self.setup.interfaces.resolve(name, path);
+        let resolved = resolved.filter(|(it, _)| it.ownership() == Ownership::Server);
+        let (interface, target) = resolved
+            .ok_or_else(|| DownError::Path { interface: name.to_owned(), path: path.to_owned() })?;
+        let data = decode(interface, target, payload)?;
+        let key = format!("{name}{path}");
+        let keep = (interface.content() == Content::Properties).then(|| Keep {
+            name: self::name(THEIRS, &key),
+            value: data.value.is_some().then(|| payload.to_vec()),
+        });
+        if let Some(keep) = &keep
+            && keep.value.as_ref() == self.theirs.get(&key)
+        {
+            // Every synchronisation says all properties once more; they are no new commands.
+            return Ok(Vec::new());
+        }
+        let topic = self.setup.routes.down(name, path).ok_or_else(|| DownError::NoWay {
+            interface: name.to_owned(),
+            path: path.to_owned(),
+        })?;
+        Ok(vec![Order { topic, value: data.value.unwrap_or(Value::Null), keep }])
+    }
+
+    fn purge(&self, payload: &[u8]) -> Result<Vec<Order>, DownError> {
+        let set = read_list(payload)?;
+        let gone = self.theirs.keys().filter(|key| !set.contains(*key));
+        let orders = gone.filter_map(|key| {
+            let (interface, path) = key.split_at(key.find('/')?);
+            let topic = self.setup.routes.down(interface, path)?;
+            let keep = Some(Keep { name: name(THEIRS, key), value: None });
+            Some(Order { topic, value: Value::Null, keep })
+        });
+        Ok(orders.collect())
+    }
+
+    /// Takes notice that a command is safe, with what was to be remembered then.
+    pub fn order_done(&mut self, keep: &Keep) {
+        let Some((&THEIRS, key)) = keep.name.split_first() else { return };
+        let key = String::from_utf8_lossy(key).into_owned();
+        match &keep.value {
+            Some(value) => self.theirs.insert(key, value.clone()),
+            None => self.theirs.remove(&key),
+        };
+    }
+}
+
+/// Returns whether a key stands for a property that the device may set.
+fn is_property_of(interfaces: &Interfaces, key: &str) -> bool {
+    let Some(at) = key.find('/') else { return false };
+    let (name, path) = key.split_at(at);
+    interfaces.resolve(name, path).is_some_and(|(interface, _)| {
+        interface.content() == Content::Properties && interface.ownership() == Ownership::Device
+    })
+}
+
+fn name(kind: u8, key: &str) -> Vec<u8> {
+    [&[kind][..], key.as_bytes()].concat()
+}

@@ -1,0 +1,237 @@
+//! The order of a session, and what is remembered.
+
+use std::sync::Arc;
+
+use tidegate_model::{Qos, Timestamp, Value};
+
+use super::{device, interfaces};
+use crate::{
+    DownError, Interfaces, Keep, Kept, Message, Ownership, Routes, Session, Setup, Step, Up,
+    UpError, Way, read_list, write_list,
+};
+
+const BASE: &str = "test/V_zv6ThCCtXWveQ8mPjsKg";
+
+fn setup() -> Arc<Setup> {
+    let interfaces = interfaces();
+    let way = |owner, topic, name, path| {
+        Way::new(interfaces.get(name).unwrap(), owner, topic, path).unwrap()
+    };
+    let (ours, theirs) = (Ownership::Device, Ownership::Server);
+    let up = vec![
+        way(ours, "hall/{a}/t", "org.example.Values", "/{a}/temp"),
+        way(ours, "hall/{a}/env", "org.example.Env", "/{a}"),
+        way(ours, "edge/period", "org.example.edge.Config", "/period"),
+        way(ours, "edge/enabled", "org.example.edge.Config", "/enabled"),
+    ];
+    let down = vec![way(theirs, "hall/{p}/pressure", "org.example.Setpoint", "/{p}/pressure")];
+    let routes = Routes::new(up, down);
+    Arc::new(Setup { device: device(), interfaces, routes })
+}
+
+fn keep(kept: &mut Kept, keep: Keep) {
+    match keep.value {
+        Some(value) => kept.insert(keep.name, value),
+        None => kept.remove(&keep.name),
+    };
+}
+
+/// Goes through the beginning of a connection and returns what was said, in order.
+fn begin(session: &mut Session, kept: &mut Kept, is_present: bool) -> Vec<String> {
+    if let Some(note) = session.begin() {
+        keep(kept, note);
+    }
+    session.connected(is_present);
+    let mut said = Vec::new();
+    while let Some(step) = session.next_step() {
+        match step {
+            Step::Subscribe(filters) => {
+                assert!(session.next_step().is_none(), "SUBACK is awaited");
+                let filters: Vec<&str> = filters.iter().map(|filter| filter.as_str()).collect();
+                said.push(format!("subscribe {}", filters.join(" ")));
+                session.step_done();
+            }
+            Step::Publish(Message { topic, payload, qos }) => {
+                assert_eq!(qos, Qos::ExactlyOnce);
+                let below = topic.as_str().strip_prefix(BASE).unwrap();
+                let text = match below {
+                    "" | "/control/emptyCache" => String::from_utf8(payload).unwrap(),
+                    "/control/producer/properties" => {
+                        read_list(&payload).unwrap().into_iter().collect::<Vec<_>>().join(";")
+                    }
+                    _ => payload.len().to_string(),
+                };
+                said.push(format!("{below} {text}"));
+                session.step_done();
+            }
+            Step::Keep(note) => keep(kept, note),
+            Step::Ready => said.push("ready".to_owned()),
+        }
+    }
+    said
+}
+
+fn up(session: &mut Session, topic: &str, value: Value) -> Result<Up, UpError> {
+    session.up(topic, &value, Timestamp::from_unix_millis(0))
+}
+
+/// Publishes a property as if its acknowledgement had come.
+fn set(session: &mut Session, kept: &mut Kept, topic: &str, value: Value) -> bool {
+    match up(session, topic, value).unwrap() {
+        Up::Publish(message, property) => {
+            assert_eq!(message.qos, Qos::ExactlyOnce);
+            let note = session.property_done(property.unwrap());
+            keep(kept, note);
+            true
+        }
+        Up::Unchanged => false,
+    }
+}
+
+/// uplink.22, section 9: the order of the handshake, and when there is none.
+#[test]
+fn uplink_22_sessions_begin_in_order() {
+    let mut kept = Kept::new();
+    let mut session = Session::new(setup(), &kept);
+    let introspection = setup().interfaces.introspection();
+    let subscribe = format!(
+        "subscribe {BASE}/control/consumer/properties {BASE}/org.example.Orders/# {BASE}/org.example.Setpoint/#"
+    );
+    let whole = |list: &str, properties: &[&str]| {
+        let mut said = vec![
+            subscribe.clone(),
+            format!(" {introspection}"),
+            "/control/emptyCache 1".to_owned(),
+            format!("/control/producer/properties {list}"),
+        ];
+        said.extend(properties.iter().map(|property| (*property).to_owned()));
+        said.push("ready".to_owned());
+        said
+    };
+    // The far side may have a session, but nothing says that it was brought to its end.
+    assert_eq!(begin(&mut session, &mut kept, true), whole("", &[]));
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    assert!(set(&mut session, &mut kept, "edge/enabled", Value::Boolean(true)));
+
+    let mut session = Session::new(setup(), &kept);
+    assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
+    let mut session = Session::new(setup(), &kept);
+    let list = "org.example.edge.Config/enabled;org.example.edge.Config/period";
+    let properties = ["/org.example.edge.Config/enabled 9", "/org.example.edge.Config/period 12"];
+    assert_eq!(begin(&mut session, &mut kept, false), whole(list, &properties));
+    // Unset once more, and the list has it no longer.
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Null));
+    let mut session = Session::new(setup(), &kept);
+    let (list, properties) = ("org.example.edge.Config/enabled", [properties[0]]);
+    assert_eq!(begin(&mut session, &mut kept, false), whole(list, &properties));
+}
+
+/// uplink.22: who dies between CONNECT and the end of the handshake says everything once more, although the far
+/// side has the session then.
+#[test]
+fn uplink_22_an_unfinished_handshake_is_repeated() {
+    let mut kept = Kept::new();
+    let mut session = Session::new(setup(), &kept);
+    begin(&mut session, &mut kept, false);
+    let mut session = Session::new(setup(), &kept);
+    // Durable before CONNECT; then it dies.
+    keep(&mut kept, session.begin().unwrap());
+    let mut session = Session::new(setup(), &kept);
+    assert!(session.begin().is_none(), "there is nothing to take back");
+    assert!(begin(&mut session, &mut kept, true).len() > 1);
+    // As does who has other interfaces than before.
+    let mut session = Session::new(setup(), &kept);
+    assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
+    let fewer = Interfaces::new([interfaces().get("org.example.Values").unwrap().clone()]);
+    let routes = Routes::default();
+    let other = Setup { device: device(), interfaces: fewer.unwrap(), routes };
+    let mut session = Session::new(Arc::new(other), &kept);
+    let said = begin(&mut session, &mut kept, true);
+    assert_eq!(said, [" org.example.Values:1:2", "ready"], "no properties, nothing to hear");
+}
+
+/// uplink.22: properties that an earlier configuration had are forgotten.
+#[test]
+fn uplink_22_properties_of_other_times_are_forgotten() {
+    let mut kept = Kept::new();
+    keep(&mut kept, Keep { name: b"porg.example.Gone/x".to_vec(), value: Some(vec![1]) });
+    let mut session = Session::new(setup(), &kept);
+    let said = begin(&mut session, &mut kept, false);
+    assert!(!said.concat().contains("Gone"), "{said:?}");
+    assert!(!kept.keys().any(|name| name.ends_with(b"/x")));
+}
+
+/// uplink.22: a value that the far side has is not said again; one that is on its way is.
+#[test]
+fn uplink_22_properties_are_said_when_they_change() {
+    let mut kept = Kept::new();
+    let mut session = Session::new(setup(), &kept);
+    begin(&mut session, &mut kept, false);
+    assert_eq!(up(&mut session, "edge/period", Value::Null), Ok(Up::Unchanged), "it is not set");
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    assert!(!set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    let Ok(Up::Publish(_, Some(six))) = up(&mut session, "edge/period", Value::Integer(6)) else {
+        panic!("6 is another value");
+    };
+    let Ok(Up::Publish(_, Some(five))) = up(&mut session, "edge/period", Value::Integer(5)) else {
+        panic!("the far side is about to have 6");
+    };
+    session.property_done(six);
+    session.property_done(five);
+    assert!(!set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+}
+
+#[test]
+fn uplink_22_readings_that_can_never_go_say_why() {
+    let mut session = Session::new(setup(), &Kept::new());
+    session.connected(false);
+    assert_eq!(up(&mut session, "hall/1/speed", Value::Double(1.0)), Err(UpError::NoWay));
+    let error = up(&mut session, "hall/1/t", Value::string("hot")).unwrap_err();
+    let expected = "org.example.Values/1/temp: the value is string, where `double` is expected";
+    assert_eq!(error.to_string(), expected);
+    let sent = up(&mut session, "hall/1/t", Value::Double(1.0)).unwrap();
+    let Up::Publish(message, None) = sent else { panic!("{sent:?}") };
+    assert_eq!(message.topic.as_str(), format!("{BASE}/org.example.Values/1/temp"));
+    assert_eq!(message.qos, Qos::AtMostOnce);
+}
+
+/// uplink.22: properties of the server become commands once; a purge and an unset take them back.
+#[test]
+fn uplink_22_what_comes_down_becomes_commands() {
+    let mut kept = Kept::new();
+    let mut session = Session::new(setup(), &kept);
+    begin(&mut session, &mut kept, false);
+    let topic = format!("{BASE}/org.example.Setpoint/p1/pressure");
+    let value = [16, 0, 0, 0, 1, b'v', 0, 0, 0, 0, 0, 0, 0x80, 0x39, 0x40, 0];
+    let orders = session.down(&topic, &value).unwrap();
+    assert_eq!(orders.len(), 1);
+    assert_eq!(orders[0].topic.as_str(), "hall/p1/pressure");
+    assert_eq!(orders[0].value, Value::Double(25.5));
+    let note = orders[0].keep.clone().unwrap();
+    session.order_done(&note);
+    keep(&mut kept, note);
+    // Said again by a synchronisation, also to the next process.
+    assert_eq!(session.down(&topic, &value), Ok(Vec::new()));
+    let mut session = Session::new(setup(), &kept);
+    begin(&mut session, &mut kept, true);
+    assert_eq!(session.down(&topic, &value), Ok(Vec::new()));
+
+    let purge = format!("{BASE}/control/consumer/properties");
+    let has = write_list(["org.example.Setpoint/p1/pressure"]);
+    assert_eq!(session.down(&purge, &has), Ok(Vec::new()));
+    let orders = session.down(&purge, &[0; 4]).unwrap();
+    assert_eq!((orders.len(), &orders[0].value), (1, &Value::Null));
+    session.order_done(orders[0].keep.as_ref().unwrap());
+    assert_eq!(session.down(&purge, &[0; 4]), Ok(Vec::new()));
+    assert_eq!(session.down(&topic, &[]), Ok(Vec::new()), "it is not set");
+
+    let wrong = |topic: &str, payload: &[u8]| session.down(topic, payload).unwrap_err();
+    let orders = format!("{BASE}/org.example.Orders/p1/text");
+    let text = [15, 0, 0, 0, 2, b'v', 0, 3, 0, 0, 0, b'o', b'n', 0, 0];
+    assert!(matches!(wrong(&orders, &text), DownError::NoWay { .. }));
+    assert!(matches!(wrong(&orders, &value), DownError::Payload(_)));
+    let ours = format!("{BASE}/org.example.Values/p1/temp");
+    assert!(matches!(wrong(&ours, &value), DownError::Path { .. }), "it is the device's");
+    assert!(matches!(wrong(&purge, &[1]), DownError::Purge(_)));
+    assert_eq!(wrong("elsewhere/x/y/z", &value), DownError::Topic);
+}
