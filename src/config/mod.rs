@@ -49,7 +49,7 @@ pub use tls::TlsConfig;
 pub use uplink::{
     BatchLimits, CommandsConfig, Compression, EndpointConfig, Level, LinkConfig, LinkHost, LinkUrl,
     MqttVersion, PayloadFormat, TimeUnit, TopicTemplate, TopicTemplateError, UplinkConfig,
-    UplinkLogin, UplinkTls, WhenFull,
+    UplinkLogin, UplinkTls, WaitingConfig, WhenFull,
 };
 
 #[cfg(test)]

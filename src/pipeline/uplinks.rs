@@ -323,9 +323,10 @@ fn settings(
             wire_bytes: uplink.batch.wire_bytes.map(size),
             metering_step: uplink.batch.metering_step.map(size),
         },
-        when_full: when_full(uplink.when_full),
-        max_bytes: uplink.max_bytes.get(),
+        when_full: when_full(uplink.waiting.when_full),
+        max_bytes: uplink.waiting.max_bytes.get(),
         profile: uplink.link.profile,
+        max_age: uplink.waiting.max_age,
         streams_max: tidegate_uplink::Settings::STREAMS_MAX_DEFAULT,
     };
     let commands = uplink.commands.as_ref();
@@ -349,6 +350,7 @@ fn settings(
         ack_timeout: uplink.link.ack_timeout,
         in_flight_max: uplink.link.in_flight_max,
         rates: uplink.link.rates,
+        replay_rates: uplink.waiting.replay,
         pauses: uplink.link.profile.bounds().pauses,
         session_expiry: uplink.link.session_expiry,
         commands: route.map_err(|error| wrong(&error))?,

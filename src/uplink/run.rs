@@ -67,6 +67,8 @@ pub(super) struct Run<'a> {
     connection_number: u64,
     endpoints: Endpoints,
     pace: Pace,
+    /// The same for what has waited for a connection.
+    replay_pace: Pace,
     /// Whether this uplink goes first among equals next.
     is_own_turn: bool,
     /// The largest packet that the far side takes.
@@ -109,6 +111,7 @@ impl<'a> Run<'a> {
                 link.pauses,
             ),
             pace: Pace::new(link.rates, shared.clock.uptime()),
+            replay_pace: Pace::new(link.replay_rates, shared.clock.uptime()),
             is_own_turn: false,
             packet_bytes_max: usize::MAX,
             paced_until: None,

@@ -63,6 +63,8 @@ pub struct LinkSettings {
     pub in_flight_max: usize,
     /// How fast the broker takes messages.
     pub rates: Rates,
+    /// How fast goes what has waited for a connection.
+    pub replay_rates: Rates,
     /// How long to wait between attempts to connect.
     pub pauses: Pauses,
     /// How long the broker keeps what comes down while the connection is lost (MQTT 5).

@@ -65,7 +65,7 @@ fn the_example_is_right_as_written() {
     assert_eq!(uplink.client_id, "press-hall-1-cloud");
     assert_eq!((uplink.batch.readings, uplink.batch.age), (500, Duration::from_secs(1)));
     assert_eq!(uplink.batch.bytes, ByteSize::kib(64));
-    assert_eq!(uplink.when_full, WhenFull::DropOldest);
+    assert_eq!(uplink.waiting.when_full, WhenFull::DropOldest);
     let commands = uplink.commands.as_ref().unwrap();
     assert_eq!(commands.filter.as_str(), "tidegate/press-hall-1/cmd/#");
     assert_eq!(commands.prefix, "tidegate/press-hall-1/cmd/");
@@ -286,7 +286,10 @@ fn check_uplink(uplink: &UplinkConfig) {
         (login.username.as_str(), login.password.as_ref().unwrap().expose()),
         ("gw", "hunter3")
     );
-    assert_eq!((uplink.when_full, uplink.max_bytes), (WhenFull::Refuse, ByteSize::mib(64)));
+    assert_eq!(
+        (uplink.waiting.when_full, uplink.waiting.max_bytes),
+        (WhenFull::Refuse, ByteSize::mib(64))
+    );
     let rule = &uplink.rules[0];
     let Action::Thin(thinning) = &rule.action else { panic!("{rule:?}") };
     assert_eq!(rule.name.as_str(), "slow");

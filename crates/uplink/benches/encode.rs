@@ -119,6 +119,7 @@ fn encoder(format: Format, compression: Compression) -> Encoder {
         profile: Profile::Mqtt,
         when_full: WhenFull::default(),
         max_bytes: Settings::MAX_BYTES_DEFAULT,
+        max_age: None,
         streams_max: Settings::STREAMS_MAX_DEFAULT,
     })
 }

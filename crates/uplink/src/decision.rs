@@ -100,10 +100,15 @@ const FILTERED: u64 = 1;
 /// Expired; with a detail above 0, the decision before it so many times more.
 const EXPIRED: u64 = 2;
 const DROPPED: u64 = 3;
-/// Dropped with a number, for the reason of code 0 and so on.
+/// Dropped with a number, for the reason of code 0 to 3.
 const DROPPED_NUMBERED: u64 = 4;
 const CHANGED: u64 = 8;
 const HELD: u64 = 9;
+/// Dropped with a number, for the reason of code 4.
+const DROPPED_NUMBERED_MORE: u64 = 10;
+const LAST_KIND: u64 = DROPPED_NUMBERED_MORE;
+/// How many reasons the first of these kinds are for.
+const REASONS: u64 = CHANGED - DROPPED_NUMBERED;
 /// How many bits say which kind.
 const KIND_BITS: u32 = 4;
 
@@ -286,10 +291,13 @@ impl Entry {
             DROPPED => Ok(Decision::Dropped { reason: reason(detail)? }),
             CHANGED => Ok(Decision::Changed { stream: place(self.streams.len())? }),
             HELD => Ok(Decision::Held { rule: place(self.rules.len())? }),
-            kind if kind > HELD => Err(Malformed),
+            kind if kind > LAST_KIND => Err(Malformed),
             kind => Ok(Decision::DroppedNumbered {
                 stream: place(self.streams.len())?,
-                reason: reason(kind - DROPPED_NUMBERED)?,
+                reason: reason(match kind {
+                    DROPPED_NUMBERED_MORE => REASONS,
+                    kind => kind - DROPPED_NUMBERED,
+                })?,
             }),
         }
     }
@@ -304,7 +312,11 @@ fn code(decision: Decision) -> u64 {
         Decision::Expired => (0, EXPIRED),
         Decision::Dropped { reason } => (u64::from(reason.code()), DROPPED),
         Decision::DroppedNumbered { stream, reason } => {
-            (u64::from(stream), DROPPED_NUMBERED + u64::from(reason.code()))
+            let kind = match u64::from(reason.code()) {
+                REASONS.. => DROPPED_NUMBERED_MORE,
+                reason => DROPPED_NUMBERED + reason,
+            };
+            (u64::from(stream), kind)
         }
     };
     detail << KIND_BITS | kind

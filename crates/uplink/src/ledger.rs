@@ -16,11 +16,14 @@ pub enum DropReason {
     Damaged,
     /// Its topic would have been one stream more than may have numbers.
     Streams,
+    /// It had waited for longer than records may.
+    Age,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::Full, Self::DeadLetter, Self::Damaged, Self::Streams];
+    pub const ALL: [Self; 5] =
+        [Self::Full, Self::DeadLetter, Self::Damaged, Self::Streams, Self::Age];
 
     /// Returns the word for status, metrics and gap records.
     pub fn as_str(self) -> &'static str {
@@ -29,6 +32,7 @@ impl DropReason {
             Self::DeadLetter => "dead-letter",
             Self::Damaged => "damaged",
             Self::Streams => "streams",
+            Self::Age => "age",
         }
     }
 
@@ -38,6 +42,7 @@ impl DropReason {
             Self::DeadLetter => 1,
             Self::Damaged => 2,
             Self::Streams => 3,
+            Self::Age => 4,
         }
     }
 

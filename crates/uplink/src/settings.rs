@@ -38,6 +38,8 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// How many bytes of records may wait in the journal.
     pub max_bytes: u64,
+    /// For how long a record may wait; then it is dropped, counted, with a gap record.
+    pub max_age: Option<Duration>,
     /// How many streams may have numbers; a record of a further topic is dropped, counted.
     pub streams_max: usize,
 }

@@ -173,7 +173,7 @@ fn check_client_id(
     }
 }
 
-fn read_byte_rate(most: u32) -> impl Fn(&Node, &mut Issues) -> Option<u32> {
+pub(super) fn read_byte_rate(most: u32) -> impl Fn(&Node, &mut Issues) -> Option<u32> {
     move |node, issues| {
         let sizes = ByteSize::kib(1)..=ByteSize::kib(u64::from(most) >> 10);
         let size = read::byte_size_within(sizes)(node, issues)?;

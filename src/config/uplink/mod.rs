@@ -8,6 +8,7 @@ mod rule;
 mod table;
 mod template;
 mod url;
+mod waiting;
 mod way;
 
 pub use batch::BatchLimits;
@@ -19,3 +20,4 @@ pub use table::{PayloadFormat, UplinkConfig, WhenFull};
 pub use template::{TopicTemplate, TopicTemplateError};
 pub use tidegate_uplink::{Compression, Level, TimeUnit};
 pub use url::{LinkHost, LinkUrl};
+pub use waiting::WaitingConfig;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidegate_model::{TopicFilter, UplinkName};
 use tidegate_rules::Rule;
-use tidegate_settings::{ByteSize, Issue, Issues, Node, Span, TableReader, read};
+use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 use tidegate_uplink::Profile;
 
 use super::commands::{check_echo, read_commands};
@@ -12,7 +12,7 @@ use super::link::{read_link, read_shared};
 use super::rule::read_rule;
 use super::{
     BatchLimits, CommandsConfig, Compression, Level, LinkConfig, MqttVersion, TimeUnit,
-    TopicTemplate, TopicTemplateError,
+    TopicTemplate, TopicTemplateError, WaitingConfig,
 };
 use crate::config::context::Context;
 use crate::config::gateway::GatewayId;
@@ -45,10 +45,8 @@ pub struct UplinkConfig {
     pub batch: BatchLimits,
     /// What may come down; nothing if absent.
     pub commands: Option<CommandsConfig>,
-    /// What to do when nothing more may wait.
-    pub when_full: WhenFull,
-    /// How much may wait.
-    pub max_bytes: ByteSize,
+    /// What becomes of records that wait.
+    pub waiting: WaitingConfig,
     /// What is left out, in this order.
     pub rules: Vec<Rule>,
 }
@@ -86,8 +84,6 @@ pub enum WhenFull {
 }
 
 const FORMAT_DEFAULT: PayloadFormat = PayloadFormat::Columns;
-const WHEN_FULL_DEFAULT: WhenFull = WhenFull::DropOldest;
-const MAX_BYTES_DEFAULT: ByteSize = ByteSize::mib(512);
 
 pub(in crate::config) const FILTER_HINT: &str = "`+` stands alone for one level, `#` alone at the end for the rest, such as \"hall1/+/temperature\"";
 const TEMPLATE_HINT: &str = "known are `{gateway}`, `{uplink}`, `{encoding}` and `{topic}`";
@@ -126,11 +122,7 @@ pub(in crate::config) fn read(
     let commands_at = table.key_span("commands");
     let commands = read_commands(&mut table, gateway, &name, issues);
     check_posts(commands_at, link.as_ref(), issues);
-    let words = [("drop-oldest", WhenFull::DropOldest), ("refuse", WhenFull::Refuse)];
-    let when_full = table.optional_or("when-full", WHEN_FULL_DEFAULT, read::word(&words), issues);
-    let sizes = ByteSize::mib(1)..=ByteSize::gib(64);
-    let max_bytes =
-        table.optional_or("max-bytes", MAX_BYTES_DEFAULT, read::byte_size_within(sizes), issues);
+    let waiting = WaitingConfig::read(&mut table, issues);
     let mut rule_names = Unique::new("rules of this uplink named");
     let read = |rule: TableReader<'_>, issues: &mut Issues| {
         read_rule(rule, &topics, gateway, &mut rule_names, issues)
@@ -166,8 +158,7 @@ pub(in crate::config) fn read(
         compression,
         batch,
         commands,
-        when_full,
-        max_bytes,
+        waiting,
         rules,
     })
 }

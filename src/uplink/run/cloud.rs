@@ -80,8 +80,20 @@ impl Run<'_> {
 
     /// Takes the next message of this uplink.
     fn own_up(&mut self) -> Option<(Token, Up)> {
+        let is_replayed = self.core.is_next_replayed();
+        if is_replayed {
+            let now = self.shared.clock.uptime();
+            let ready = self.replay_pace.ready_at(now);
+            if ready > now {
+                self.paced_until = Some(ready);
+                return None;
+            }
+        }
         let next = self.core.poll_send()?;
         let publication = next.publication;
+        if is_replayed {
+            self.replay_pace.note_sent(publication.topic.len() + publication.payload.len());
+        }
         let encoding = publication.encoding;
         let up = Up {
             topic: publication.topic,

@@ -57,3 +57,22 @@ async fn what_goes_beyond_the_rate_waits() {
     assert_eq!((snapshot.ledger.queued, snapshot.core.in_flight), (1, 0));
     rig.stop().await;
 }
+
+/// uplink.1: what has waited for a connection goes as fast as it may, and no faster.
+#[tokio::test]
+async fn uplink_1_what_is_replayed_has_a_rate_of_its_own() {
+    let cloud = Cloud::start().await;
+    let mut settings = settings(cloud.port(), MqttVersion::V5);
+    settings.link.replay_rates = Rates { messages: None, bytes: Some(1) };
+    settings.grace = Duration::ZERO;
+    let mut rig = Rig::start_with(settings);
+    // Records of a rig arrived long ago.
+    rig.append(1..=2);
+    let mut line = cloud.accept().await;
+    let first = line.publication().await;
+    line.answer(first.packet_id, ReasonCode::Success).await;
+    let snapshot = rig.until_delivered(1).await;
+    line.assert_quiet().await;
+    assert_eq!((snapshot.ledger.queued, snapshot.core.in_flight), (1, 0));
+    rig.stop().await;
+}

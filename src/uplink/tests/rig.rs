@@ -61,6 +61,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         when_full: WhenFull::DropOldest,
         max_bytes: Settings::MAX_BYTES_DEFAULT,
         profile: Profile::Mqtt,
+        max_age: None,
         streams_max: Settings::STREAMS_MAX_DEFAULT,
     };
     let link = LinkSettings {
@@ -74,6 +75,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         ack_timeout: LinkSettings::ACK_TIMEOUT_DEFAULT,
         in_flight_max: LinkSettings::IN_FLIGHT_MAX,
         rates: Rates::default(),
+        replay_rates: Rates::default(),
         pauses: Pauses::USUAL,
         session_expiry: LinkSettings::SESSION_EXPIRY_DEFAULT,
         commands: None,

@@ -22,6 +22,8 @@ pub(super) struct Batch {
     pub(super) bytes: u64,
     /// When its oldest record arrived.
     pub(super) oldest: Option<Timestamp>,
+    /// When its newest record arrived.
+    pub(super) newest: Option<Timestamp>,
     /// What became of its records so far.
     pub(super) outcomes: Outcomes,
     /// Which of its records wait in rules, by the name under which they will count.

@@ -193,6 +193,12 @@ impl Core {
         }
     }
 
+    /// Returns whether the next publication, if there is one, is of readings that waited for an outage to end.
+    pub fn is_next_replayed(&mut self) -> bool {
+        let next = self.next_to_send();
+        next.and_then(|id| self.part_mut(id)).is_some_and(|part| part.content.replayed)
+    }
+
     fn next_to_send(&mut self) -> Option<SendId> {
         let limit = self.link.limit(self.encoder.is_per_reading());
         if !self.link.up || self.link.in_flight >= limit {

@@ -51,6 +51,8 @@ pub(super) struct Forming {
     pub(super) opened: Option<Duration>,
     /// When its oldest record arrived.
     pub(super) oldest: Option<Timestamp>,
+    /// When its newest record arrived.
+    pub(super) newest: Option<Timestamp>,
     /// The size of the records.
     pub(super) bytes: u64,
     /// At most how large the payload will be.
@@ -82,6 +84,7 @@ impl Forming {
             to: from,
             opened: None,
             oldest: None,
+            newest: None,
             bytes: 0,
             size: ENVELOPE_BYTES,
             readings: 0,
@@ -197,9 +200,10 @@ impl Forming {
         self.lost.push((rule, records));
     }
 
-    /// Notes when a record arrived that waits here.
+    /// Notes when a record arrived that waits here; they come in about that order.
     pub(super) fn note_arrival(&mut self, arrival: Timestamp) {
         self.oldest = Some(self.oldest.map_or(arrival, |oldest| oldest.min(arrival)));
+        self.newest = self.newest.max(Some(arrival));
     }
 
     /// Returns the place of a rule in the list of this batch.
@@ -286,6 +290,7 @@ impl Core {
             ordinals: forming.to.ordinal - forming.from.ordinal,
             bytes: forming.bytes,
             oldest: forming.oldest,
+            newest: forming.newest,
             outcomes: forming.outcomes,
             held: forming.held,
             freed: forming.freed,

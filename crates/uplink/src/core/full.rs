@@ -1,6 +1,13 @@
-//! Letting the oldest records go when the uplink or the store is full.
+//! Letting the oldest records go when the uplink or the store is full, or when they have waited for too long.
 
-use super::{Core, Now, batch::PartState, forming::Mode};
+use tidegate_model::Timestamp;
+
+use super::{
+    Core, Now,
+    batch::{Batch, PartState},
+    delivery::Link,
+    forming::Mode,
+};
 use crate::{decision::GapEntry, ledger::DropReason, settings::WhenFull};
 
 /// How much waits, and how the store is doing.
@@ -29,6 +36,7 @@ impl Core {
     /// Without a connection, decided batches go first, as they are the oldest; with one they are on
     /// their way and stay.
     pub fn handle_load(&mut self, load: Load, now: Now) {
+        self.give_up_old(now);
         let excess = self.excess(load);
         if excess == 0 {
             if self.forming.is_dropping() && self.to_drop == 0 {
@@ -85,25 +93,55 @@ impl Core {
     /// Gives up decided batches, oldest first, until `bytes` are reached. Returns how many were.
     fn give_up_decided(&mut self, bytes: u64) -> u64 {
         let mut given_up = 0;
-        for batch in &mut self.window {
+        for batch in self.window.iter_mut().filter(|batch| batch.open_parts > 0) {
             if given_up >= bytes {
                 break;
             }
-            if batch.open_parts == 0 {
-                continue;
-            }
-            for part in batch.parts.iter_mut().filter(|part| part.state != PartState::Done) {
-                part.state = PartState::Done;
-                self.link.forget_suspect(part);
-                batch.open_parts -= 1;
-                let readings = part.content.readings() as u64;
-                batch.outcomes.add_dropped(DropReason::Full, readings);
-                let readings = part.content.as_gaps(DropReason::Full);
-                batch.lost.extend(readings.map(|gap| GapEntry::from(&gap)));
-                batch.lost.extend(part.content.gaps.iter().map(GapEntry::from));
-            }
+            batch.give_up(DropReason::Full, &mut self.link);
             given_up += batch.bytes;
         }
         given_up
+    }
+
+    /// Returns whether a record that arrived then has waited for too long. While the clock is not trusted none has.
+    pub(super) fn is_too_old(&self, arrival: Timestamp, now: Now) -> bool {
+        let Some(max_age) = self.settings.max_age else { return false };
+        now.wall_is_trusted && arrival.saturating_add(max_age) < now.wall
+    }
+
+    /// Without a connection, gives up decided batches all of whose records have waited for too long. With one they
+    /// are on their way.
+    fn give_up_old(&mut self, now: Now) {
+        if self.settings.max_age.is_none() || self.link.is_up() {
+            return;
+        }
+        let mut window = std::mem::take(&mut self.window);
+        let mut some_went = false;
+        for batch in window.iter_mut().filter(|batch| batch.open_parts > 0) {
+            if batch.newest.is_some_and(|newest| self.is_too_old(newest, now)) {
+                batch.give_up(DropReason::Age, &mut self.link);
+                some_went = true;
+            }
+        }
+        self.window = window;
+        if some_went {
+            self.plan_move();
+        }
+    }
+}
+
+impl Batch {
+    /// Drops what is not acknowledged yet.
+    fn give_up(&mut self, reason: DropReason, link: &mut Link) {
+        for part in self.parts.iter_mut().filter(|part| part.state != PartState::Done) {
+            part.state = PartState::Done;
+            link.forget_suspect(part);
+            self.open_parts -= 1;
+            let readings = part.content.readings() as u64;
+            self.outcomes.add_dropped(reason, readings);
+            let readings = part.content.as_gaps(reason);
+            self.lost.extend(readings.map(|gap| GapEntry::from(&gap)));
+            self.lost.extend(part.content.gaps.iter().map(GapEntry::from));
+        }
     }
 }

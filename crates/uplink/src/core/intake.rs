@@ -33,7 +33,10 @@ impl Core {
             return self.drop_unread(at, body.len(), 1, now);
         };
         if self.forming.is_dropping() {
-            self.drop_oldest(at, body.len(), &message.topic, now);
+            self.drop_record(at, body.len(), &message.topic, DropReason::Full, now);
+            self.note_dropped(body.len());
+        } else if self.is_too_old(message.arrival, now) {
+            self.drop_record(at, body.len(), &message.topic, DropReason::Age, now);
         } else if now.wall_is_trusted && message.is_expired(now.wall) {
             self.forming.outcomes.expired += 1;
             self.forming.note(Decision::Expired, at, body.len(), now.elapsed);
@@ -185,16 +188,21 @@ impl Core {
         }
     }
 
-    /// Drops the oldest record of an uplink that is full. It takes a number, so that the gap shows.
-    fn drop_oldest(&mut self, at: Position, bytes: usize, topic: &Topic, now: Now) {
-        let reason = DropReason::Full;
+    /// Drops a record. It takes a number, so that the gap shows.
+    fn drop_record(
+        &mut self,
+        at: Position,
+        bytes: usize,
+        topic: &Topic,
+        reason: DropReason,
+        now: Now,
+    ) {
         self.forming.outcomes.add_dropped(reason, 1);
         let decision = match self.streams.id(topic) {
             Some(stream) => self.drop_numbered(stream, reason, 1),
             None => Decision::Dropped { reason },
         };
         self.forming.note(decision, at, bytes, now.elapsed);
-        self.note_dropped(bytes);
     }
 
     /// Drops records whose topic is not known.

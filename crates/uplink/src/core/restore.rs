@@ -44,6 +44,7 @@ pub(super) struct Restoring {
     lost: Vec<GapEntry>,
     bytes: u64,
     oldest: Option<Timestamp>,
+    newest: Option<Timestamp>,
 }
 
 /// One record's decision, with its stream and number if it has them.
@@ -88,6 +89,7 @@ impl Restoring {
             lost: Vec::new(),
             bytes: 0,
             oldest: None,
+            newest: None,
             entry,
         }
     }
@@ -184,6 +186,7 @@ impl Restoring {
             return;
         }
         self.oldest.get_or_insert(reading.arrival);
+        self.newest = self.newest.max(Some(reading.arrival));
         let stream = self.entry.streams[local].0;
         let column = &mut self.streams[local].1;
         self.content.push(stream, &self.topics[local], column, number, reading, raw);
@@ -235,6 +238,7 @@ impl Restoring {
             ordinals: self.entry.to.ordinal - self.entry.from.ordinal,
             bytes: self.bytes,
             oldest: self.oldest,
+            newest: self.newest,
             outcomes: self.outcomes,
             parts: Vec::new(),
             open_parts: 0,

@@ -35,6 +35,7 @@ impl Bench {
             when_full: WhenFull::DropOldest,
             max_bytes: 1 << 20,
             profile: Profile::Mqtt,
+            max_age: None,
             streams_max: 10,
         };
         change(&mut settings);
@@ -69,6 +70,13 @@ impl Bench {
     }
 
     pub(super) fn put(&mut self, topic: &str, payload: &str) {
+        let item = self.item(topic, payload);
+        self.core.handle_item(&item, self.now);
+        self.settle();
+    }
+
+    /// Makes the next record, which arrives now.
+    fn item(&mut self, topic: &str, payload: &str) -> Item {
         let message = Message {
             topic: Topic::new(topic).unwrap(),
             payload: Payload::bytes(payload.as_bytes().to_vec()),
@@ -83,8 +91,7 @@ impl Bench {
         let item =
             Item::Record { seq: Seq::new(self.next * 2), ordinal: self.next, body: body.into() };
         self.next += 1;
-        self.core.handle_item(&item, self.now);
-        self.settle();
+        item
     }
 
     pub(super) fn connect(&mut self, packet_bytes_max: usize) {
@@ -326,6 +333,88 @@ fn readings_that_waited_for_an_outage_are_marked() {
     let replayed: Vec<bool> =
         bench.sent().iter().map(|(_, batch)| batch.readings[0].replayed).collect();
     assert_eq!(replayed, [false, false, false, true, false]);
+}
+
+/// uplink.1: what has waited for too long is dropped, decided or not, with a gap; what is younger stays.
+#[test]
+fn uplink_1_records_wait_for_so_long_and_no_longer() {
+    let mut bench = Bench::new(|settings| settings.max_age = Some(Duration::from_secs(100)));
+    let load = Load::default();
+    for minute in 0..4 {
+        for number in 0..6 {
+            bench.put("a", &(minute * 10 + number).to_string());
+        }
+        bench.pass(30_000);
+        bench.core.handle_load(load, bench.now);
+        bench.settle();
+    }
+    // After 120 s the first six are too old; two of them share a batch with younger ones, which age closed.
+    assert_eq!(bench.outcomes().dropped.get(&DropReason::Age), Some(&6));
+    bench.now.wall_is_trusted = false;
+    bench.pass(1_000_000);
+    bench.core.handle_load(load, bench.now);
+    bench.settle();
+    assert_eq!(
+        bench.outcomes().dropped.get(&DropReason::Age),
+        Some(&6),
+        "the clock is not trusted"
+    );
+    bench.now.wall = Timestamp::from_unix_millis(1_000_000 + 120_000);
+    bench.now.wall_is_trusted = true;
+    bench.connect(usize::MAX);
+    let sent = bench.sent();
+    let numbers: Vec<i64> =
+        sent.iter().flat_map(|(_, batch)| &batch.readings).map(|reading| reading.number).collect();
+    assert_eq!(numbers, (7..=24).collect::<Vec<_>>());
+    for (id, _) in sent {
+        bench.answer(id, Ack::Accepted);
+    }
+    bench.pass(1_000);
+    let gaps = bench.sent().remove(0).1.gaps;
+    assert_eq!((&*gaps[0].stream, gaps[0].from, gaps[0].to, &*gaps[0].why), ("a", 1, 6, "age"));
+}
+
+/// uplink.1: a record that is too old when it is read takes its number and goes, and a restart decides no differently.
+#[test]
+fn uplink_1_old_records_are_dropped_as_they_are_read() {
+    let mut bench = Bench::new(|settings| {
+        settings.max_age = Some(Duration::from_secs(100));
+        settings.batch.readings = 100;
+    });
+    let old = bench.now.wall;
+    bench.pass(200_000);
+    let recent = bench.now.wall;
+    for (arrival, value) in [(old, "1"), (recent, "2"), (old, "3"), (recent, "4")] {
+        bench.now.wall = arrival;
+        let item = bench.item("a", value);
+        bench.now.wall = recent;
+        bench.core.handle_item(&item, bench.now);
+    }
+    bench.core.flush();
+    bench.settle();
+    let entries = bench.entries.clone();
+    let pairs = || entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+    let settings = bench.core.settings().clone();
+    let core = Core::open(settings, pairs(), bench.now).unwrap();
+    bench.core = core;
+    bench.next = 1;
+    for (arrival, value) in [(old, "1"), (recent, "2"), (old, "3"), (recent, "4")] {
+        bench.now.wall = arrival;
+        let item = bench.item("a", value);
+        bench.now.wall = recent;
+        bench.core.handle_item(&item, bench.now);
+    }
+    bench.settle();
+    bench.connect(usize::MAX);
+    let sent = bench.sent();
+    let readings = sent.iter().flat_map(|(_, batch)| &batch.readings);
+    let numbers: Vec<i64> = readings.map(|reading| reading.number).collect();
+    assert_eq!(numbers, [2, 4]);
+    for (id, _) in sent {
+        bench.answer(id, Ack::Accepted);
+    }
+    assert_eq!(bench.outcomes().dropped.get(&DropReason::Age), Some(&2));
+    assert_eq!(bench.outcomes().delivered, 2);
 }
 
 #[test]

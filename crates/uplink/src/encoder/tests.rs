@@ -30,6 +30,7 @@ fn settings(format: Format, compression: Compression) -> Settings {
         when_full: WhenFull::default(),
         max_bytes: Settings::MAX_BYTES_DEFAULT,
         profile: Profile::Mqtt,
+        max_age: None,
         streams_max: Settings::STREAMS_MAX_DEFAULT,
     }
 }

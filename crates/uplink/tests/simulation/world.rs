@@ -552,6 +552,7 @@ fn settings(plan: &Plan, boots: u64) -> Settings {
         when_full: plan.when_full,
         max_bytes: plan.max_bytes,
         profile: Profile::Mqtt,
+        max_age: None,
         streams_max: 1_000,
     }
 }
