@@ -127,6 +127,8 @@ impl Broker {
         }
         let mut parts = Parts::default();
         let mut wills = Vec::new();
+        // They go on counting when the session begins anew.
+        let takeovers = existing.map(|key| self.sessions[key.0].takeovers).unwrap_or_default();
         if let Some(key) = existing {
             wills.extend(self.unlink(key, now, &mut parts.open));
         }
@@ -142,6 +144,7 @@ impl Broker {
                 name.1.clone(),
                 rights.clone(),
             ))));
+            self.sessions[key.0].takeovers = takeovers;
             self.by_client.insert(name, key);
             key
         });

@@ -2,6 +2,7 @@
 
 mod carry;
 mod catch_up;
+mod counts;
 mod packet_ids;
 mod promises;
 mod recover;
