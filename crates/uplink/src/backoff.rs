@@ -14,6 +14,8 @@ pub enum Failure {
 /// How long to wait between attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {
+    /// The first; half of it at least, as with all.
+    pub first: Duration,
     /// The longest after transient failures.
     pub longest: Duration,
     /// The least once two have failed running; half of the doubled pause where that is longer.
@@ -25,13 +27,14 @@ pub struct Pauses {
 impl Pauses {
     /// Up to a minute, for far sides that say nothing of it.
     pub const USUAL: Self = Self {
+        first: Duration::from_secs(1),
         longest: Duration::from_secs(60),
         least_after_two: Duration::ZERO,
         stable_after: Duration::from_secs(10),
     };
 }
 
-/// Waits 1 s, doubling to the longest pause, after transient failures; 5 minutes after lasting ones. Each with jitter:
+/// Waits the first pause, doubling to the longest one, after transient failures; 5 minutes after lasting ones. Each with jitter:
 /// between half and all of it, so that a fleet does not return at once.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -40,7 +43,6 @@ pub struct Backoff {
     failures: u32,
 }
 
-const FIRST: Duration = Duration::from_secs(1);
 const LASTING: Duration = Duration::from_secs(300);
 
 impl Default for Backoff {
@@ -52,7 +54,7 @@ impl Default for Backoff {
 impl Backoff {
     /// Begins with the shortest pause.
     pub fn new(pauses: Pauses) -> Self {
-        Self { pauses, next: FIRST, failures: 0 }
+        Self { pauses, next: pauses.first, failures: 0 }
     }
 
     /// Begins anew, after the far side has shown that it works.
@@ -104,14 +106,15 @@ mod tests {
     #[test]
     fn after_two_failures_the_least_pause_holds() {
         let pauses = Pauses {
+            first: Duration::from_secs(2),
             longest: Duration::from_secs(120),
             least_after_two: Duration::from_secs(11),
             ..Pauses::USUAL
         };
         let mut backoff = Backoff::new(pauses);
-        assert!(backoff.after(Failure::Transient, 0) < Duration::from_secs(1));
+        assert_eq!(backoff.after(Failure::Transient, 0), Duration::from_secs(1));
         let waits: Vec<u64> =
-            (0..9).map(|_| backoff.after(Failure::Transient, 0).as_secs()).collect();
-        assert_eq!(waits, [11, 11, 11, 11, 16, 32, 60, 60, 60]);
+            (0..8).map(|_| backoff.after(Failure::Transient, 0).as_secs()).collect();
+        assert_eq!(waits, [11, 11, 11, 16, 32, 60, 60, 60]);
     }
 }

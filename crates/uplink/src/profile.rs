@@ -93,6 +93,8 @@ const AWS_IOT_CORE: Bounds = Bounds {
     rates: Rates { messages: Some(100), bytes: Some(512 << 10) },
     session_expiry: (Duration::from_secs(3_600), Duration::from_secs(7 * DAY)),
     pauses: Pauses {
+        // One CONNECT a second for a client identifier.
+        first: Duration::from_secs(2),
         longest: Duration::from_secs(120),
         least_after_two: Duration::from_secs(11),
         stable_after: Duration::from_secs(30),

@@ -1,0 +1,397 @@
+"""The stand-in for AWS IoT Core must catch every client that breaks a rule, and let one pass that breaks none (uplink.41)."""
+
+import asyncio
+import datetime
+import logging
+import pathlib
+import ssl
+import tempfile
+import time
+import unittest
+import warnings
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+import aws_limits
+import mqtt_wire as wire
+from aws_iot_core import Service, make_context, port_of, start
+from aws_limits import PROTOCOL, Bucket, Policy, Refusal, check_topic, matches
+
+CLIENTS = {"gw-1", "gw-2", "x" * 128}
+PUBLISH = ["tidegate/gw-1/#", "$aws/rules/r/#", "deep/#"]
+SUBSCRIBE = {f"tidegate/gw-1/cmd/{number}" for number in range(60)} | {"tidegate/gw-1/cmd/#"}
+TOPIC = "tidegate/gw-1/x"
+
+
+class Authority:
+    """Makes certificates in a folder."""
+
+    def __init__(self, folder, name):
+        self.folder, self.name = folder, name
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self._write(self._build(name, self.key, True), self.key, name)
+
+    def issue(self, name):
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._write(self._build(name, key, False), key, name)
+        return name
+
+    def _build(self, name, key, is_authority):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, self.name)]
+        return (
+            x509.CertificateBuilder()
+            .subject_name(names[0])
+            .issuer_name(names[1])
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+            .add_extension(x509.BasicConstraints(is_authority, None), True)
+            .sign(self.key, hashes.SHA256())
+        )
+
+    def _write(self, certificate, key, name):
+        pem = serialization.Encoding.PEM
+        plain = (pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        self.path(name, "pem").write_bytes(certificate.public_bytes(pem))
+        self.path(name, "key").write_bytes(key.private_bytes(*plain))
+
+    def path(self, name, kind):
+        return pathlib.Path(self.folder, f"{name}.{kind}")
+
+
+class Client:
+    """A client that says what the test wants."""
+
+    def __init__(self, reader, writer, version):
+        self.reader, self.writer, self.version = reader, writer, version
+
+    def send(self, *packets):
+        self.writer.write(b"".join(packets))
+
+    async def read(self, timeout=5.0):
+        return await asyncio.wait_for(wire.read_packet(self.reader), timeout)
+
+    async def expect(self, kind):
+        packet = await self.read()
+        assert packet is not None and packet[0] == kind, f"{packet} is not of type {kind}"
+        return packet[2]
+
+    async def ended(self):
+        """Returns the reason code of the DISCONNECT, `None` if the connection ended without one."""
+        code = None
+        try:
+            while (packet := await self.read()) is not None:
+                if packet[0] == wire.DISCONNECT:
+                    code = packet[2][0]
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        return code
+
+    def publish(self, topic=TOPIC, payload=b"1", packet_id=1, **more):
+        self.send(wire.publish(topic, payload, packet_id, version=self.version, **more))
+
+
+class Rejecting(unittest.IsolatedAsyncioTestCase):
+    @classmethod
+    def setUpClass(cls):
+        # What asyncio has to say of handshakes that fail, as they shall.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.authority = Authority(cls.folder.name, "ca")
+        for name in ("server", "gw"):
+            cls.authority.issue(name)
+        Authority(cls.folder.name, "stranger").issue("spy")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def path(self, name, kind="pem"):
+        return str(self.authority.path(name, kind))
+
+    async def asyncSetUp(self):
+        self.service = Service(Policy(CLIENTS, PUBLISH, SUBSCRIBE), ack_delay=0.0)
+        server = (self.path("server"), self.path("server", "key"))
+        context = make_context(self.path("ca"), *server, "localhost")
+        self.servers = [await start(self.service, context, needs) for needs in (False, True)]
+        self.ports = [port_of(server) for server in self.servers]
+
+    async def asyncTearDown(self):
+        for server in self.servers:
+            server.close()
+        self.service.drop()
+        await asyncio.sleep(0)
+
+    async def open(self, protocols=(), cert="gw", name="localhost", web=False, version=5, oldest=None):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.path("ca"))
+        if cert:
+            context.load_cert_chain(self.path(cert), self.path(cert, "key"))
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
+        if name != "localhost":
+            context.check_hostname = False
+        if oldest:
+            with warnings.catch_warnings(action="ignore"):
+                context.minimum_version = context.maximum_version = oldest
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[web], ssl=context, server_hostname=name)
+        self.addCleanup(writer.close)
+        return Client(reader, writer, version)
+
+    async def connect(self, client_id="gw-1", version=5, **more):
+        client = await self.open(version=version)
+        client.send(wire.connect(client_id, version, **more))
+        await client.expect(wire.CONNACK)
+        return client
+
+    def assert_closed(self, reason, detail):
+        found = [each for each in self.service.closed if each[0] == reason and detail in each[1]]
+        self.assertTrue(found, f"{reason}, {detail!r}: {self.service.closed}")
+
+    async def test_a_client_that_breaks_no_rule_passes(self):
+        for version in (4, 5):
+            with self.subTest(version=version):
+                client = await self.connect(f"gw-{version - 3}", version)
+                client.send(wire.subscribe(["tidegate/gw-1/cmd/#"], version=version))
+                await client.expect(wire.SUBACK)
+                client.publish(payload=bytes(aws_limits.PAYLOAD_BYTES))
+                client.publish("/".join(["deep"] + ["x"] * 7), packet_id=2)
+                client.publish("$aws/rules/r/" + "/".join("12345678"), packet_id=3)
+                answered = sorted([(await client.expect(wire.PUBACK))[1] for _ in range(3)])
+                self.assertEqual(answered, [1, 2, 3])
+                self.service.send("tidegate/gw-1/cmd/a", "now")
+                self.assertIn(b"now", await client.expect(wire.PUBLISH))
+        self.assertEqual((self.service.closed, self.service.discarded), ([], 0))
+
+    async def test_whoever_is_wrong_in_tls_gets_no_further(self):
+        self.assertIsNotNone(await self.open((PROTOCOL,), web=True))
+        cases = [
+            {"cert": None},
+            {"cert": "spy"},
+            {"name": "elsewhere.example"},
+            {"name": ""},
+            {"oldest": ssl.TLSVersion.TLSv1_1},
+        ]
+        for case in cases:
+            with self.subTest(case=case):
+                # With TLS 1.3 a client learns what is wrong with its certificate when it reads.
+                with self.assertRaises((ssl.SSLError, OSError, asyncio.IncompleteReadError, AssertionError)):
+                    client = await self.open(**case)
+                    client.send(wire.connect("gw-1"))
+                    await client.expect(wire.CONNACK)
+        self.assertEqual(self.service.connects, [])
+
+    async def test_application_protocols_are_for_443_alone(self):
+        for web, protocols in [(True, ()), (True, ("mqtt",)), (True, ("http/1.1",)), (False, (PROTOCOL,))]:
+            with self.subTest(web=web, protocols=protocols):
+                self.service.closed.clear()
+                client = await self.open(protocols, web=web)
+                self.assertIsNone(await client.ended())
+                self.assert_closed("CLIENT_ERROR", "application protocol")
+
+    async def test_connects_that_are_refused(self):
+        cases = [
+            ("", {}, 0x85, 2, "empty client id"),
+            ("$GEN/1", {}, 0x85, 2, "client id"),
+            ("x" * 129, {}, 0x85, 2, "client id"),
+            ("gw-3", {}, 0x87, 7, "may not connect"),
+            ("gw-1", {"will": ("$SYS/x", b"", 1)}, 0x87, 2, "reserved"),
+            ("gw-1", {"will": ("a", b"", 2)}, 0x9B, 2, "quality of service 2"),
+        ]
+        for version in (5, 4):
+            for client_id, more, code, code_3, detail in cases:
+                with self.subTest(version=version, detail=detail, client_id=client_id[:8]):
+                    self.service.closed.clear()
+                    self.service.connect_buckets.clear()
+                    client = await self.open(version=version)
+                    client.send(wire.connect(client_id, version, **more))
+                    answer = await client.expect(wire.CONNACK)
+                    self.assertEqual(answer[1], code if version == 5 else code_3)
+                    self.assertIsNone(await client.ended())
+                    self.assertIn(detail, self.service.closed[0][1])
+        client = await self.open()
+        client.send(wire.connect("gw-2", authentication_method=b"PLAIN"))
+        self.assertEqual((await client.expect(wire.CONNACK))[1], 0x8C)
+
+    async def test_a_second_connect_within_a_second_is_refused(self):
+        await self.connect()
+        client = await self.open()
+        client.send(wire.connect("gw-1"))
+        self.assertEqual((await client.expect(wire.CONNACK))[1], 0x97)
+        self.assert_closed("THROTTLED", "CONNECT")
+
+    async def test_a_second_client_of_the_same_name_ends_the_first(self):
+        first = await self.connect()
+        self.service.connect_buckets.clear()
+        await self.connect()
+        self.assertEqual(await first.ended(), 0x8E)
+        self.assert_closed("DUPLICATE_CLIENTID", "gw-1")
+
+    async def test_whoever_does_not_wait_for_connack_is_closed(self):
+        client = await self.open()
+        client.send(wire.connect("gw-1"), wire.publish(TOPIC, b"1"))
+        self.assertIsNone(await client.ended())
+        self.assert_closed("CLIENT_ERROR", "did not wait")
+
+    async def test_publications_that_close_the_connection(self):
+        deep = "/".join(["deep"] + ["x"] * 8)
+        cases = [
+            ({"qos": 2}, 0x9B, "quality of service 2"),
+            ({"payload": bytes(aws_limits.PAYLOAD_BYTES + 1)}, 0x95, "PAYLOAD_LIMIT_EXCEEDED"),
+            ({"topic": "deep/" + "x" * 252}, 0x90, "257 bytes"),
+            ({"topic": deep}, 0x90, "8 slashes"),
+            ({"topic": "$aws/rules/r/" + deep}, 0x90, "8 slashes"),
+            ({"topic": "$aws/things/gw/shadow/update"}, 0x87, "reserved topic"),
+            ({"topic": "tidegate/gw-1/+"}, 0x90, "no topic"),
+            ({"topic": "tidegate/gw-2/x"}, 0x87, "may not publish"),
+            ({"retain": True}, 0x87, "may not retain"),
+            ({"user": [("a", "x" * 8192)]}, 0x83, "user properties"),
+            ({"topic_alias": 9}, 0x94, "topic alias 9"),
+        ]
+        for version in (5, 4):
+            for more, code, detail in cases:
+                if version == 4 and ("user" in more or "topic_alias" in more):
+                    continue
+                with self.subTest(version=version, detail=detail):
+                    self.service.closed.clear()
+                    self.service.connect_buckets.clear()
+                    client = await self.connect(version=version)
+                    client.publish(**more)
+                    self.assertEqual(await client.ended(), code if version == 5 else None)
+                    self.assertIn(detail, self.service.closed[0][1])
+                    self.assertEqual(self.service.published, [])
+
+    async def test_what_comes_too_fast_is_discarded_without_an_answer(self):
+        client = await self.connect()
+        for _ in range(500):
+            client.publish(qos=0)
+        client.publish(packet_id=7)
+        client.send(wire.packet(wire.PINGREQ, 0, b""))
+        await client.expect(wire.PINGRESP)
+        self.assertEqual(len(self.service.published) + self.service.discarded, 501)
+        self.assertGreater(self.service.discarded, 50)
+        await asyncio.sleep(0.1)
+        client.publish(packet_id=8)
+        self.assertEqual((await client.expect(wire.PUBACK))[1], 8)
+        self.assertEqual(self.service.closed, [])
+
+    async def test_more_bytes_than_a_second_takes_are_delayed(self):
+        client = await self.connect()
+        begun = time.monotonic()
+        for packet_id in range(1, 9):
+            client.publish(payload=bytes(aws_limits.PAYLOAD_BYTES), packet_id=packet_id)
+        for _ in range(8):
+            await client.expect(wire.PUBACK)
+        self.assertGreater(time.monotonic() - begun, 0.7)
+        self.assertGreater(self.service.delayed, 0.7)
+
+    async def test_a_hundred_may_be_without_an_answer(self):
+        self.service.ack_delay = 1e9
+        client = await self.connect()
+        for packet_id in range(1, 102):
+            client.publish(packet_id=packet_id)
+        self.assertEqual(await client.ended(), 0x93)
+        self.assertEqual(self.service.most_in_flight, 100)
+
+    async def test_subscriptions(self):
+        cases = [
+            ([f"tidegate/gw-1/cmd/{number}" for number in range(9)], {}, 0x97, "9 filters"),
+            (["#"], {}, 0x87, "may not subscribe"),
+            (["/".join("123456789")], {}, 0x90, "8 slashes"),
+            (["tidegate/gw-1/cmd/1"], {"subscription_id": 1}, 0xA1, "subscription identifier"),
+        ]
+        for filters, more, code, detail in cases:
+            with self.subTest(detail=detail):
+                self.service.connect_buckets.clear()
+                client = await self.connect()
+                client.send(wire.subscribe(filters, **more))
+                self.assertEqual(await client.ended(), code)
+                self.assert_closed("CLIENT_ERROR" if code != 0x87 else "FORBIDDEN_ACCESS", detail)
+        self.service.connect_buckets.clear()
+        client = await self.connect()
+        codes = []
+        for number in range(51):
+            client.send(wire.subscribe([f"tidegate/gw-1/cmd/{number}"]))
+            codes.append((await client.expect(wire.SUBACK))[-1])
+        self.assertEqual(codes, [1] * 50 + [0x97])
+        self.assert_closed("CLIENT_ERROR", "more than 50")
+        client.send(wire.subscribe(["tidegate/gw-1/cmd/1"], qos=2))
+        with self.assertRaises(asyncio.TimeoutError):
+            await client.read(0.2)
+
+    async def test_who_is_silent_for_too_long_is_closed(self):
+        self.service.patience = 0.01
+        client = await self.connect(keep_alive=1)
+        self.assertEqual(await client.ended(), 0x8D)
+        self.assert_closed("MQTT_KEEP_ALIVE_TIMEOUT", "silent for 0.3")
+
+    async def test_packets_that_are_none(self):
+        cases = [bytes([0xF0, 0]), bytes([0x50, 2, 0, 1]), bytes([0x30, 1, 0]), b"\x30\xff\xff\xff\xff\x7f"]
+        for packet in cases:
+            with self.subTest(packet=packet.hex()):
+                self.service.closed.clear()
+                self.service.connect_buckets.clear()
+                client = await self.connect()
+                client.send(packet)
+                self.assertIn(await client.ended(), (0x81, 0x82, 0x8C))
+                self.assertEqual(self.service.closed[0][0], "CLIENT_ERROR")
+        client = await self.open()
+        client.send(wire.publish(TOPIC, b"1"))
+        self.assertIsNone(await client.ended())
+        self.assert_closed("CLIENT_ERROR", "no CONNECT")
+
+    async def test_a_session_waits_for_its_client(self):
+        more = {"clean": False, "session_expiry": 3600}
+        client = await self.connect(**more)
+        client.send(wire.subscribe(["tidegate/gw-1/cmd/#"]))
+        await client.expect(wire.SUBACK)
+        client.writer.close()
+        await asyncio.sleep(0.05)
+        self.service.send("tidegate/gw-1/cmd/a", "later")
+        self.service.connect_buckets.clear()
+        client = await self.open()
+        client.send(wire.connect("gw-1", **more))
+        self.assertEqual((await client.expect(wire.CONNACK))[0], 1)
+        self.assertIn(b"later", await client.expect(wire.PUBLISH))
+        self.service.connect_buckets.clear()
+        client = await self.open()
+        client.send(wire.connect("gw-1", clean=True))
+        self.assertEqual((await client.expect(wire.CONNACK))[0], 0)
+
+
+class Rules(unittest.TestCase):
+    def test_topics(self):
+        for good in ["a", "1/2/3/4/5/6/7/8", "x" * 256, "$aws/rules/r", "$aws/rules/r/" + "x" * 256]:
+            check_topic(good)
+        for bad in ["", "1/2/3/4/5/6/7/8/9", "x" * 257, "$aws/rules/r/" + "x" * 257, "$SYS", "a/#"]:
+            with self.assertRaises(Refusal, msg=bad):
+                check_topic(bad)
+
+    def test_filters(self):
+        for topic_filter, topic, expected in [
+            ("a/#", "a", False),
+            ("a/#", "a/b/c", True),
+            ("a/+", "a/b", True),
+            ("a/+", "a/b/c", False),
+            ("$share/g/a/b", "a/b", True),
+        ]:
+            self.assertEqual(matches(topic_filter, topic), expected, (topic_filter, topic))
+
+    def test_a_bucket_fills_at_its_rate(self):
+        now = [0.0]
+        bucket = Bucket(10, 2, lambda: now[0])
+        self.assertEqual(sum(bucket.take(1) for _ in range(20)), 12)
+        now[0] = 0.5
+        self.assertEqual(sum(bucket.take(1) for _ in range(20)), 5)
+        self.assertAlmostEqual(bucket.owe(20), 2.0)
+
+
+if __name__ == "__main__":
+    unittest.main()
