@@ -1,5 +1,7 @@
-//! Cases of docs/fault-catalogue.md about who may what, and about peers that hold on to what they get (identity.22).
+//! Cases of docs/fault-catalogue.md: about who may what and peers that hold on to what they get (identity.22), and about
+//! uplinks whose far side or line is bad (uplink.43).
 
+mod lines;
 mod m05;
 mod m09;
 mod m11;
@@ -9,6 +11,15 @@ mod m15;
 mod m16;
 mod m17;
 mod plant;
+mod s14;
+mod s16;
+mod u01;
+mod u02;
+mod u03;
+mod u04;
+mod u05;
+mod u09;
+mod u10;
 mod w01;
 mod w07;
 

@@ -4,10 +4,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aws;
 mod backlog;
+mod chaos;
 mod durability;
 mod faults;
 mod first_start;
+mod formats;
 mod harness;
 mod journal;
 mod kill;

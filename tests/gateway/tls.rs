@@ -510,12 +510,15 @@ fn fault_u06_the_cloud_must_be_who_it_says() {
     let config = format!(
         "[gateway]\nid = \"gw\"\ndata-dir = \"data\"\nmappings = [\"mappings/*.toml\"]\n\
          [http]\nlisten = [\"127.0.0.1:{http}\"]\nanonymous = true\n\
-         [[uplink]]\nname = \"cloud\"\nurl = \"mqtts://127.0.0.1:{port}\"\nca = \"ca.pem\"\n\
+         [[uplink]]\nname = \"cloud\"\nurl = \"mqtts://127.0.0.1:{port}\"\nca = \"ca.pem\"\ncrl = \"revoked.pem\"\n\
          cert = \"gw.pem\"\nkey = {{ file = \"gw.key\" }}\ntopics = [\"#\"]\ntopic = \"up/{{encoding}}\"\n\
-         batch = {{ readings = 1, age = \"100ms\" }}\n"
+         batch = {{ readings = 1, age = \"100ms\" }}\n{}",
+        // The same one by several names, each with a rest of its own: attempts come sooner.
+        format!("[[uplink.backup]]\nurl = \"mqtts://127.0.0.1:{port}\"\n").repeat(5)
     );
     let mut gateway = Gateway::prepare(&Site::new(&config, &[("presses.toml", MAPPING)]));
     authority::write(gateway.folder(), "ca.pem", &authority.pem());
+    authority::write(gateway.folder(), "revoked.pem", &authority.revoke(66));
     authority.issue("gw", 2).write(gateway.folder(), "gw");
     gateway.start_again();
     let url = format!("http://127.0.0.1:{http}/ingest/press-7");
@@ -524,7 +527,13 @@ fn fault_u06_the_cloud_must_be_who_it_says() {
 
     let stranger = Authority::new("stranger").issue("cloud", 1);
     let elsewhere = authority.issue_for("cloud", 1, &["elsewhere.example"]);
-    for (pair, reason) in [(stranger, "UnknownIssuer"), (elsewhere, "not valid for name")] {
+    for (pair, reason) in [
+        (stranger, "UnknownIssuer"),
+        (elsewhere, "not valid for name"),
+        (authority.issue_expired("cloud", 2), "expired"),
+        (authority.issue("cloud", 66), "Revoked"),
+        (Pair::self_signed("alone", 3), "UnknownIssuer"),
+    ] {
         let broker = cloud(&pair);
         wait::until(reason, || {
             let status = gateway.status(&[]);

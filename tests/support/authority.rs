@@ -49,6 +49,13 @@ impl Authority {
         self.issue_with(KeyPair::generate_for(&PKCS_ED25519), name, serial, hosts)
     }
 
+    /// As [`issue`](Self::issue), of a certificate that ended long ago.
+    pub(crate) fn issue_expired(&self, name: &str, serial: u64) -> Pair {
+        let mut params = params(name, serial, &["localhost", "127.0.0.1"]);
+        params.not_after = date_time_ymd(2020, 1, 1);
+        self.sign(KeyPair::generate(), &params)
+    }
+
     fn issue_with(
         &self,
         key: Result<KeyPair, rcgen::Error>,
@@ -56,10 +63,10 @@ impl Authority {
         serial: u64,
         hosts: &[&str],
     ) -> Pair {
-        let hosts = hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>();
-        let mut params = CertificateParams::new(hosts).expect("hosts are names or addresses");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.serial_number = Some(SerialNumber::from(serial));
+        self.sign(key, &params(name, serial, hosts))
+    }
+
+    fn sign(&self, key: Result<KeyPair, rcgen::Error>, params: &CertificateParams) -> Pair {
         let key = key.expect("a key can be made");
         let cert = params.signed_by(&key, &self.0).expect("the parameters are sound");
         Pair { cert: cert.pem(), key: key.serialize_pem() }
@@ -86,7 +93,24 @@ impl Authority {
     }
 }
 
+/// Returns what stands in a certificate.
+fn params(name: &str, serial: u64, hosts: &[&str]) -> CertificateParams {
+    let hosts = hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>();
+    let mut params = CertificateParams::new(hosts).expect("hosts are names or addresses");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.serial_number = Some(SerialNumber::from(serial));
+    params
+}
+
 impl Pair {
+    /// Makes a certificate that nobody but its own key vouches for.
+    pub(crate) fn self_signed(name: &str, serial: u64) -> Self {
+        let key = KeyPair::generate().expect("a key can be made");
+        let params = params(name, serial, &["localhost", "127.0.0.1"]);
+        let cert = params.self_signed(&key).expect("the parameters are sound");
+        Self { cert: cert.pem(), key: key.serialize_pem() }
+    }
+
     /// Writes `NAME.pem` and `NAME.key`, for the owner alone, and returns their paths.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> [String; 2] {
         let cert = write(folder, &format!("{name}.pem"), &self.cert);

@@ -5,9 +5,12 @@
 
 pub(crate) mod authority;
 pub(crate) mod canary;
+pub(crate) mod capture;
+pub(crate) mod chaos;
 pub(crate) mod crowd;
 pub(crate) mod gateway;
 pub(crate) mod journal;
+pub(crate) mod load;
 pub(crate) mod mosquitto;
 pub(crate) mod peer;
 pub(crate) mod ports;

@@ -90,9 +90,14 @@ impl Wire {
     /// Opens a connection and says nothing.
     #[track_caller]
     pub(crate) fn open(port: u16, version: u8) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the listener takes us");
+        Self::try_open(port, version).expect("the listener takes us")
+    }
+
+    /// Opens a connection if somebody listens.
+    pub(crate) fn try_open(port: u16, version: u8) -> Option<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
         stream.set_nodelay(true).expect("a socket takes options");
-        Self { stream, version, input: Vec::new() }
+        Some(Self { stream, version, input: Vec::new() })
     }
 
     /// Connects, and returns whether the session was present, or the reason of the refusal.

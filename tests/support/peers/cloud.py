@@ -29,8 +29,14 @@ class Book:
     def __init__(self):
         self.readings = {}
         self.per_topic = Counter()
+        self.per_uplink = Counter()
+        self.repeated = Counter()
         self.gaps = {}
         self.duplicates = 0
+        self.places = {}
+        self.highest = {}
+        self.reach = Counter()
+        self.backwards = []
         self.conflicts = []
         self.malformed = []
         self.batches = 0
@@ -41,10 +47,18 @@ class Book:
         """Enters one reading; a second one under the same key must be the same."""
         key = tuple(reading[name] for name in ("gw", "up", "ep", "n", "i"))
         known = self.readings.setdefault(key, reading)
+        up, stream = reading["up"], key[:4]
         if known is reading:
             self.per_topic[reading["n"]] += 1
+            self.places[key] = self.per_uplink[up]
+            self.per_uplink[up] += 1
+            if reading["i"] < self.highest.get(stream, 0):
+                self.backwards.append(list(key))
+            self.highest[stream] = max(reading["i"], self.highest.get(stream, 0))
         else:
             self.duplicates += 1
+            self.repeated[up] += 1
+            self.reach[up] = max(self.reach[up], self.per_uplink[up] - self.places[key])
             same = all(known[name] == reading[name] for name in reading if name not in TRANSPORT)
             if not same:
                 self.conflicts.append([known, reading])
@@ -76,6 +90,11 @@ class Book:
             "wire_bytes": self.wire_bytes,
             "inflated_bytes": self.inflated_bytes,
             "duplicates": self.duplicates,
+            # By uplink: how many came twice, and how many others had come first since the one of them that is oldest.
+            "repeated": self.repeated,
+            "reach": self.reach,
+            # Readings that came first behind one of the same stream with a higher number.
+            "backwards": self.backwards,
             "conflicts": self.conflicts,
             "malformed": self.malformed,
             "streams": streams,
@@ -185,9 +204,9 @@ class Cloud:
             for reading in chosen
         ]
 
-    def values(self, topic):
-        """Returns only the values of one topic; for long series."""
-        return [reading["value"] for reading in self.readings(topic)]
+    def values(self, topic, up=None):
+        """Returns only the values of one topic, of one uplink or of all; for long series."""
+        return [reading["value"] for reading in self.readings(topic) if up in (None, reading["up"])]
 
     def order(self):
         """Returns what was taken in the order in which it came first, each as [up, n, i]."""

@@ -107,6 +107,14 @@ class Bookkeeping(unittest.TestCase):
         book.take(reading(1, 2.0))
         self.assertEqual(len(book.conflicts), 1)
 
+    def test_order_and_reach_of_repetitions_are_noted(self):
+        book = Book()
+        for number in (1, 2, 4, 3, 5, 2):
+            book.take(reading(number))
+        report = book.report()
+        self.assertEqual([key[-1] for key in report["backwards"]], [3])
+        self.assertEqual((report["repeated"], report["reach"]), ({"cloud": 1}, {"cloud": 4}))
+
     def test_holes_are_found_and_gaps_excuse_them(self):
         book = Book()
         for number in (1, 2, 5, 9):

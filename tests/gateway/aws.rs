@@ -1,0 +1,224 @@
+//! An uplink with `profile = "aws-iot-core"` at a stand-in that closes the connection for what the service would
+//! (uplink.21, uplink.41). `tests/support/peers/test_aws_iot_core.py` shows that each of its checks catches a client.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    authority::{self, Authority},
+    chaos::draw::Draw,
+    gateway::Gateway,
+    peer::Peer,
+    ports,
+    site::Site,
+    wait,
+    wire::{Hello, Wire},
+};
+
+/// Readings that come at once, each a message: four seconds' worth.
+const ROWS: usize = 400;
+/// Readings whose batches are larger than a payload may be.
+const BULK: usize = 40;
+const BULK_BYTES: usize = 30 << 10;
+/// One that is larger alone, even compressed.
+const TOO_LARGE_BYTES: usize = 260 << 10;
+/// Publications on their way to the gateway.
+const WINDOW: usize = 20;
+
+/// The gateway and the service.
+struct Bench {
+    gateway: Gateway,
+    service: Peer,
+    mqtt: u16,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let mut gateway = Gateway::prepare(&Site::new("", &[]));
+        let folder = gateway.folder().to_owned();
+        let authority = Authority::new("service");
+        let ca = authority::write(&folder, "ca.pem", &authority.pem());
+        let [cert, key] = authority.issue("server", 1).write(&folder, "server");
+        authority.issue("aws", 2).write(&folder, "gw");
+        let files = ["--ca", &ca, "--cert", &cert, "--key", &key];
+        let policy = [
+            ["--connect", "aws-bulk"],
+            ["--connect", "aws-rows"],
+            ["--publish", "tidegate/aws/#"],
+            ["--subscribe", "tidegate/aws/cmd/#"],
+            ["--single-prefix", "tidegate/aws/rows/"],
+        ];
+        let arguments = [&files[..], policy.as_flattened()].concat();
+        let mut service = Peer::start("aws_iot_core.py", &arguments);
+        let mqtt = ports::free_port();
+        gateway.write("tidegate.toml", &config(mqtt, service.facts()));
+        // Each uplink's first connection ends as soon as it stands.
+        service.ask("close_next", json!({"times": 2}));
+        gateway.start_again();
+        Self { gateway, service, mqtt }
+    }
+
+    fn uplink(&self, name: &str) -> Value {
+        self.gateway.status(&[])["uplinks"][name].clone()
+    }
+
+    #[track_caller]
+    fn until_settled(&self, name: &str) -> Value {
+        wait::until("nothing to be queued", || {
+            Some(self.uplink(name)).filter(|uplink| uplink["queued"] == 0)
+        })
+    }
+
+    /// What the service has closed connections for, but for what the test has asked it to.
+    fn closed(&mut self) -> Vec<Value> {
+        let report = self.service.ask("report", json!({}));
+        let closed = report["closed"].as_array().expect("a list").clone();
+        closed.into_iter().filter(|it| it[0] != "SERVER_INITIATED_DISCONNECT").collect()
+    }
+
+    /// When each uplink sent a CONNECT, in seconds.
+    fn connects(&mut self) -> [Vec<f64>; 2] {
+        let report = self.service.ask("report", json!({}));
+        let connects = report["connects"].as_array().expect("a list").clone();
+        ["aws-bulk", "aws-rows"].map(|name| {
+            let its = connects.iter().filter(|it| it[0] == name);
+            its.map(|it| it[1].as_f64().expect("seconds")).collect()
+        })
+    }
+
+    /// Waits until each uplink has connected so often, and is connected.
+    #[track_caller]
+    fn until_connected(&mut self, times: usize) {
+        wait::until("the uplinks to be connected", || {
+            let is_up = |name: &str| self.uplink(name)["connected"] == true;
+            let are_up = is_up("bulk") && is_up("rows");
+            let enough = self.connects().iter().all(|its| its.len() >= times);
+            (are_up && enough).then_some(())
+        });
+    }
+}
+
+fn config(mqtt: u16, facts: &Value) -> String {
+    let uplink = |name: &str, port: &Value, more: &str| {
+        format!(
+            "[[uplink]]\nname = \"{name}\"\nprofile = \"aws-iot-core\"\nurl = \"mqtts://localhost:{port}\"\n\
+             ca = \"ca.pem\"\ncert = \"gw.pem\"\nkey = {{ file = \"gw.key\" }}\ntopics = [\"{name}/#\"]\n{more}"
+        )
+    };
+    let bulk = "topic = \"tidegate/{gateway}/{encoding}\"\ncompress = \"zlib\"\n\
+                batch = { readings = 1000, age = \"300ms\", bytes = \"4MiB\" }\n\
+                commands = \"tidegate/{gateway}/cmd/#\"\n";
+    let rows = "topic = \"tidegate/{gateway}/rows/{topic}\"\nformat = \"json\"\nversion = \"3.1.1\"\n\
+                alpn = [\"x-amzn-mqtt-ca\"]\n";
+    format!(
+        "[gateway]\nid = \"aws\"\ndata-dir = \"data\"\n\
+         [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n{}{}",
+        uplink("bulk", &facts["port_8883"], bulk),
+        uplink("rows", &facts["port_443"], rows)
+    )
+}
+
+/// Publishes with QoS 1 as fast as it goes.
+#[track_caller]
+fn publish(port: u16, messages: &[(String, String)]) {
+    let (mut wire, _) = Wire::connect(port, &Hello { client_id: "plant", ..Hello::default() });
+    for burst in messages.chunks(WINDOW) {
+        for ((topic, payload), id) in burst.iter().zip(1..) {
+            wire.send_publish(topic, payload, 1, id);
+        }
+        for _ in burst {
+            let answer = wire.expect(4);
+            assert_eq!(answer.body.get(2).copied().unwrap_or(0), 0, "{answer:?}");
+        }
+    }
+}
+
+/// A JSON text that hardly compresses.
+fn noise(draw: &mut Draw, bytes: usize) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
+    let text: String = (0..bytes).map(|_| char::from(draw.one_of(LETTERS))).collect();
+    format!("\"{text}\"")
+}
+
+/// What would break each limit if it were not held: more messages and bytes than a second takes, batches and a reading
+/// that are too large, topics that are too long and too deep.
+fn load(port: u16) {
+    let mut draw = Draw::new(41, 0);
+    let row = |at: usize| (format!("rows/{}", at % 5), at.to_string());
+    let mut messages: Vec<_> = (1..=ROWS).map(row).collect();
+    messages.push(("rows/1/2/3/4/5".to_owned(), "1".to_owned()));
+    messages.push((format!("rows/{}", "x".repeat(250)), "1".to_owned()));
+    for at in 0..BULK {
+        messages.push((format!("bulk/{}", at % 2), noise(&mut draw, BULK_BYTES)));
+    }
+    messages.push(("bulk/large".to_owned(), noise(&mut draw, TOO_LARGE_BYTES)));
+    publish(port, &messages);
+}
+
+/// uplink.41: all of it arrives and nothing makes the service close a connection or discard a message; what it would not
+/// take is set aside; connections are tried no faster than it says; commands come down, also those that waited.
+#[test]
+fn uplink_41_the_limits_of_aws_iot_core_are_held() {
+    let mut bench = Bench::start();
+    bench.until_connected(2);
+    load(bench.mqtt);
+    let rows = bench.until_settled("rows");
+    assert_eq!((&rows["delivered"], &rows["dead-letters"]), (&json!(ROWS), &json!(2)), "{rows}");
+    let bulk = bench.until_settled("bulk");
+    assert_eq!((&bulk["delivered"], &bulk["dead-letters"]), (&json!(BULK), &json!(1)), "{bulk}");
+    assert_eq!((&rows["balanced"], &bulk["balanced"]), (&json!(true), &json!(true)));
+    bench.service.ask("wait", json!({"count": ROWS + BULK}));
+    let book = bench.service.ask("book", json!({}));
+    let found = (&book["malformed"], &book["conflicts"], &book["holes"]);
+    assert_eq!(found, (&json!([]), &json!([]), &json!(0)), "{book}");
+
+    let report = bench.service.ask("report", json!({}));
+    println!("{report}");
+    assert_eq!(bench.closed(), [] as [Value; 0]);
+    assert_eq!(report["discarded"], 0, "faster than 100 a second: {report}");
+    // Bytes above the rate are delayed; a message may be the size of a quarter of a second's.
+    assert!(report["delayed"].as_f64() < Some(1.0), "{report}");
+    assert!(report["most_in_flight"].as_u64() <= Some(20), "{report}");
+    assert!(report["largest"].as_u64() > Some(64 << 10), "batches were large: {report}");
+
+    commands(&mut bench);
+    paced(&mut bench);
+    assert_eq!(bench.closed(), [] as [Value; 0]);
+    let report = bench.service.ask("report", json!({}));
+    assert_eq!(report["discarded"], 0, "{report}");
+}
+
+/// A command comes down, and its outcome goes up.
+fn commands(bench: &mut Bench) {
+    let command = r#"{"value": 1, "id": "c-1"}"#;
+    bench
+        .service
+        .ask("send", json!({"topic": "tidegate/aws/cmd/hall1/setpoint", "payload": command}));
+    wait::until("the outcome of the command", || {
+        let report = bench.service.ask("report", json!({}));
+        let topics = report["topics"].as_array().expect("a list");
+        topics.contains(&json!("tidegate/aws/result/hall1/setpoint")).then_some(())
+    });
+}
+
+/// The service ends all connections. It is the second time within half a minute, so the next attempt is not made for
+/// 11 s; what is read meanwhile arrives, and so does a command that waited in the session.
+fn paced(bench: &mut Bench) {
+    bench.service.ask("drop", json!({}));
+    let command = r#"{"value": 2, "id": "c-2", "expires": "2099-01-01T00:00:00Z"}"#;
+    let topic = "tidegate/aws/cmd/hall1/later";
+    bench.service.ask("send", json!({"topic": topic, "payload": command}));
+    publish(bench.mqtt, &[("rows/0".to_owned(), "0".to_owned())]);
+    bench.until_connected(3);
+    let rows = bench.until_settled("rows");
+    assert_eq!(rows["delivered"], ROWS + 1, "{rows}");
+    wait::until("the outcome of the command that waited", || {
+        let report = bench.service.ask("report", json!({}));
+        let topics = report["topics"].as_array().expect("a list");
+        topics.contains(&json!("tidegate/aws/result/hall1/later")).then_some(())
+    });
+    for its in bench.connects() {
+        let [first, second, third] = its[..] else { panic!("{its:?}") };
+        assert!(second - first >= 1.0, "one CONNECT a second: {its:?}");
+        assert!(third - second >= 11.0, "11 s after two failures: {its:?}");
+    }
+}
