@@ -1,6 +1,10 @@
 //! `tidegate status`.
 
-use std::{io, path::Path, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, anyhow, ensure};
 use serde_json::Value;
@@ -65,10 +69,15 @@ fn exit_code(arguments: &StatusArguments) -> anyhow::Result<u8> {
             return Ok(EX_UNASKED);
         }
     };
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&status)? + "\n"
     } else {
-        print!("{}", describe(&status));
+        describe(&status)
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
     }
     Ok(if is_sound(&status) { 0 } else { EX_RED })
 }
