@@ -3,9 +3,13 @@
 use serde_json::json;
 
 use crate::support::{
-    chaos::proxy::{Chaos, Course},
+    capture::Capture,
+    chaos::{
+        fate::{Fate, Trouble},
+        proxy::{Chaos, Course},
+    },
     mosquitto::{Mosquitto, Options},
-    wait,
+    programs, wait,
 };
 
 use super::lines::Lines;
@@ -32,6 +36,32 @@ fn uplink_43_fault_u10_a_broker_without_memory_is_subscribed_to_again() {
     }
     let report = lines.cloud.ask("report", json!({}));
     assert_eq!(report["duplicates"], 0, "what was acknowledged is not sent again: {report}");
+}
+
+/// U10: what the far side has acknowledged and lost is its own loss: it is not sent again, and the numbers show it, to the
+/// receiver and to `tidegate verify`.
+#[test]
+fn uplink_43_fault_u10_what_the_far_side_loses_is_seen() {
+    let fates = vec![Fate::after(2, Trouble::Lie(3))];
+    let mut lines = Lines::start(fates, 1, "batch = { readings = 10, age = \"10s\" }\n");
+    let capture = Capture::start(&lines.broker);
+    lines.until("the uplink", |uplink| uplink["connected"] == true);
+    // One batch after the other, so that the third to the fifth are those.
+    for batch in 1..=10 {
+        lines.read(10);
+        lines.until("the batch", |uplink| uplink["delivered"] == 10 * batch);
+    }
+    assert_eq!(lines.uplink()["balanced"], true, "what was acknowledged was delivered");
+    lines.cloud.ask("wait", json!({"count": 70}));
+    let report = lines.cloud.ask("report", json!({}));
+    let expected: Vec<u64> = (21..=50).collect();
+    assert_eq!(report["streams"][0]["holes"], json!(expected), "{report}");
+    assert_eq!(report["duplicates"], 0);
+    let file = capture.write("all", &capture.lines());
+    let said = programs::tidegate(&["verify", &file]);
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("missing 30 of plant/count"), "{}", said.stdout);
+    assert!(said.stdout.contains(": 21-50\n"), "{}", said.stdout);
 }
 
 /// A command comes down, and its outcome goes up.

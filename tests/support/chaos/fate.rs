@@ -47,6 +47,8 @@ pub(crate) enum Trouble {
     Nonsense(usize),
     /// PUBLISH goes no further and is answered with this reason, and all behind it (MQTT 5).
     RefusePublish(u8),
+    /// So many PUBLISH packets go no further and are acknowledged all the same: a far side that loses what it took.
+    Lie(u32),
     /// The far side says good-bye with this reason (MQTT 5).
     Disconnect(u8),
     /// PUBLISH with this text in it goes no further: it is answered with this reason, or the connection is cut.

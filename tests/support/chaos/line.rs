@@ -54,6 +54,8 @@ pub(super) struct Line {
     is_accepted: AtomicBool,
     /// How many PUBACKs have passed.
     acks: AtomicU32,
+    /// How many packets were acknowledged that went no further.
+    lies: AtomicU32,
     /// How many bytes the gateway has sent, where they are not looked into.
     sent: AtomicUsize,
     is_struck: AtomicBool,
@@ -93,6 +95,7 @@ impl Line {
             writes_near: Mutex::new(()),
             is_accepted: AtomicBool::new(false),
             acks: AtomicU32::new(0),
+            lies: AtomicU32::new(0),
             sent: AtomicUsize::new(0),
             is_struck: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -235,6 +238,10 @@ impl Line {
                 }
                 None => effect.end = Some(End::Cut),
             },
+            Trouble::Lie(count) if kind(&packet) == PUBLISH && self.lies_on(count) => {
+                let id = packet_id(&packet).expect("uplinks publish with QoS 1");
+                effect.near.extend(puback(id, &[]));
+            }
             Trouble::RefusePublish(reason) if kind(&packet) == PUBLISH => {
                 if let Some(id) = packet_id(&packet) {
                     effect.near.extend(puback(id, &[reason]));
@@ -242,6 +249,12 @@ impl Line {
             }
             _ => effect.far.extend(packet),
         }
+    }
+
+    /// Counts one of so many lies; returns whether there was one left.
+    fn lies_on(&self, count: u32) -> bool {
+        let next = |lies: u32| (lies < count).then_some(lies + 1);
+        self.lies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
     }
 
     /// The gateway's CONNECT.

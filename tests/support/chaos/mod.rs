@@ -5,8 +5,8 @@
 //! again. It reads of MQTT what that takes: where packets end, their type, and the identifier of PUBLISH and PUBACK.
 //!
 //! A gateway has one connection at a time: when the next one comes, what the one before still holds is gone, as a
-//! broker drops it that sees its client a second time. No acknowledgement is ever made up for what the broker has not
-//! got; that would be a loss of the far side's.
+//! broker drops it that sees its client a second time. No acknowledgement is made up for what the broker has not
+//! got, but by [`Trouble::Lie`](fate::Trouble::Lie): that is a loss of the far side's.
 
 pub(crate) mod draw;
 pub(crate) mod fate;
