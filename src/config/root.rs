@@ -170,9 +170,10 @@ fn read_uplinks(
 ) -> Vec<UplinkConfig> {
     let mut names = Unique::new("uplinks named");
     let mut sessions = Unique::new("uplinks that use the session");
+    let mut nodes = Unique::new("uplinks that are the edge node");
     let mut carriers = BTreeMap::new();
     let read = |table: TableReader<'_>, issues: &mut Issues| {
-        let at = table.value_span("client-id");
+        let (at, node_at) = (table.value_span("client-id"), table.value_span("sparkplug-b"));
         let named = table.has("client-id");
         let uplink = uplink::read(table, gateway, context, &mut names, &carriers, issues)?;
         if named {
@@ -180,7 +181,13 @@ fn read_uplinks(
                 sessions.note(&format!("{} at {}", uplink.client_id, endpoint.url), at, issues);
             }
         }
-        if uplink.via.is_none() {
+        for node in uplink.sparkplug.iter().map(|settings| &settings.node) {
+            for endpoint in &uplink.link.endpoints {
+                let node = format!("{}/{} at {}", node.group, node.id, endpoint.url);
+                nodes.note(&node, node_at, issues);
+            }
+        }
+        if uplink.via.is_none() && !uplink.format.is_dialect() {
             carriers.insert(uplink.name.to_string(), uplink.link.clone());
         }
         Some(uplink)

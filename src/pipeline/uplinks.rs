@@ -23,13 +23,17 @@ use crate::{
     store::Completion,
     supervise::{Conditions, Failure, Stage, keep_running},
     uplink::{
-        self, CommandRoute, Endpoint, HttpTarget, IncomingCommand, LinkSettings, Login,
-        MqttVersion, OutcomeSender, Seat, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
+        self, CommandRoute, Dialect, Endpoint, HttpTarget, IncomingCommand, LinkSettings, Login,
+        MqttVersion, OutcomeSender, Seat, SparkplugB, UplinkContext, UplinkError, UplinkHandle,
+        UplinkSettings,
     },
 };
 
 /// How long a stop may take to deliver what is under way; part of the whole stop's grace.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Hosts of a dialect show what is now: readings are decided, and sent, that much after they came at most.
+const DIALECT_AGE: Duration = Duration::from_millis(100);
 
 /// Uplinks that run.
 pub(super) struct Uplinks {
@@ -303,6 +307,7 @@ fn settings(
         config::PayloadFormat::Message => tidegate_uplink::Format::Message,
         config::PayloadFormat::Json => tidegate_uplink::Format::Json,
         config::PayloadFormat::Raw => tidegate_uplink::Format::Raw,
+        config::PayloadFormat::SparkplugB => tidegate_uplink::Format::Typed,
     };
     let template = uplink.topic.fill("{encoding}", "{topic}");
     let core = tidegate_uplink::Settings {
@@ -318,7 +323,7 @@ fn settings(
         compression: uplink.compression,
         batch: tidegate_uplink::BatchLimits {
             readings: uplink.batch.readings,
-            age: uplink.batch.age,
+            age: if uplink.format.is_dialect() { DIALECT_AGE } else { uplink.batch.age },
             bytes: size(uplink.batch.bytes),
             wire_bytes: uplink.batch.wire_bytes.map(size),
             metering_step: uplink.batch.metering_step.map(size),
@@ -333,6 +338,8 @@ fn settings(
     let route = commands.map(|commands| CommandRoute::new(commands.filter.clone())).transpose();
     let endpoints: Result<Vec<Endpoint>, TlsError> =
         uplink.link.endpoints.iter().map(endpoint).collect();
+    let sparkplug = uplink.sparkplug.clone().map(SparkplugB::new).map(Arc::new);
+    let dialect_commands = sparkplug.as_ref().and_then(|node| node.commands());
     let link = LinkSettings {
         endpoints: endpoints.map_err(|error| {
             let hint = "without `ca`, the authorities of the operating system are believed";
@@ -353,9 +360,9 @@ fn settings(
         replay_rates: uplink.waiting.replay,
         pauses: uplink.link.profile.bounds().pauses,
         session_expiry: uplink.link.session_expiry,
-        commands: route.map_err(|error| wrong(&error))?,
+        commands: route.map_err(|error| wrong(&error))?.or(dialect_commands),
         results: commands.map(|commands| commands.results.clone()),
-        dialect: None,
+        dialect: sparkplug.map(Dialect::SparkplugB),
     };
     let selector = Selector::new(uplink.topics.clone());
     let downlink = downlink_limits(&config.limits.downlink);

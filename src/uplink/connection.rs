@@ -27,8 +27,11 @@ use super::{
 
 mod http;
 mod shared;
+mod sparkplug;
 mod v4;
 mod v5;
+
+pub use sparkplug::SparkplugB;
 
 /// Events that wait for the task; more than one wake-up of the event loop makes.
 const EVENTS: usize = 64;
@@ -61,7 +64,6 @@ pub(super) type Kept = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// The memory of a dialect's connection.
 #[derive(Debug)]
-#[expect(dead_code, reason = "for dialects, of which there is none yet")]
 struct Memory {
     /// What those before it left.
     kept: Kept,
@@ -77,6 +79,7 @@ enum Client {
     V5(rumqttc::v5::AsyncClient),
     Http(http::Client),
     Shared(shared::Client),
+    SparkplugB(sparkplug::Client),
 }
 
 /// One connection, from its first attempt to its end.
@@ -125,7 +128,8 @@ impl Connection {
             let (client, driver) = shared::open(seat, sender);
             (Client::Shared(client), Box::pin(driver) as Driver)
         } else if let Some(dialect) = &settings.dialect {
-            open_dialect(dialect, Memory { kept, durable: is_durable })
+            let memory = Memory { kept, durable: is_durable };
+            open_dialect(dialect, settings, endpoint, memory, sender)?
         } else if settings.endpoints[endpoint].http.is_some() {
             let (client, driver) = http::open(settings, endpoint, sender);
             (Client::Http(client), Box::pin(driver) as Driver)
@@ -208,7 +212,7 @@ impl Connection {
         self.receive_max = places.min(settings.in_flight_max).max(1);
         self.patience = match self.client {
             Client::Http(_) | Client::Shared(_) => NEVER,
-            Client::V4(_) | Client::V5(_) => keep_alive + keep_alive / 2,
+            Client::V4(_) | Client::V5(_) | Client::SparkplugB(_) => keep_alive + keep_alive / 2,
         };
     }
 
@@ -248,6 +252,7 @@ impl Connection {
             Client::V5(client) => v5::publish(client, up),
             Client::Http(client) => client.publish(up),
             Client::Shared(client) => client.publish(up),
+            Client::SparkplugB(client) => client.publish(up),
         };
         taken?;
         self.handed_over.push_back(token);
@@ -259,6 +264,7 @@ impl Connection {
         match &self.client {
             Client::V4(client) => v4::acknowledge(client, packet),
             Client::V5(client) => v5::acknowledge(client, packet),
+            Client::SparkplugB(client) => client.acknowledge(packet),
             // Nothing comes down by HTTP, or to a passenger.
             Client::Http(_) | Client::Shared(_) => Ok(()),
         }
@@ -286,6 +292,7 @@ impl Connection {
         let asked = match &self.client {
             Client::V4(client) => client.try_disconnect().is_ok(),
             Client::V5(client) => client.try_disconnect().is_ok(),
+            Client::SparkplugB(client) => client.close(),
             Client::Http(_) | Client::Shared(_) => false,
         };
         if asked && self.is_up {
@@ -305,8 +312,19 @@ impl Connection {
 }
 
 /// Starts to connect to a far side that speaks a dialect.
-fn open_dialect(dialect: &Dialect, _memory: Memory) -> (Client, Driver) {
-    match *dialect {}
+fn open_dialect(
+    dialect: &Dialect,
+    settings: &LinkSettings,
+    endpoint: usize,
+    memory: Memory,
+    events: mpsc::Sender<LinkEvent>,
+) -> Result<(Client, Driver), LinkError> {
+    match dialect {
+        Dialect::SparkplugB(node) => {
+            let (client, driver) = sparkplug::open(node, settings, endpoint, memory, events)?;
+            Ok((Client::SparkplugB(client), driver))
+        }
+    }
 }
 
 /// Starts to connect to a broker.

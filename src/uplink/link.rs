@@ -30,7 +30,6 @@ pub(super) enum LinkEvent {
     Incoming(Incoming),
     /// The connection wants to remember something under a name of its own, or to forget it: a later one is opened
     /// with it.
-    #[expect(dead_code, reason = "for dialects, of which there is none yet")]
     Keep { name: Vec<u8>, value: Option<Vec<u8>> },
     /// Anything else that shows that the far side is there.
     Alive,
@@ -69,7 +68,6 @@ pub(super) struct Up {
     /// Whether the payload carries the numbers of its readings, so that none is like another.
     pub(super) is_numbered: bool,
     /// The reading itself, for a dialect.
-    #[expect(dead_code, reason = "for dialects, of which there is none yet")]
     pub(super) typed: Option<Arc<TypedReading>>,
 }
 

@@ -24,6 +24,7 @@ mod writes;
 pub use self::{
     audit::Audit,
     command::{CommandAck, IncomingCommand},
+    connection::SparkplugB,
     handle::{ConnectionState, Snapshot, UplinkContext, UplinkHandle, new},
     outcome::OutcomeSender,
     seat::Seat,

@@ -12,7 +12,7 @@ use tidegate_rules::Selector;
 use tidegate_tls::ClientTls;
 use tidegate_uplink::{Pauses, Rates, Settings, decoder::Limits};
 
-use super::seat::Seat;
+use super::{connection::SparkplugB, seat::Seat};
 use crate::dial::{Way, authority};
 
 /// Everything about one uplink.
@@ -81,7 +81,10 @@ pub struct LinkSettings {
 /// format [`Typed`](tidegate_uplink::Format::Typed).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Dialect {}
+pub enum Dialect {
+    /// An edge node of Sparkplug B.
+    SparkplugB(Arc<SparkplugB>),
+}
 
 impl LinkSettings {
     /// The default of [`keep_alive`](Self::keep_alive).

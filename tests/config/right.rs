@@ -8,6 +8,7 @@ use tidegate::config::{
 };
 use tidegate_rules::{Action, Deadband};
 use tidegate_settings::ByteSize;
+use tidegate_sparkplug::{DeviceRule, StateVersion};
 
 use crate::harness::{Folder, PRESS_HALL, PRESS_HALL_MAPPING, PRESS_HALL_MAPPING_YAML};
 
@@ -360,6 +361,54 @@ alpn = ["mqtt"]
     assert_eq!((link.ack_timeout.as_secs(), link.session_expiry.as_secs()), (10, 7_200));
     assert_eq!((link.in_flight_max, link.rates.messages), (20, Some(100)));
     assert_eq!(link.rates.bytes, Some(512 << 10));
+}
+
+/// uplink.23: which edge node an uplink is; the gateway's id where it does not say.
+#[test]
+fn an_edge_node_of_sparkplug_arrives() {
+    let config = load(&[(
+        "tidegate.toml",
+        r#"
+[gateway]
+id = "gw"
+data-dir = "data"
+[[uplink]]
+name = "plain"
+url = "mqtt://127.0.0.1"
+topics = ["a/#"]
+format = "sparkplug-b"
+sparkplug-b = { group = "hall1" }
+[[uplink]]
+name = "scada"
+url = "mqtt://127.0.0.1"
+topics = ["a/#"]
+format = "sparkplug-b"
+[uplink.sparkplug-b]
+group = "hall1"
+node = "n"
+primary-host = "scada"
+state = "2.2"
+aliases = false
+commands = true
+silence = "5m"
+[[uplink.sparkplug-b.device]]
+topics = "a/{press}/{metric}"
+device = "press-{press}"
+metric = "{metric}"
+"#,
+    )]);
+    let nodes: Vec<_> =
+        config.uplinks.iter().map(|it| it.sparkplug.clone().expect("a node")).collect();
+    assert_eq!((nodes[0].node.id.as_str(), &nodes[0].primary_host), ("gw", &None));
+    assert_eq!((nodes[0].aliases, nodes[0].commands, nodes[0].silence), (true, false, None));
+    let node = &nodes[1];
+    assert_eq!((node.node.group.as_str(), node.node.id.as_str()), ("hall1", "n"));
+    assert_eq!(node.primary_host.as_ref().map(|host| host.as_str()), Some("scada"));
+    assert_eq!((node.state, node.aliases, node.commands), (StateVersion::V2, false, true));
+    assert_eq!(node.silence, Some(Duration::from_secs(300)));
+    let rule = DeviceRule::new("a/{press}/{metric}", "press-{press}", "{metric}").unwrap();
+    assert_eq!(node.devices, [rule]);
+    assert_eq!(config.uplinks[1].topic.fill("json", "a/b"), "a/b");
 }
 
 #[test]

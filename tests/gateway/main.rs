@@ -29,6 +29,7 @@ mod rights;
 mod scram;
 mod service;
 mod sessions;
+mod sparkplug;
 mod sums;
 mod swap;
 mod syscalls;

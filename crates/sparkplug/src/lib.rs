@@ -19,7 +19,7 @@ mod wire;
 
 pub use catalog::{BLOCK_METRICS, METRICS_MAX};
 pub use datatype::DataType;
-pub use memory::{BdSeq, Kept, Memory, OpenError};
+pub use memory::{BdSeq, Kept, Memory};
 pub use naming::{DeviceRule, NamingError, Place};
 pub use payload::{
     DecodeError, Limits, MetaData, Metric, MetricValue, Payload, Property, PropertySet,

@@ -1,7 +1,6 @@
 //! What outlives a session: the metrics with what they last were, the numbers of sessions, and when the host was seen.
 
 use bytes::Bytes;
-use thiserror::Error;
 
 use crate::{
     catalog::{BLOCK_METRICS, Catalog, METRICS_MAX},
@@ -34,14 +33,9 @@ impl BdSeq {
 pub struct Kept {
     /// The name.
     pub name: Vec<u8>,
-    /// What is to be kept.
-    pub value: Vec<u8>,
+    /// What is to be kept; nothing to forget it.
+    pub value: Option<Vec<u8>>,
 }
-
-/// What was kept cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("what was kept of the edge node's metrics cannot be read")]
-pub struct OpenError;
 
 /// What a session leaves to the next one.
 #[derive(Clone, Debug)]
@@ -50,41 +44,55 @@ pub struct Memory {
     bd_seq: Option<BdSeq>,
     /// The time of the last STATE with which the primary host was there.
     pub(crate) host_seen: u64,
+    /// Names of what is kept and cannot be read.
+    unreadable: Vec<Vec<u8>>,
 }
 
 impl Memory {
     /// Begins with nothing.
     pub fn new() -> Self {
-        Self { catalog: Catalog::new(), bd_seq: None, host_seen: 0 }
+        Self { catalog: Catalog::new(), bd_seq: None, host_seen: 0, unreadable: Vec::new() }
     }
 
     /// Goes on with what was kept, in the order of names; `rules` are those of today.
     ///
-    /// # Errors
-    ///
-    /// [`OpenError`] if it is not what was kept.
+    /// Metrics that cannot be read are forgotten, all of them, as their numbers follow from each other; see
+    /// [`is_damaged`](Self::is_damaged).
     pub fn open<'a>(
         kept: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         rules: &[DeviceRule],
-    ) -> Result<Self, OpenError> {
+    ) -> Self {
         let mut memory = Self::new();
+        let mut blocks = Vec::new();
+        let mut are_right = true;
         for (name, value) in kept {
             if name == BD_SEQ {
-                let &[number] = value else { return Err(OpenError) };
-                memory.bd_seq = Some(BdSeq(number));
+                memory.bd_seq = value.first().copied().map(BdSeq);
             } else if name.starts_with(BLOCK) {
-                let block = Payload::decode(Bytes::copy_from_slice(value), Limits::OWN);
-                let block = block.map_err(|_| OpenError)?;
-                let room = METRICS_MAX - memory.catalog.entries().len().min(METRICS_MAX);
-                if block.metrics.len() > room.min(BLOCK_METRICS) {
-                    return Err(OpenError);
-                }
-                for metric in &block.metrics {
-                    memory.catalog.restore(rules, metric).ok_or(OpenError)?;
-                }
+                blocks.push(name.to_vec());
+                are_right = are_right && memory.restore(value, rules).is_some();
             }
         }
-        Ok(memory)
+        if !are_right {
+            memory.catalog = Catalog::new();
+            memory.unreadable = blocks;
+        }
+        memory
+    }
+
+    /// Returns whether something was kept that could not be read.
+    pub fn is_damaged(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
+    /// Adds the metrics of a kept block; `None` if it is none.
+    fn restore(&mut self, block: &[u8], rules: &[DeviceRule]) -> Option<()> {
+        let block = Payload::decode(Bytes::copy_from_slice(block), Limits::OWN).ok()?;
+        let room = METRICS_MAX.saturating_sub(self.catalog.entries().len());
+        if block.metrics.len() > room.min(BLOCK_METRICS) {
+            return None;
+        }
+        block.metrics.iter().try_for_each(|metric| self.catalog.restore(rules, metric))
     }
 
     /// Counts a session, and returns its number.
@@ -96,19 +104,22 @@ impl Memory {
 
     /// Returns what is to be kept of the number of the present session, before anybody hears of it.
     pub(crate) fn keep_bd_seq(&self) -> Option<Kept> {
-        self.bd_seq.map(|number| Kept { name: BD_SEQ.to_vec(), value: vec![number.get()] })
+        self.bd_seq.map(|number| Kept { name: BD_SEQ.to_vec(), value: Some(vec![number.get()]) })
     }
 
     /// Returns what is to be kept of the metrics: what is new, and with `values` what has a newer value.
     pub fn take_kept(&mut self, values: bool) -> Vec<Kept> {
+        let unreadable = std::mem::take(&mut self.unreadable).into_iter();
+        let forgotten = unreadable.map(|name| Kept { name, value: None });
         let blocks = self.catalog.take_blocks(values);
         let kept = blocks.into_iter().map(|block| {
             let metrics = self.catalog.block(block);
             let number = u16::try_from(block).expect("there are few metrics");
             let name = [BLOCK, &number.to_be_bytes()].concat();
-            Kept { name, value: Payload { metrics, ..Payload::default() }.encode() }
+            Kept { name, value: Some(Payload { metrics, ..Payload::default() }.encode()) }
         });
-        kept.collect()
+        // What is forgotten comes first: it may be kept anew.
+        forgotten.chain(kept).collect()
     }
 }
 

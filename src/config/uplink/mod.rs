@@ -5,6 +5,7 @@ mod commands;
 mod endpoint;
 mod link;
 mod rule;
+mod sparkplug;
 mod table;
 mod template;
 mod url;

@@ -1,6 +1,7 @@
 //! The table `[[uplink]]`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidegate_model::{TopicFilter, UplinkName};
 use tidegate_rules::Rule;
@@ -10,6 +11,7 @@ use tidegate_uplink::Profile;
 use super::commands::{check_echo, read_commands};
 use super::link::{read_link, read_shared};
 use super::rule::read_rule;
+use super::sparkplug::read_sparkplug;
 use super::{
     BatchLimits, CommandsConfig, Compression, Level, LinkConfig, MqttVersion, TimeUnit,
     TopicTemplate, TopicTemplateError, WaitingConfig,
@@ -49,6 +51,8 @@ pub struct UplinkConfig {
     pub waiting: WaitingConfig,
     /// What is left out, in this order.
     pub rules: Vec<Rule>,
+    /// Which edge node it is, if the format is [`PayloadFormat::SparkplugB`].
+    pub sparkplug: Option<Arc<tidegate_sparkplug::Settings>>,
 }
 
 /// How readings are written (`docs/telemetry-envelope.md`).
@@ -65,12 +69,19 @@ pub enum PayloadFormat {
     Json,
     /// Payloads as they are.
     Raw,
+    /// Metrics of an edge node of Sparkplug B and of its devices.
+    SparkplugB,
 }
 
 impl PayloadFormat {
     /// Returns whether each reading is a message of its own.
     pub fn is_per_reading(self) -> bool {
-        matches!(self, Self::Message | Self::Json | Self::Raw)
+        matches!(self, Self::Message | Self::Json | Self::Raw) || self.is_dialect()
+    }
+
+    /// Returns whether it says more than payloads, on topics of its own and a connection of its own.
+    pub fn is_dialect(self) -> bool {
+        matches!(self, Self::SparkplugB)
     }
 }
 
@@ -109,19 +120,21 @@ pub(in crate::config) fn read(
     let version = link.as_ref().map_or(MqttVersion::V5, |link| link.version);
     let topics = table.required_list("topics", "topics = [\"hall1/#\"]", read_filter, issues);
 
-    let template = |node: &Node, issues: &mut Issues| read_template(node, gateway, &name, issues);
-    let example = "topic = \"tidegate/{gateway}/{encoding}\"";
-    let topic = table.required_like("topic", example, template, issues);
     let format = table.optional_or("format", FORMAT_DEFAULT, PayloadFormat::read, issues);
+    let is_sparkplug = format == PayloadFormat::SparkplugB;
+    let sparkplug = read_sparkplug(&mut table, gateway, is_sparkplug, issues);
+    let topic = read_topic(&mut table, gateway, &name, format, issues);
     let compression = read_compression(&mut table, format, issues);
     let words = [("ms", TimeUnit::Millis), ("us", TimeUnit::Micros)];
     let time_unit_given = table.key_span("time-unit");
     let time_unit = table.optional_or("time-unit", TimeUnit::default(), read::word(&words), issues);
     let batch_given = table.key_span("batch");
     let batch = table.table("batch", BatchLimits::read, issues).unwrap_or_default();
-    let commands_at = table.key_span("commands");
-    let commands = read_commands(&mut table, gateway, &name, issues);
-    check_posts(commands_at, link.as_ref(), issues);
+    let of_dialect = format.is_dialect();
+    let commands_at = table.key_span("commands").filter(|_| !of_dialect);
+    let commands =
+        if of_dialect { None } else { read_commands(&mut table, gateway, &name, issues) };
+    check_posts(&table, format, commands_at, link.as_ref(), issues);
     let waiting = WaitingConfig::read(&mut table, issues);
     let mut rule_names = Unique::new("rules of this uplink named");
     let read = |rule: TableReader<'_>, issues: &mut Issues| {
@@ -160,15 +173,17 @@ pub(in crate::config) fn read(
         commands,
         waiting,
         rules,
+        sparkplug,
     })
 }
 
 impl PayloadFormat {
     fn read(node: &Node, issues: &mut Issues) -> Option<Self> {
-        const LATER: [&str; 2] = ["astarte", "sparkplug-b"];
+        const LATER: [&str; 1] = ["astarte"];
         if let Some(word) = node.as_str().filter(|word| LATER.contains(word)) {
             let message = format!("the format \"{word}\" is not available in this version");
-            let hint = "write \"columns\", \"packed\", \"message\", \"json\" or \"raw\"";
+            let hint =
+                "write \"columns\", \"packed\", \"message\", \"json\", \"raw\" or \"sparkplug-b\"";
             issues.error(node.span, message, hint);
             return None;
         }
@@ -178,6 +193,7 @@ impl PayloadFormat {
             ("message", Self::Message),
             ("json", Self::Json),
             ("raw", Self::Raw),
+            ("sparkplug-b", Self::SparkplugB),
         ];
         read::word(&words)(node, issues)
     }
@@ -233,6 +249,22 @@ pub(in crate::config) fn read_filter(node: &Node, issues: &mut Issues) -> Option
     filter.ok()
 }
 
+/// Reads `topic`; a dialect has its own.
+fn read_topic(
+    table: &mut TableReader<'_>,
+    gateway: &GatewayId,
+    uplink: &UplinkName,
+    format: PayloadFormat,
+    issues: &mut Issues,
+) -> Option<TopicTemplate> {
+    if format.is_dialect() {
+        return TopicTemplate::new("{topic}", gateway, uplink).ok();
+    }
+    let template = |node: &Node, issues: &mut Issues| read_template(node, gateway, uplink, issues);
+    let example = "topic = \"tidegate/{gateway}/{encoding}\"";
+    table.required_like("topic", example, template, issues)
+}
+
 fn read_template(
     node: &Node,
     gateway: &GatewayId,
@@ -277,10 +309,20 @@ fn read_connection(
     (via, link, priority)
 }
 
-/// Notes commands that could not come, as HTTP brings nothing down.
-fn check_posts(commands_at: Option<Span>, link: Option<&LinkConfig>, issues: &mut Issues) {
+/// Notes what goes by MQTT alone: commands, and dialects.
+fn check_posts(
+    table: &TableReader<'_>,
+    format: PayloadFormat,
+    commands_at: Option<Span>,
+    link: Option<&LinkConfig>,
+    issues: &mut Issues,
+) {
     let mut endpoints = link.iter().flat_map(|link| &link.endpoints);
     let posts = endpoints.any(|endpoint| endpoint.url.http_target().is_some());
+    if posts && format.is_dialect() {
+        let hint = "write a URL with `mqtt://`, `mqtts://`, `ws://` or `wss://`";
+        issues.error(table.value_span("format"), "this format is spoken over MQTT alone", hint);
+    }
     if let (Some(at), true) = (commands_at, posts) {
         let hint = "remove it, or connect by MQTT";
         issues.error(at, "nothing comes down by HTTP: `commands` has no meaning", hint);

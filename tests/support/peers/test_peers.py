@@ -3,6 +3,7 @@
 import struct
 import unittest
 import zlib
+from argparse import Namespace
 from datetime import datetime, timezone
 
 import bson
@@ -10,6 +11,7 @@ from bson.int64 import Int64
 
 from cloud import Book
 from envelope import OPTIONS, EnvelopeError, decode_batch, decode_single, inflate
+from sparkplug_host import REBIRTH, Host, schema
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123000, tzinfo=timezone.utc)
 T0_US = int(T0.timestamp() * 1000) * 1000
@@ -123,6 +125,89 @@ class Bookkeeping(unittest.TestCase):
         (stream,) = book.streams()
         self.assertEqual((stream["first"], stream["last"], stream["holes"]), (1, 9, [6, 7, 8]))
         self.assertEqual(book.report()["holes"], 3)
+
+
+def sparkplug(kind, metrics, seq=None, device=None, qos=0, retain=False, drop=()):
+    """A message as the host gets it; `metrics` are (name or alias, type, field, value, historical)."""
+    payload = schema.Payload(timestamp=5)
+    if seq is not None:
+        payload.seq = seq
+    for key, datatype, field, value, historical in metrics:
+        metric = payload.metrics.add(timestamp=1000 + value if isinstance(value, int) else 1000)
+        setattr(metric, "name" if isinstance(key, str) else "alias", key)
+        if datatype and "datatype" not in drop:
+            metric.datatype = datatype
+        if field:
+            setattr(metric, field, value)
+        else:
+            metric.is_null = True
+        if historical:
+            metric.is_historical = True
+    if kind == "DBIRTH" and "alias" not in drop:
+        for alias, metric in enumerate(payload.metrics, 1):
+            metric.alias = alias
+    topic = f"spBv1.0/g/{kind}/e" + (f"/{device}" if device else "")
+    return Namespace(topic=topic, payload=payload.SerializeToString(), qos=qos, retain=retain)
+
+
+class SparkplugHost(unittest.IsolatedAsyncioTestCase):
+    """A node without fault is found to have none; each planted fault is found."""
+
+    NBIRTH = [("bdSeq", 4, "long_value", 3, False), (REBIRTH, 11, "boolean_value", False, False)]
+    DBIRTH = [("t", 4, "long_value", 7, False)]
+
+    def host(self, *messages):
+        host = Host(Namespace(host="h", state="3.0", port=0, online=False))
+        for message in messages:
+            host.take(message)
+        return host
+
+    def births(self):
+        return sparkplug("NBIRTH", self.NBIRTH, 0), sparkplug("DBIRTH", self.DBIRTH, 1, "d")
+
+    async def test_a_right_node_is_followed(self):
+        data = sparkplug("DDATA", [(1, 0, "long_value", 8, False), (1, 0, None, 9, False)], 2, "d")
+        late = sparkplug("DDATA", [(1, 0, "long_value", 1, True)], 3, "d")
+        death = sparkplug("NDEATH", self.NBIRTH[:1], qos=1)
+        host = self.host(*self.births(), data, late, death)
+        self.assertEqual(host.faults, [])
+        rows = host.seen("t", "d")
+        self.assertEqual([row["value"] for row in rows], [7, 8, None, 1])
+        self.assertEqual([row["historical"] for row in rows], [False, False, False, True])
+        self.assertEqual(host.rebirths_asked, 0)
+
+    async def test_planted_faults_are_found(self):
+        live = [(1, 0, "long_value", 8, False)]
+        other = [("bdSeq", 4, "long_value", 4, False)]
+        cases = [
+            (sparkplug("DDATA", live, 3, "d"), "the number 3 after 1"),
+            (sparkplug("DDATA", live, 2, "x"), "data before the birth"),
+            (sparkplug("DDATA", [(2, 0, "long_value", 8, False)], 2, "d"), "KeyError"),
+            (sparkplug("DDATA", [("t", 0, "long_value", 8, False)], 2, "d"), "name, alias or type"),
+            (sparkplug("DDATA", [(1, 0, "double_value", 8.0, True)], 2, "d"), "double_value for the type 4"),
+            (sparkplug("DDATA", [(1, 0, "long_value", 1, False)], 2, "d"), "goes back in time"),
+            (sparkplug("DDATA", live, 2, "d", qos=1), "quality of service"),
+            (sparkplug("DDATA", live, 2, "d", retain=True), "retained"),
+            (sparkplug("DDATA", live, None, "d"), "neither sequence number"),
+            (sparkplug("DDATA", [], 2, "d"), "without metrics"),
+            (sparkplug("NBIRTH", self.NBIRTH, 2), "a birth with the number 2"),
+            (sparkplug("NBIRTH", other + self.NBIRTH[1:], 0), "another bdSeq"),
+            (sparkplug("NBIRTH", self.NBIRTH[:1], 0), "KeyError"),
+            (sparkplug("DBIRTH", self.DBIRTH, 2, "d", drop=["datatype"]), "without name, type or time"),
+            (sparkplug("DBIRTH", self.DBIRTH, 2, "e"), "an alias of two metrics"),
+            (sparkplug("NDEATH", other, qos=1), "a death of 4"),
+            (sparkplug("NDEATH", self.NBIRTH[:1], 2, qos=1), "a death with a sequence number"),
+            (sparkplug("DDEATH", [], 2, "x"), "not born"),
+        ]
+        for message, expected in cases:
+            with self.subTest(expected):
+                host = self.host(*self.births(), message)
+                self.assertEqual(len(host.faults), 1, host.faults)
+                self.assertIn(expected, host.faults[0])
+
+    async def test_what_was_missed_is_asked_for(self):
+        self.assertEqual(self.host(sparkplug("DDATA", [], 9, "d")).rebirths_asked, 1)
+
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ pub(super) fn ensure(places: &Places) -> Result<PathBuf> {
     let _ = fs::remove_dir_all(&folder);
     process::run(process::command(SYSTEM_PYTHON).args(["-m", "venv"]).arg(&folder))?;
     let mut pip = process::command(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    // The list is complete; what packages ask for beyond it would only be in each other's way.
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+    pip.arg("--requirement");
     process::run(pip.arg(&list))?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)

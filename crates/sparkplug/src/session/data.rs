@@ -14,7 +14,7 @@ use crate::{
 /// The most readings of one message.
 const METRICS_MAX: usize = 256;
 /// The most bytes of the values of one message, unless a single one has more.
-const BYTES_MAX: usize = 64 << 10;
+pub(super) const BYTES_MAX: usize = 64 << 10;
 /// About what a metric has beside its value.
 const METRIC_OVERHEAD: usize = 32;
 /// When nothing old has come for so long, hosts are told what is now.
@@ -145,7 +145,8 @@ impl Session {
             let (mut metrics, mut tickets, mut bytes) = (Vec::new(), Vec::new(), 0);
             for reading in ready {
                 let size = METRIC_OVERHEAD + reading.last.value.as_ref().map_or(0, |it| it.bytes());
-                if metrics.len() >= METRICS_MAX || (bytes + size > BYTES_MAX && bytes > 0) {
+                if metrics.len() >= METRICS_MAX || (bytes + size > self.data_bytes_max && bytes > 0)
+                {
                     let (metrics, tickets) =
                         (std::mem::take(&mut metrics), std::mem::take(&mut tickets));
                     self.publish_for(device, MessageType::Data, metrics, tickets, now);

@@ -109,6 +109,10 @@ pub struct Session {
     /// The number of the next message.
     seq: u8,
     phase: Phase,
+    /// Whether the primary host has last said that it is there.
+    host_is_online: bool,
+    /// The most bytes of a message with readings.
+    data_bytes_max: usize,
     /// Readings that wait, in order.
     rows: VecDeque<Row>,
     /// How the devices are, by their number in the catalog; the node is the first.
@@ -137,6 +141,8 @@ impl Session {
             bd_seq,
             seq: 0,
             phase: Phase::ExpectSubscribed,
+            host_is_online: false,
+            data_bytes_max: data::BYTES_MAX,
             rows: VecDeque::new(),
             lives: Vec::new(),
             due: BTreeMap::new(),
@@ -162,6 +168,11 @@ impl Session {
     /// Returns what the session leaves to the next one.
     pub fn into_memory(self) -> Memory {
         self.memory
+    }
+
+    /// Takes notice of the largest packet that the broker takes.
+    pub fn limit_bytes(&mut self, packet_bytes_max: usize) {
+        self.data_bytes_max = self.data_bytes_max.min(packet_bytes_max / 2);
     }
 
     /// Returns the will of CONNECT.
@@ -191,7 +202,8 @@ impl Session {
         if self.phase != Phase::ExpectSubscribed {
             return;
         }
-        if self.settings.primary_host.is_some() {
+        // Its STATE may come before the answer to the subscription.
+        if self.settings.primary_host.is_some() && !self.host_is_online {
             self.phase = Phase::ExpectHost;
         } else {
             self.go_online(now);
@@ -266,6 +278,7 @@ impl Session {
         if state.timestamp < self.memory.host_seen {
             return self.ignore("the primary host's STATE is older than its last one".to_owned());
         }
+        self.host_is_online = state.online;
         if state.online {
             self.memory.host_seen = state.timestamp;
         }

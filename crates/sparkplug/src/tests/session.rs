@@ -144,10 +144,10 @@ fn bd_seq_pairs_will_and_births() {
     let mut kept: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for connection in 0..258_u64 {
         let entries = kept.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-        let memory = Memory::open(entries, &[]).unwrap();
+        let memory = Memory::open(entries, &[]);
         let mut rig = Rig::begin(settings(), memory);
         let Kept { name, value } = rig.session.kept_first().unwrap();
-        kept.insert(name, value);
+        kept.insert(name, value.unwrap());
         let will = rig.session.will();
         assert_eq!(will.topic, "spBv1.0/g/NDEATH/e");
         let will = Payload::decode(will.payload.into(), Limits::OWN).unwrap();
@@ -337,6 +337,16 @@ fn the_primary_host_is_waited_for() {
     assert_eq!(kinds(&rig.published()), ["NBIRTH/e", "DBIRTH/e/a"]);
 }
 
+/// Checklist 6: the broker may send the host's STATE before it answers the subscription.
+#[test]
+fn a_state_before_the_answer_counts() {
+    let mut rig = Rig::begin(with_host(), Memory::new());
+    rig.state(true, 100);
+    assert!(rig.published().is_empty());
+    rig.session.handle_subscribed(rig.now);
+    assert_eq!(kinds(&rig.published()), ["NBIRTH/e"]);
+}
+
 /// Checklist 6: hosts of 2.2 say it in words.
 #[test]
 fn hosts_of_2_2_are_heard() {
@@ -427,8 +437,9 @@ fn metrics_outlive_a_restart() {
     assert!(rig.session.take_kept(false).is_empty(), "a value alone waits for its time");
     assert_eq!(rig.session.take_kept(true).len(), 1);
     let open = |devices: Vec<DeviceRule>| {
-        let entries = kept.iter().map(|kept| (kept.name.as_slice(), kept.value.as_slice()));
-        let memory = Memory::open(entries, &devices).unwrap();
+        let entries = kept.iter().map(|kept| (&*kept.name, kept.value.as_deref().unwrap()));
+        let memory = Memory::open(entries, &devices);
+        assert!(!memory.is_damaged());
         let mut rig = Rig::begin(Settings { devices, ..settings() }, memory);
         rig.session.handle_subscribed(rig.now);
         rig.published()
@@ -448,8 +459,23 @@ fn metrics_outlive_a_restart() {
     assert_eq!(kinds(&elsewhere), ["NBIRTH/e", "DBIRTH/e/x-a"]);
     let alike = open(vec![DeviceRule::new("h/{d}/{m}", "{d}", "same").unwrap()]);
     assert_eq!(alike[1].payload.metrics.len(), 1);
-    assert!(Memory::open([(&b"m\0\0"[..], &b"\xff"[..])], &[]).is_err());
-    assert!(Memory::open([(&b"bdseq"[..], &b""[..])], &[]).is_err());
+}
+
+/// What cannot be read is forgotten, the number of the session is not; readings go on.
+#[test]
+fn unreadable_metrics_are_forgotten() {
+    let kept = [(&b"bdseq"[..], &b"\x07"[..]), (b"m\0\0", b"\xff"), (b"m\0\x01", b"")];
+    let memory = Memory::open(kept, &[]);
+    assert!(memory.is_damaged());
+    let mut rig = Rig::begin(settings(), memory);
+    assert_eq!(rig.session.kept_first().unwrap().value, Some(vec![8]));
+    rig.session.handle_subscribed(rig.now);
+    rig.row("h/a/t", 1.0);
+    rig.flush();
+    let kept = rig.session.take_kept(false);
+    let said: Vec<(&[u8], bool)> =
+        kept.iter().map(|kept| (&*kept.name, kept.value.is_some())).collect();
+    assert_eq!(said, [(&b"m\0\0"[..], false), (b"m\0\x01", false), (b"m\0\0", true)]);
 }
 
 /// A device from which nothing comes is said to be dead, and born again with its next reading.

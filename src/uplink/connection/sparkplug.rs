@@ -1,0 +1,248 @@
+//! An edge node of Sparkplug B: its own client of MQTT, as its data is QoS 0 and counts only once a PINGRESP has come
+//! for a PINGREQ sent behind it (promise D29), which rumqttc has no way to ask for (`docs/decisions/0026-sparkplug.md`).
+//!
+//! The rules of the session are those of `tidegate_sparkplug`; here are the socket, the pings, and the way between
+//! readings and their answers.
+
+mod line;
+mod node;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tidegate_model::TopicFilter;
+use tidegate_sparkplug::{Memory as Catalog, Settings};
+use tidegate_uplink::TypedReading;
+use tokio::{sync::mpsc, time::timeout};
+use tracing::warn;
+
+use self::{line::Line, node::Node};
+use super::{
+    super::{
+        link::{LinkError, LinkEvent, Up},
+        settings::{CommandRoute, LinkSettings},
+        tunnel::Tunnel,
+    },
+    CONNECT_TIMEOUT, Driver, Memory, REQUESTS,
+};
+
+/// Below this, commands go to the run; what follows is the local topic.
+const COMMANDS: &str = "sparkplug/";
+/// Bytes on their way to the broker, beyond which no more readings are taken.
+const OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// What metrics last were is kept this often, as births after a restart say it.
+const VALUES_INTERVAL: Duration = Duration::from_secs(300);
+/// A broker has so long to take what was said last.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Readings that are remembered as sent by connections before.
+const SENT_BEFORE_MAX: usize = 4 * super::IN_FLIGHT_MAX as usize;
+
+/// An edge node, over all its connections.
+#[derive(Debug)]
+pub struct SparkplugB {
+    settings: Arc<Settings>,
+    left: Mutex<Left>,
+}
+
+/// What one connection leaves to the next.
+#[derive(Debug, Default)]
+struct Left {
+    catalog: Option<Catalog>,
+    /// Readings that were sent and have had no answer, by topic and number.
+    sent: BTreeSet<(Arc<str>, u64)>,
+}
+
+impl SparkplugB {
+    /// Takes the settings of a node that has had no connection yet.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, left: Mutex::default() }
+    }
+
+    /// Returns where its commands come down for the run, if any may.
+    pub fn commands(&self) -> Option<CommandRoute> {
+        let filter = TopicFilter::new(&format!("{COMMANDS}#")).expect("a filter");
+        self.settings
+            .commands
+            .then(|| CommandRoute::new(filter).expect("it ends in `/#` and has no other wildcard"))
+    }
+}
+
+/// What the run asks of the connection.
+#[derive(Debug)]
+enum Request {
+    Row {
+        packet: u16,
+        topic: Arc<str>,
+        /// Absent for what is no reading, which has no place here.
+        typed: Option<Arc<TypedReading>>,
+    },
+    /// A command is safe.
+    Settled {
+        command: u16,
+    },
+    Close,
+}
+
+/// Hands readings over.
+#[derive(Debug)]
+pub(super) struct Client {
+    requests: mpsc::Sender<Request>,
+    next: u16,
+}
+
+impl Client {
+    pub(super) fn publish(&mut self, up: Up) -> Result<(), LinkError> {
+        self.next = self.next.wrapping_add(1);
+        let row = Request::Row { packet: self.next, topic: up.topic, typed: up.typed };
+        let taken = self.requests.try_send(row);
+        taken.map_err(|_| LinkError::transient("the connection takes no more messages"))
+    }
+
+    pub(super) fn acknowledge(&self, command: u16) -> Result<(), LinkError> {
+        let taken = self.requests.try_send(Request::Settled { command });
+        taken.map_err(|_| LinkError::transient("the connection takes no more acknowledgements"))
+    }
+
+    /// Asks for the end; returns whether it will come.
+    pub(super) fn close(&self) -> bool {
+        self.requests.try_send(Request::Close).is_ok()
+    }
+}
+
+/// Starts to connect.
+///
+/// # Errors
+///
+/// If the system lacks a descriptor.
+pub(super) fn open(
+    shared: &Arc<SparkplugB>,
+    settings: &LinkSettings,
+    endpoint: usize,
+    memory: Memory,
+    events: mpsc::Sender<LinkEvent>,
+) -> Result<(Client, Driver), LinkError> {
+    let tunnel = Tunnel::open().map_err(|error| LinkError::transient(error.to_string()))?;
+    let (requests, queue) = mpsc::channel(REQUESTS);
+    let catalog = open_catalog(shared, &memory, settings);
+    let edge = Edge {
+        node: Node::new(Arc::clone(shared), catalog, settings, events),
+        settings: settings.clone(),
+        endpoint,
+        tunnel: tunnel.name().to_owned(),
+        requests: queue,
+    };
+    let driver = tunnel.drive(settings.clone(), endpoint, edge.drive(memory));
+    Ok((Client { requests, next: 0 }, Box::pin(driver)))
+}
+
+/// Returns what the last connection left, or what is kept of those before the start.
+fn open_catalog(shared: &SparkplugB, memory: &Memory, settings: &LinkSettings) -> Catalog {
+    if let Some(catalog) = shared.left.lock().catalog.take() {
+        return catalog;
+    }
+    let kept = memory.kept.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let catalog = Catalog::open(kept, &shared.settings.devices);
+    if catalog.is_damaged() {
+        let client_id = &settings.client_id;
+        warn!(%client_id, "Metrics of before cannot be read, and births begin without them");
+    }
+    catalog
+}
+
+/// One connection, driven to its end.
+struct Edge {
+    node: Node,
+    settings: LinkSettings,
+    endpoint: usize,
+    tunnel: String,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl Edge {
+    async fn drive(mut self, memory: Memory) -> LinkError {
+        match self.run(memory).await {
+            Ok(()) => LinkError::transient("it was closed"),
+            Err(error) => error,
+        }
+    }
+
+    async fn run(&mut self, mut memory: Memory) -> Result<(), LinkError> {
+        // Nobody may hear of a number that a restart would give again.
+        self.node.keep_number().await?;
+        let durable = memory.durable.wait_for(|durable| *durable > 0).await;
+        durable.map_err(|_| nobody())?;
+        let opened = timeout(CONNECT_TIMEOUT, self.connect()).await;
+        let silent = |_| LinkError::transient("the broker does not answer");
+        let mut line = opened.map_err(silent)??;
+        let ended = self.serve(&mut line).await;
+        if matches!(ended, Ok(()) | Err(End::HostIsGone)) {
+            let _ = timeout(LAST_WORDS, line.finish()).await;
+        }
+        ended.map_err(|end| match end {
+            End::HostIsGone => LinkError::transient("the primary host is not there"),
+            End::Broken(error) => error,
+        })
+    }
+
+    /// Introduces the node and subscribes.
+    async fn connect(&mut self) -> Result<Line, LinkError> {
+        let login = self.settings.endpoints[self.endpoint].login.as_ref();
+        let will = self.node.session().will();
+        let mut line = Line::open(&self.tunnel, self.settings.version).await?;
+        let broker = line.introduce(&self.settings, login, will).await?;
+        self.node.set_broker(broker);
+        let filters = self.node.session().subscriptions();
+        line.subscribe(&filters)?;
+        Ok(line)
+    }
+
+    /// Serves until the connection is to be closed, or is broken.
+    async fn serve(&mut self, line: &mut Line) -> Result<(), End> {
+        let others = self.settings.endpoints.len() > 1;
+        loop {
+            while let Some(packet) = line.take()? {
+                self.node.handle_packet(packet, line).await?;
+            }
+            self.node.work(line, others).await?;
+            let wake = self.node.wake_at();
+            let takes = self.node.has_room() && line.waiting() < OUTPUT_BYTES_MAX;
+            tokio::select! {
+                moved = line.turn() => moved?,
+                request = self.requests.recv(), if takes => {
+                    let mut next = request;
+                    while let Some(request) = next {
+                        match request {
+                            Request::Row { packet, topic, typed } => {
+                                self.node.take_row(packet, topic, typed).await?;
+                            }
+                            Request::Settled { command } => self.node.settle(command, line)?,
+                            Request::Close => {
+                                self.node.say_goodbye(line).await?;
+                                return Ok(());
+                            }
+                        }
+                        next = self.requests.try_recv().ok();
+                    }
+                }
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+        }
+    }
+}
+
+/// Why serving ends.
+enum End {
+    /// There is no host to serve; the death is said.
+    HostIsGone,
+    Broken(LinkError),
+}
+
+impl From<LinkError> for End {
+    fn from(error: LinkError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+fn nobody() -> LinkError {
+    LinkError::transient("nobody listens")
+}

@@ -1,0 +1,343 @@
+//! An edge node of Sparkplug B from end to end, before a strict host with another library (uplink.23, uplink.42): nothing
+//! that was acknowledged is lost, whatever is killed.
+
+use std::{
+    collections::BTreeSet,
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{gateway::Gateway, mosquitto::Mosquitto, peer::Peer, ports, site::Site, wait};
+
+/// The name of the node for the host peer.
+const NODE: &str = "hall1/gw-1";
+
+/// A way to a broker that can be cut, and swallow what goes to it before.
+struct Cable {
+    port: u16,
+    ends: Arc<Mutex<Vec<TcpStream>>>,
+    swallows: Arc<AtomicBool>,
+}
+
+impl Cable {
+    fn lay(to: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        let swallows = Arc::new(AtomicBool::new(false));
+        let (kept, flag) = (Arc::clone(&ends), Arc::clone(&swallows));
+        thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                let mut kept = kept.lock().expect("nobody panics with it");
+                for (from, to, flag) in [(&near, &far, Some(&flag)), (&far, &near, None)] {
+                    let pair = from.try_clone().and_then(|from| Ok((from, to.try_clone()?)));
+                    let (from, to) = pair.expect("sockets can be cloned");
+                    let flag = flag.cloned();
+                    thread::spawn(move || pass(from, to, flag.as_deref()));
+                }
+                kept.extend([near, far]);
+            }
+        });
+        Self { port, ends, swallows }
+    }
+
+    /// Lets nothing more through to the broker, which looks as if it had gone.
+    fn swallow(&self) {
+        self.swallows.store(true, Ordering::Relaxed);
+    }
+
+    /// Cuts every connection; the next ones work.
+    fn cut(&self) {
+        self.swallows.store(false, Ordering::Relaxed);
+        for end in self.ends.lock().expect("nobody panics with it").drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Passes bytes on, or reads them in vain, until one of the ends is closed.
+fn pass(mut from: TcpStream, mut to: TcpStream, swallows: Option<&AtomicBool>) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let is_lost = swallows.is_some_and(|swallows| swallows.load(Ordering::Relaxed));
+        if !is_lost && to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// A gateway with an MQTT device and the host.
+struct Hall {
+    gateway: Gateway,
+    device: Peer,
+    host: Peer,
+    cable: Cable,
+    // Last, so that it outlives those who are connected to it.
+    _broker: Mosquitto,
+}
+
+/// What differs between tests.
+#[derive(Clone, Copy)]
+struct Setup<'a> {
+    version: &'a str,
+    state: &'a str,
+    /// Further keys of `[uplink.sparkplug-b]`.
+    more: &'a str,
+    /// Further arguments of the host.
+    host: &'a [&'a str],
+}
+
+const SETUP: Setup<'_> =
+    Setup { version: "5", state: "3.0", more: "primary-host = \"scada\"", host: &[] };
+
+impl Hall {
+    fn start(setup: Setup<'_>) -> Self {
+        let broker = Mosquitto::start();
+        let cable = Cable::lay(broker.port());
+        let mqtt = ports::free_port();
+        let config = format!(
+            r#"
+[gateway]
+id = "gw-1"
+data-dir = "data"
+[mqtt]
+listen = ["127.0.0.1:{mqtt}"]
+anonymous = true
+[[uplink]]
+name = "scada"
+url = "mqtt://127.0.0.1:{}"
+version = {}
+topics = ["hall1/#"]
+format = "sparkplug-b"
+[uplink.sparkplug-b]
+group = "hall1"
+{}
+[[uplink.sparkplug-b.device]]
+topics = "hall1/{{press}}/{{metric}}"
+device = "{{press}}"
+metric = "{{metric}}"
+"#,
+            cable.port, setup.version, setup.more
+        );
+        let port = broker.port().to_string();
+        let arguments = ["--port", &port, "--state", setup.state];
+        let host = Peer::start("sparkplug_host.py", &[&arguments[..], setup.host].concat());
+        let gateway = Gateway::start(&Site::new(&config, &[]));
+        let mut device = Peer::start("mqtt_client.py", &[]);
+        let options = json!({"host": "127.0.0.1", "port": mqtt, "version": 5, "reconnect": true});
+        device.ask("connect", options);
+        Self { gateway, device, host, cable, _broker: broker }
+    }
+
+    /// Lets the device publish the numbers from `first` on, as readings of `metric`.
+    fn series(&mut self, name: &str, first: u64, count: u64, metric: &str) {
+        let topic = format!("hall1/{metric}");
+        let interval = 0.003;
+        let series = json!({"name": name, "first": first, "count": count, "topic": topic, "payload": "{n}", "qos": 1, "interval": interval});
+        self.device.ask("series", series);
+    }
+
+    fn acked(&mut self, name: &str, count: u64) {
+        self.device.ask("series_wait", json!({"name": name, "acked": count}));
+    }
+
+    /// Waits until the host has every number from 1 to `last`, and returns how they came.
+    fn all_arrived(&mut self, last: u64, device: &str, metric: &str) -> Vec<Value> {
+        let values: Vec<u64> = (1..=last).collect();
+        let wanted = json!({"metric": metric, "device": device, "values": values});
+        match self.host.ask("wait_values", wanted) {
+            Value::Array(rows) => rows,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn report(&mut self) -> Value {
+        self.host.ask("report", json!({}))
+    }
+
+    fn messages(&mut self, kind: &str, count: usize) -> Vec<Value> {
+        match self.host.ask("wait_messages", json!({"kind": kind, "count": count})) {
+            Value::Array(messages) => messages,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn uplink(&self) -> Value {
+        let said = self.gateway.tidegate("status", &["--json"]);
+        let status: Value = serde_json::from_str(&said.stdout).expect("status prints JSON");
+        status["uplinks"]["scada"].clone()
+    }
+
+    /// Waits until everything is delivered by the gateway's own book.
+    fn settled(&self, received: u64) -> Value {
+        wait::until("everything to be delivered", || {
+            let uplink = self.uplink();
+            (uplink["delivered"] == received && uplink["queued"] == 0).then_some(uplink)
+        })
+    }
+}
+
+/// uplink.42: the connection is cut three times and the gateway killed twice while a device publishes: the host has every
+/// number that was acknowledged, and finds no fault.
+#[test]
+fn uplink_42_nothing_acknowledged_is_lost() {
+    for (version, state) in [("5", "3.0"), ("\"3.1.1\"", "2.2")] {
+        let more = format!("primary-host = \"scada\"\nstate = \"{state}\"");
+        let mut hall = Hall::start(Setup { version, state, more: &more, ..SETUP });
+        let count = 1_500;
+        hall.series("press", 1, count, "press-1/count");
+        for round in 1..=5 {
+            hall.acked("press", round * 250);
+            if round % 2 == 1 {
+                // What is sent now goes nowhere.
+                hall.cable.swallow();
+                thread::sleep(Duration::from_secs(1));
+                hall.cable.cut();
+            } else {
+                hall.gateway.kill9();
+                hall.gateway.start_again();
+            }
+        }
+        hall.acked("press", count);
+        let rows = hall.all_arrived(count, "press-1", "count");
+        let report = hall.report();
+        assert_eq!(report["faults"], json!([]), "version {version}: {report}");
+        let history = rows.iter().filter(|row| row["historical"] == true).count();
+        assert!(history > 0, "what went nowhere came as history");
+        assert!(rows.iter().any(|row| row["historical"] == false && row["how"] == "data"));
+        // Wills and births are in pairs.
+        let kinds = hall.host.ask("kinds", json!({}));
+        let count_of =
+            |kind: &str| kinds.as_array().expect("a list").iter().filter(|it| *it == kind).count();
+        assert!(count_of("NBIRTH") >= 4 && count_of("NDEATH") >= 3, "{kinds}");
+        assert_eq!(hall.uplink()["balanced"], true);
+        // A clean stop says the death before it leaves.
+        let deaths = count_of("NDEATH");
+        assert!(hall.gateway.terminate().success());
+        hall.messages("NDEATH", deaths + 1);
+        assert_eq!(hall.report()["faults"], json!([]));
+    }
+}
+
+/// uplink.23: a rebirth on request; metrics of the node and of devices; types and quality as the host announced them.
+#[test]
+fn uplink_23_births_on_request() {
+    let mut hall = Hall::start(Setup { more: "", ..SETUP });
+    for (topic, payload) in [
+        ("hall1/press-1/temperature", "21.5"),
+        ("hall1/press-1/state", "\"run\""),
+        ("hall1/press-2/open", "true"),
+        ("hall1/shift", "3"),
+    ] {
+        let publish = json!({"topic": topic, "payload": payload, "qos": 1});
+        assert_eq!(hall.device.ask("publish", publish), 0);
+    }
+    hall.settled(4);
+    let before = hall.messages("NBIRTH", 1).len();
+    // Requests at once are one; and births that have just been sent are not sent again.
+    thread::sleep(Duration::from_secs(5));
+    hall.host.ask("ask_rebirth", json!({"node": NODE}));
+    hall.host.ask("ask_rebirth", json!({"node": NODE}));
+    assert_eq!(hall.messages("NBIRTH", before + 1).len(), before + 1);
+    wait::until("births of the devices", || {
+        let kinds = hall.host.ask("kinds", json!({}));
+        let kinds: Vec<&str> = kinds.as_array()?.iter().filter_map(Value::as_str).collect();
+        kinds.ends_with(&["NBIRTH", "DBIRTH", "DBIRTH"]).then_some(())
+    });
+    let mut last = |metric: &str, device: Value| {
+        let rows = hall.host.ask("seen", json!({"metric": metric, "device": device}));
+        let row = rows.as_array().and_then(|rows| rows.last()).expect("it was seen");
+        (row["value"].clone(), row["datatype"].clone(), row["quality"].clone())
+    };
+    assert_eq!(last("temperature", json!("press-1")), (json!(21.5), json!(10), json!(192)));
+    assert_eq!(last("state", json!("press-1")), (json!("run"), json!(12), json!(192)));
+    assert_eq!(last("open", json!("press-2")), (json!(true), json!(11), json!(192)));
+    assert_eq!(last("hall1/shift", Value::Null), (json!(3), json!(4), json!(192)));
+    assert_eq!(hall.report()["faults"], json!([]));
+    // After a kill births have every metric again, as what it was before.
+    hall.gateway.kill9();
+    hall.gateway.start_again();
+    let births = hall.messages("NBIRTH", before + 2);
+    assert_eq!(births.last().expect("one")["metrics"], 3);
+    assert_eq!(hall.report()["faults"], json!([]));
+}
+
+/// uplink.23: nothing is sent without the primary host; what was acknowledged meanwhile comes as history.
+#[test]
+fn uplink_23_the_primary_host_comes_and_goes() {
+    let mut hall = Hall::start(Setup { host: &["--offline"], ..SETUP });
+    hall.series("early", 1, 50, "press-1/count");
+    hall.acked("early", 50);
+    assert_eq!(hall.host.ask("kinds", json!({})), json!([]));
+    hall.host.ask("set_state", json!({"online": true}));
+    hall.all_arrived(50, "press-1", "count");
+    // An older STATE is nothing.
+    hall.host.ask("set_state", json!({"online": false, "back": 60_000}));
+    hall.series("on", 51, 50, "press-1/count");
+    hall.all_arrived(100, "press-1", "count");
+    let deaths = hall.messages("NDEATH", 0).len();
+    hall.host.ask("set_state", json!({"online": false}));
+    hall.messages("NDEATH", deaths + 1);
+    let quiet = hall.host.ask("kinds", json!({}));
+    hall.series("off", 101, 50, "press-1/count");
+    hall.acked("off", 50);
+    // An outage is one that lasts.
+    thread::sleep(Duration::from_secs(6));
+    let still = hall.host.ask("kinds", json!({}));
+    let deaths_only = |kinds: &Value, from: usize| {
+        kinds.as_array().expect("a list")[from..].iter().all(|kind| kind == "NDEATH")
+    };
+    assert!(deaths_only(&still, quiet.as_array().expect("a list").len()), "{still}");
+    hall.host.ask("set_state", json!({"online": true}));
+    let rows = hall.all_arrived(150, "press-1", "count");
+    let late: BTreeSet<u64> = rows
+        .iter()
+        .filter(|row| row["historical"] == true)
+        .filter_map(|row| row["value"].as_u64())
+        .collect();
+    assert!((101..=150).all(|number| late.contains(&number)), "{late:?}");
+    assert_eq!(hall.report()["faults"], json!([]));
+}
+
+/// uplink.23: what a host writes to a metric becomes a command of the gateway, by alias and by name; without `commands`
+/// it does not.
+#[test]
+fn uplink_23_hosts_write_to_metrics() {
+    let mut hall = Hall::start(Setup { more: "commands = true", ..SETUP });
+    hall.device.ask("subscribe", json!({"filters": [["hall1/press-1/setpoint/set", 1]]}));
+    let publish = json!({"topic": "hall1/press-1/setpoint", "payload": "20.5", "qos": 1});
+    hall.device.ask("publish", publish.clone());
+    hall.settled(1);
+    for (place, by_alias) in [true, false].into_iter().enumerate() {
+        let value = 60.0 + place as f64;
+        let write = json!({"node": NODE, "device": "press-1", "metric": "setpoint", "value": value, "by_alias": by_alias});
+        hall.host.ask("write", write);
+        let messages = hall.device.ask("messages", json!({"count": place + 1}));
+        let payload = messages[place]["payload"].as_str().expect("text");
+        let order: Value = serde_json::from_str(payload).expect("JSON");
+        assert_eq!(order, json!({"value": value}), "{messages}");
+    }
+    assert_eq!(hall.report()["faults"], json!([]));
+
+    let mut hall = Hall::start(Setup { more: "", ..SETUP });
+    hall.device.ask("subscribe", json!({"filters": [["hall1/press-1/setpoint/set", 1]]}));
+    hall.device.ask("publish", publish);
+    hall.settled(1);
+    let write = json!({"node": NODE, "device": "press-1", "metric": "setpoint", "value": 1.0});
+    hall.host.ask("write", write);
+    // What comes later is there, what was written is not.
+    hall.series("later", 1, 5, "press-1/count");
+    hall.all_arrived(5, "press-1", "count");
+    let messages = hall.device.ask("messages", json!({"count": 0}));
+    assert_eq!(messages, json!([]));
+}
