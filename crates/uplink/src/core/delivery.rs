@@ -1,6 +1,6 @@
 //! Sending, acknowledgements, refusals, lost connections.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tidegate_model::Timestamp;
 
@@ -9,7 +9,7 @@ use super::{
     batch::{Part, PartState},
     dead_letters::DeadLetter,
 };
-use crate::{decision::GapEntry, ledger::DropReason};
+use crate::{decision::GapEntry, encoder::Publication, ledger::DropReason};
 
 /// How many publications may be on their way where each reading is one.
 const WINDOW_ROWS: usize = 128;
@@ -189,8 +189,21 @@ impl Core {
             }
             part.state = PartState::Sent;
             self.link.in_flight += 1;
-            return Some(Outgoing { id, publication });
+            return Some(Outgoing { id, publication: self.as_of_now(id, publication) });
         }
+    }
+
+    /// Tells a connection that says of each reading whether it is the present one that this one is not: it was decided at
+    /// the beginning of an outage that has lasted.
+    fn as_of_now(&mut self, id: SendId, mut publication: Publication) -> Publication {
+        let before = self.link.replay_before;
+        let newest = self.batch_mut(id.batch).and_then(|batch| batch.newest);
+        if let Some(typed) = &mut publication.typed
+            && newest.is_some_and(|newest| newest < before)
+        {
+            Arc::make_mut(typed).replayed = true;
+        }
+        publication
     }
 
     /// Returns whether the next publication, if there is one, is of readings that waited for an outage to end.

@@ -335,6 +335,31 @@ fn readings_that_waited_for_an_outage_are_marked() {
     assert_eq!(replayed, [false, false, false, true, false]);
 }
 
+/// What was decided when an outage began has waited for its end, too, for who says so of each reading.
+#[test]
+fn a_connection_of_its_own_is_told_what_has_waited() {
+    let mut bench = Bench::new(|settings| {
+        settings.format = Format::Typed;
+        settings.topic = TopicTemplate::new("{topic}", "gw", Format::Typed).unwrap();
+    });
+    let sent = |bench: &mut Bench| {
+        bench.pass(2_000);
+        let mut said = Vec::new();
+        while let Some(next) = bench.core.poll_send() {
+            said.push(next.publication.typed.unwrap().replayed);
+            bench.core.handle_ack(next.id, Ack::Accepted);
+        }
+        bench.settle();
+        said
+    };
+    bench.put("a", "1");
+    assert!(sent(&mut bench).is_empty());
+    bench.pass(4_000);
+    bench.core.handle_connected(usize::MAX, bench.now);
+    bench.put("a", "2");
+    assert_eq!(sent(&mut bench), [true, false]);
+}
+
 /// uplink.1: what has waited for too long is dropped, decided or not, with a gap; what is younger stays.
 #[test]
 fn uplink_1_records_wait_for_so_long_and_no_longer() {
