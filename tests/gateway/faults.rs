@@ -11,6 +11,7 @@ mod m15;
 mod m16;
 mod m17;
 mod plant;
+mod s13;
 mod s14;
 mod s16;
 mod u01;

@@ -51,9 +51,5 @@ fn uplink_43_fault_s16_a_start_with_a_backlog() {
     assert!(peak <= CEILING, "{peak} KiB");
     assert_eq!(uplink["balanced"], true, "{uplink}");
     lines.cloud.ask("wait", json!({"count": count}));
-    let report = lines.cloud.ask("report", json!({}));
-    for name in ["backwards", "conflicts", "malformed", "gaps"] {
-        assert_eq!(report[name], json!([]), "{name}");
-    }
-    assert_eq!(report["holes"], 0);
+    lines.assert_book();
 }

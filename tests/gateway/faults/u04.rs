@@ -34,8 +34,7 @@ fn uplink_43_fault_u04_a_bad_line_is_used_as_it_is() {
     assert_eq!(lines.uplink()["connections"], 1, "no time-out");
     // The line gets better; otherwise this would take its time.
     lines.proxy.calm();
-    let report = lines.assert_all_arrived();
-    assert_eq!(report["holes"], 0);
+    lines.assert_all_arrived();
     let uplink = lines.uplink();
     assert!(uplink["connections"].as_u64() <= Some(2), "{uplink}");
     assert_eq!(uplink["balanced"], json!(true));
