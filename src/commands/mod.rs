@@ -8,6 +8,7 @@ mod run;
 mod secret_file;
 mod status;
 mod token;
+mod uplink;
 mod user;
 mod verify;
 
@@ -61,6 +62,8 @@ enum Command {
     /// Show health, queues and ledger of a running gateway.
     #[command(after_help = status::AFTER_HELP)]
     Status(status::StatusArguments),
+    /// Say what an uplink's traffic costs.
+    Uplink(uplink::UplinkArguments),
     /// Make, list and remove accounts, and replace their passwords.
     #[command(after_help = "Example:\n  tidegate user add press-7")]
     User(user::UserArguments),
@@ -111,6 +114,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Decode(arguments) => decode::decode(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Uplink(arguments) => uplink::uplink(&arguments),
         Command::User(arguments) => user::user(&arguments),
         Command::Token(arguments) => token::token(&arguments),
         Command::Acl(arguments) => acl::acl(&arguments),

@@ -10,26 +10,8 @@ use tidegate_rules::MemoryLimits;
 use tidegate_uplink::{
     BatchLimits, Column, Compression, Content, Encoder, Format, Level, Profile, Settings, StreamId,
     TimeUnit, TopicTemplate, WhenFull,
+    cost::synthetic::{Random, SIGNALS, Signal},
 };
-
-/// A signal: its name, where it begins, how far a step goes, how many decimal places it has, and how many per cent of
-/// its readings differ from the one before.
-type Signal = (&'static str, f64, f64, i32, u64);
-
-const SIGNALS: [Signal; 12] = [
-    ("hall1/press-1/temperature", 61.4, 0.2, 1, 70),
-    ("hall1/press-1/pressure", 182.55, 0.4, 2, 100),
-    ("hall1/press-1/flow", 12.31, 0.08, 2, 100),
-    ("hall1/press-1/vibration", 1.842, 0.05, 3, 100),
-    ("hall1/press-2/temperature", 58.9, 0.2, 1, 70),
-    ("hall1/press-2/speed", 1_480.0, 3.0, 0, 90),
-    ("hall1/press-2/torque", 73.4, 0.9, 1, 100),
-    ("hall1/press-2/current", 41.27, 0.3, 2, 100),
-    ("hall1/tank/level", 74.2, 0.1, 1, 40),
-    ("hall1/tank/valve", 35.0, 5.0, 1, 5),
-    ("hall1/meter/voltage", 231.4, 0.3, 1, 95),
-    ("hall1/meter/power", 18.45, 0.6, 2, 100),
-];
 
 /// How the values of the signals are represented.
 #[derive(Clone, Copy, Debug)]
@@ -42,22 +24,6 @@ enum Source {
     Doubles,
 }
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
-
-    /// Returns a number from -1 to 1, near 0 more often than not.
-    fn step(&mut self) -> f64 {
-        let part = |random: u64| (random % 2_001) as f64 / 1_000.0 - 1.0;
-        part(self.next()).midpoint(part(self.next()))
-    }
-}
-
 /// Returns a batch of `readings` over all signals, one a signal and second, read within some milliseconds.
 fn content(source: Source, readings: usize) -> Content {
     content_of(source, readings, 7)
@@ -65,9 +31,10 @@ fn content(source: Source, readings: usize) -> Content {
 
 /// Returns one of several such batches.
 fn content_of(source: Source, readings: usize, seed: u64) -> Content {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut content = Content::new(Clock::Trusted, false);
-    for (index, (name, start, width, places, moves)) in SIGNALS.into_iter().enumerate() {
+    for (index, signal) in SIGNALS.into_iter().enumerate() {
+        let Signal { name, start, step: width, places, moves } = signal;
         let mut level = start;
         let mut column = Column {
             stream: StreamId::new(u32::try_from(index).expect("twelve")),
@@ -82,10 +49,10 @@ fn content_of(source: Source, readings: usize, seed: u64) -> Content {
         };
         let count = readings / 12 + usize::from(index < readings % 12);
         for second in 0..i64::try_from(count).expect("few") {
-            if random.next() % 100 < moves {
+            if random.number() % 100 < moves {
                 level += width * random.step();
             }
-            let jitter = i64::try_from(random.next() % 4).expect("few");
+            let jitter = i64::try_from(random.number() % 4).expect("few");
             let millis = 1_772_366_400_000 + second * 1_000 + jitter;
             let power = 10_f64.powi(places);
             let decimal = (level * power).round() / power;

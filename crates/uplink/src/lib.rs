@@ -5,6 +5,7 @@
 //! readings, [`downlink`] reads what comes down.
 
 pub mod bson;
+pub mod cost;
 pub mod decoder;
 pub mod downlink;
 pub mod verify;
