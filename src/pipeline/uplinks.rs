@@ -1,7 +1,7 @@
 //! The uplinks of a configuration.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -10,7 +10,7 @@ use tidegate_broker::UplinkRoute;
 use tidegate_model::UplinkName;
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_settings::ByteSize;
-use tidegate_store::{Position, Recovery, Transaction};
+use tidegate_store::{Position, Recovery, TakerId, Transaction};
 use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
 use tidegate_uplink::decoder::Limits;
 use tokio::sync::{Notify, mpsc};
@@ -164,7 +164,13 @@ pub(super) async fn start(
         handles.push(handle);
     }
     // Before any of them moves anything out of the journal.
-    forget_spilled(&handles, broker);
+    if recovery.state_may_be_stale {
+        warn!(
+            "The journal lost part of its state: files of spilled records that seem to be nobody's are kept"
+        );
+    } else {
+        forget_spilled(&handles, broker);
+    }
     for handle in &handles {
         broker.core().add_uplink(route(handle));
         let (stop, running) = (stage.stop_token(), handle.clone());
@@ -179,7 +185,10 @@ pub(super) async fn start(
 
 /// Removes files with spilled records that no uplink knows: of uplinks that are gone, or left by a crash.
 fn forget_spilled(handles: &[UplinkHandle], broker: &BrokerHandle) {
-    let is_known = |taker, number| handles.iter().any(|handle| handle.has_spilled(taker, number));
+    let known: BTreeMap<TakerId, BTreeSet<u64>> =
+        handles.iter().map(|handle| (handle.taker(), handle.spill_numbers())).collect();
+    let is_known =
+        |taker, number| known.get(&taker).is_some_and(|numbers| numbers.contains(&number));
     match broker.store().catalog().remove_spills_except(is_known) {
         Ok(0) => {}
         Ok(files) => info!(files, "Files of spilled records that nobody needs are removed"),
@@ -332,6 +341,8 @@ fn settings(
         max_bytes: uplink.waiting.max_bytes.get(),
         profile: uplink.link.profile,
         max_age: uplink.waiting.max_age,
+        // Told when it is known what number the uplink has among the takers.
+        recovered: 0,
         streams_max: tidegate_uplink::Settings::STREAMS_MAX_DEFAULT,
     };
     let commands = uplink.commands.as_ref();

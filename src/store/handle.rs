@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tidegate_store::{
-    Catalog, CommitError, FileSystem, Position, Reader, Seq, TakerId, Transaction,
+    Catalog, CommitError, FileSystem, Position, Reader, Seq, SpillEntry, TakerId, Transaction,
 };
 use tokio::sync::{Notify, watch};
 
@@ -54,6 +54,8 @@ pub(super) struct Shared {
     failure: watch::Sender<Option<Arc<CommitError>>>,
     /// The size of the files that hold what was moved out of the journal.
     pub(super) spilled_bytes: AtomicU64,
+    /// Such files that are to go, by taker and number, with their sizes.
+    pub(super) unlinks: Mutex<Vec<(TakerId, u64, u64)>>,
     /// When the oldest transaction that is not durable was submitted.
     unsynced_since: Mutex<Option<Instant>>,
 }
@@ -124,9 +126,9 @@ impl<F: FileSystem> StoreHandle<F> {
         self.shared.spilled_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Takes notice that such a file is gone.
-    pub fn note_unspilled(&self, bytes: u64) {
-        self.shared.spilled_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Has such a file removed whose entry is gone, once that is on disk, whatever the durability mode.
+    pub fn unlink_spill(&self, taker: TakerId, entry: &SpillEntry) {
+        self.shared.unlinks.lock().push((taker, entry.number, entry.length));
     }
 
     /// Returns whether sources may go on; otherwise those that can wait pause.
@@ -220,6 +222,7 @@ impl Shared {
             pressure: watch::Sender::default(),
             failure: watch::Sender::new(None),
             spilled_bytes: AtomicU64::new(0),
+            unlinks: Mutex::default(),
             unsynced_since: Mutex::default(),
         }
     }

@@ -254,6 +254,7 @@ impl<F: FileSystem> Writer<F> {
             if let Some(before) = work.release_before {
                 self.release(before)?;
             }
+            self.unlink()?;
             if self.is_write_due() {
                 self.write_out()?;
             }
@@ -383,6 +384,25 @@ impl<F: FileSystem> Writer<F> {
             self.space_checked = None;
             debug!(segments = released.segments, bytes = released.bytes, "Segments deleted");
         }
+        Ok(())
+    }
+
+    /// Removes files of spilled records that nobody needs, once it is on disk that nobody does.
+    fn unlink(&mut self) -> Result<(), Stop> {
+        let unlinks = std::mem::take(&mut *self.shared.unlinks.lock());
+        if unlinks.is_empty() {
+            return Ok(());
+        }
+        self.commit()?;
+        for (taker, number, length) in unlinks {
+            if let Err(error) = self.journal.catalog().remove_spill(taker, number) {
+                // At the next start nobody knows it, and it goes.
+                warn!(%taker, number, %error, "A file of spilled records cannot be removed");
+                continue;
+            }
+            self.shared.spilled_bytes.fetch_sub(length, Ordering::Relaxed);
+        }
+        self.space_checked = None;
         Ok(())
     }
 

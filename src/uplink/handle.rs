@@ -1,6 +1,7 @@
 //! What everybody but the task sees of an uplink.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{
         Arc,
@@ -13,6 +14,7 @@ use tidegate_model::{Timestamp, Topic, UplinkName};
 use tidegate_store::{Position, Seq, SpillEntry, Spilled, TakerId};
 use tidegate_uplink::{Keys, Ledger, Status, WhenFull, saved_books};
 use tokio::sync::{Notify, mpsc, watch};
+use tracing::warn;
 
 use super::{
     audit::Audit,
@@ -76,12 +78,8 @@ pub struct SpilledSize {
 
 impl SpilledSize {
     pub(super) fn of(spilled: &Spilled) -> Self {
-        let entries = spilled.entries();
-        Self {
-            files: entries.len(),
-            records: entries.iter().map(|entry| entry.records).sum(),
-            bytes: entries.iter().map(|entry| entry.length).sum(),
-        }
+        let (files, records, bytes) = spilled.totals();
+        Self { files, records, bytes }
     }
 }
 
@@ -135,17 +133,19 @@ const ACKS: usize = 1_024;
 ///
 /// [`UplinkError`] if the journal cannot be read or what it keeps for the uplink is malformed.
 pub fn new(
-    settings: UplinkSettings,
+    mut settings: UplinkSettings,
     context: UplinkContext,
 ) -> Result<(UplinkTask, UplinkHandle), UplinkError> {
+    settings.core.recovered = context.received.ordinal;
     let keys = Keys::new(&settings.core.name);
     let mut entries = context.entries;
     entries.retain(|key, _| key.starts_with(keys.prefix()));
     let pairs = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let saved = saved_books(&settings.core.name, pairs)?;
     let (cursor, needed) = (saved.cursor, saved.needed);
-    let spilled = spilled(&keys, &entries)?;
-    context.store.note_spilled(spilled.length());
+    let (spilled, unreadable_files) = spilled(&keys, &entries);
+    let (_, _, spilled_bytes) = spilled.totals();
+    context.store.note_spilled(spilled_bytes);
     let queue = Queue { store: &context.store, taker: context.taker, spilled: &spilled };
     let backlog = backlog::count(queue, cursor, context.received)?;
     let ledger = Ledger {
@@ -163,6 +163,9 @@ pub fn new(
         store: context.store,
         taker: context.taker,
         spilled,
+        spilling: Arc::default(),
+        passing: Mutex::default(),
+        unreadable_files,
         clock: context.clock,
         time_is_trusted: context.time_is_trusted,
         commands: context.commands,
@@ -183,11 +186,22 @@ pub fn new(
     Ok((UplinkTask::new(Arc::clone(&shared)), UplinkHandle(shared)))
 }
 
-/// Returns what was spilled out of the journal, from the entries of an uplink.
-fn spilled(keys: &Keys, entries: &Entries) -> Result<Spilled, UplinkError> {
-    let own = entries.iter().filter(|(key, _)| keys.is_spill(key));
-    let files: Result<Vec<SpillEntry>, _> = own.map(|(_, it)| SpillEntry::decode(it)).collect();
-    Ok(Spilled::new(files?))
+/// Returns what was spilled out of the journal, from the entries of an uplink, and the files whose entries cannot be read:
+/// their records are missing, which their neighbours tell.
+fn spilled(keys: &Keys, entries: &Entries) -> (Spilled, BTreeSet<u64>) {
+    let mut files = Vec::new();
+    let mut unreadable = BTreeSet::new();
+    for (key, value) in entries {
+        let Some(number) = keys.spill_number(key) else { continue };
+        match SpillEntry::decode(value) {
+            Ok(entry) => files.push(entry),
+            Err(error) => {
+                warn!(number, %error, "A file of spilled records is left out");
+                unreadable.insert(number);
+            }
+        }
+    }
+    (Spilled::new(files), unreadable)
 }
 
 /// An uplink, for those who feed it and those who look at it. Cheap to clone.
@@ -205,10 +219,10 @@ impl UplinkHandle {
         self.0.taker
     }
 
-    /// Returns whether a file with records that were moved out of the journal is this uplink's.
-    pub fn has_spilled(&self, taker: TakerId, number: u64) -> bool {
-        let is_it = |entry: &SpillEntry| entry.number == number;
-        self.0.taker == taker && self.0.spilled.entries().iter().any(is_it)
+    /// Returns the numbers of all files with records that were moved out of the journal, readable or not.
+    pub fn spill_numbers(&self) -> BTreeSet<u64> {
+        let keys = Keys::new(self.name());
+        self.0.entries.lock().keys().filter_map(|key| keys.spill_number(key)).collect()
     }
 
     /// Returns whether a message on `topic` is for this uplink.

@@ -14,7 +14,6 @@ use tidegate_store::{Item, QueueReader, SpillEntry, Transaction};
 use tidegate_uplink::{Core, Endpoints, Keys, Outbox, OutcomeId, Pace, WriteId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::{
     command::AckId,
@@ -87,6 +86,7 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(shared: &'a Arc<Shared>) -> Result<Self, UplinkError> {
+        shared.settle_files()?;
         let entries = shared.entries.lock();
         let pairs = || entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let core = Core::open(shared.settings.core.clone(), pairs(), shared.now())?;
@@ -208,7 +208,7 @@ impl<'a> Run<'a> {
                     }
                 }
                 Ticket::Spilled(copied) => self.spiller.note_settled(copied, self.shared),
-                Ticket::Passed(entry) => self.remove_file(&entry),
+                Ticket::Passed(entry) => self.shared.forget_file(&entry),
                 Ticket::Kept { .. } | Ticket::Nothing => {}
             }
         }
@@ -228,6 +228,7 @@ impl<'a> Run<'a> {
         for entry in self.shared.spilled.take_passed(needed) {
             let change = Keys::new(self.name()).spill(entry.number, None);
             let token = self.shared.submit(Transaction::new(), vec![change], None)?;
+            self.shared.passing.lock().push(entry);
             self.tickets.push_back((token, Ticket::Passed(entry)));
         }
         if self.stop_deadline.is_none() {
@@ -244,22 +245,15 @@ impl<'a> Run<'a> {
     /// Writes down that there is a file, before anybody relies on it.
     fn register(&mut self, copied: Option<Copied>) -> Result<(), UplinkError> {
         let Some(copied) = copied else { return Ok(()) };
-        let change = copied
-            .entry
-            .map(|entry| Keys::new(self.name()).spill(entry.number, Some(entry.encode())));
-        let changes = change.into_iter().collect();
-        let token = self.shared.submit(Transaction::new(), changes, None)?;
+        let Some(entry) = copied.entry else {
+            // There was nothing to copy, and there is nothing to write down.
+            self.spiller.note_settled(copied, self.shared);
+            return Ok(());
+        };
+        let change = Keys::new(self.name()).spill(entry.number, Some(entry.encode()));
+        let token = self.shared.submit(Transaction::new(), vec![change], None)?;
         self.tickets.push_back((token, Ticket::Spilled(copied)));
         Ok(())
-    }
-
-    fn remove_file(&self, entry: &SpillEntry) {
-        self.shared.store.note_unspilled(entry.length);
-        let catalog = self.shared.store.catalog();
-        if let Err(error) = catalog.remove_spill(self.shared.taker, entry.number) {
-            // At the next start nobody knows it, and it goes.
-            warn!(uplink = %self.name(), %error, "A file of spilled records cannot be removed");
-        }
     }
 
     /// Returns whether a stop has nothing more to wait for.

@@ -1,7 +1,7 @@
 //! What the runs of an uplink's task and its handles share.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,8 +11,8 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_model::Timestamp;
-use tidegate_store::{Position, QueueReader, Seq, Spilled, TakerId, Transaction};
-use tidegate_uplink::{Change, Ledger, Moved, Status, WhenFull};
+use tidegate_store::{Position, QueueReader, Seq, SpillEntry, Spilled, TakerId, Transaction};
+use tidegate_uplink::{Change, Keys, Ledger, Moved, Status, WhenFull};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
@@ -64,6 +64,12 @@ pub(super) struct Shared {
     pub(super) taker: TakerId,
     /// What was spilled out of the journal, and whose entries are durable.
     pub(super) spilled: Spilled,
+    /// Held by the one copy that may be under way, whichever run began it.
+    pub(super) spilling: Arc<Mutex<()>>,
+    /// Files that the cursor has passed, whose entries are about to go.
+    pub(super) passing: Mutex<Vec<SpillEntry>>,
+    /// Files whose entries were damaged when the process began: they are left alone.
+    pub(super) unreadable_files: BTreeSet<u64>,
     pub(super) clock: Clock,
     pub(super) time_is_trusted: Arc<AtomicBool>,
     pub(super) commands: mpsc::Sender<IncomingCommand>,
@@ -97,6 +103,32 @@ impl Shared {
     /// Reads what waits after a position, wherever it is.
     pub(super) fn reader(&self, after: Position) -> QueueReader<JournalFiles> {
         QueueReader::new(self.store.catalog().clone(), self.taker, self.spilled.clone(), after)
+    }
+
+    /// Lets a file go whose entry is gone.
+    pub(super) fn forget_file(&self, entry: &SpillEntry) {
+        self.passing.lock().retain(|passing| passing.number != entry.number);
+        self.store.unlink_spill(self.taker, entry);
+    }
+
+    /// Takes up what a run before has left half done with files; everything that it submitted is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`UplinkError::Spill`] if an entry cannot be read, which this process has written.
+    pub(super) fn settle_files(&self) -> Result<(), UplinkError> {
+        let passing = std::mem::take(&mut *self.passing.lock());
+        passing.iter().for_each(|entry| self.forget_file(entry));
+        let keys = Keys::new(&self.settings.core.name);
+        for (key, value) in self.entries.lock().iter() {
+            let Some(number) = keys.spill_number(key) else { continue };
+            if !self.spilled.has(number) && !self.unreadable_files.contains(&number) {
+                let entry = SpillEntry::decode(value)?;
+                self.store.note_spilled(entry.length);
+                self.spilled.add(Some(entry), entry.last.seq);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn queued_bytes(&self) -> u64 {

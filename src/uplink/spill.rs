@@ -12,23 +12,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidegate_store::{Catalog, Position, Seq, SpillEntry, Stopped};
+use tidegate_store::{SegmentView, Seq, SpillEntry, Stopped};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::shared::Shared;
-use crate::store::JournalFiles;
 
 /// Without a connection, this many sealed segments are kept before the oldest are spilled.
 const SEGMENTS_KEPT: usize = 3;
 /// With one, so many: what is about to be sent need not be copied.
 const SEGMENTS_KEPT_CONNECTED: usize = 8;
-/// As much of the journal goes into one file.
-const JOURNAL_BYTES_MAX: u64 = 64 << 20;
-/// How often it is looked whether there is something to spill.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// When the store is tight, it is given so long to release what a file stands for, before records are given up.
-const RELIEF: Duration = Duration::from_secs(2);
+/// So many old segments are waited for, as each file costs blocks and an entry, and so many go into one.
+const SEGMENTS_A_FILE: std::ops::RangeInclusive<usize> = 4..=8;
+/// When the store is tight there is not the room to copy more than this before anything is released.
+const SEGMENTS_A_FILE_TIGHT: std::ops::RangeInclusive<usize> = 1..=2;
+/// How often it is looked whether there is something to spill, and when the store is tight.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL_TIGHT: Duration = Duration::from_millis(100);
+/// When the store becomes tight, spilling is given so long before records are given up.
+const RELIEF: Duration = Duration::from_secs(4);
 /// After storage has failed it is looked again so much later.
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
@@ -49,8 +51,8 @@ pub(super) struct Spiller {
     /// Whether a copy waits for its entry.
     is_settling: bool,
     look_at: Instant,
-    /// When the last file was settled.
-    relieved: Option<Instant>,
+    /// Since when the store is tight.
+    tight_since: Option<Instant>,
 }
 
 impl Spiller {
@@ -60,14 +62,14 @@ impl Spiller {
             should_stop: Arc::default(),
             is_settling: false,
             look_at: Instant::now(),
-            relieved: None,
+            tight_since: None,
         }
     }
 
-    /// Returns whether a copy is under way that will give the store room, or has just done so.
-    pub(super) fn is_relieving(&self) -> bool {
-        let is_recent = |at: &Instant| at.elapsed() < RELIEF;
-        self.is_at_work() || self.relieved.as_ref().is_some_and(is_recent)
+    /// Returns whether spilling may still help a store that is tight, before anything is given up: for a while from
+    /// when it became so, and no longer.
+    pub(super) fn may_relieve(&self) -> bool {
+        self.tight_since.is_some_and(|since| since.elapsed() < RELIEF)
     }
 
     fn is_at_work(&self) -> bool {
@@ -77,22 +79,31 @@ impl Spiller {
     /// Starts a copy if the uplink lags and none is under way. When the store is tight, everything that is
     /// sealed is spilled.
     pub(super) fn look(&mut self, shared: &Shared, is_connected: bool, is_tight: bool) {
-        let is_due = Instant::now() >= self.look_at;
-        if self.is_at_work() || !is_due {
+        if !is_tight {
+            self.tight_since = None;
+        } else if self.tight_since.is_none() {
+            self.tight_since = Some(Instant::now());
+            self.look_at = self.look_at.min(Instant::now());
+        }
+        if self.is_at_work() || Instant::now() < self.look_at {
             return;
         }
-        self.look_at = Instant::now() + LOOK_INTERVAL;
-        let catalog = shared.store.catalog().clone();
+        let interval = if is_tight { LOOK_INTERVAL_TIGHT } else { LOOK_INTERVAL };
+        self.look_at = Instant::now() + interval;
         let needed = shared.books.lock().needed;
         let after = shared.spilled.end(needed);
-        let kept = match (is_tight, is_connected) {
-            (true, _) => 0,
-            (false, true) => SEGMENTS_KEPT_CONNECTED,
-            (false, false) => SEGMENTS_KEPT,
+        let (kept, a_file) = match (is_tight, is_connected) {
+            (true, _) => (0, SEGMENTS_A_FILE_TIGHT),
+            (false, true) => (SEGMENTS_KEPT_CONNECTED, SEGMENTS_A_FILE),
+            (false, false) => (SEGMENTS_KEPT, SEGMENTS_A_FILE),
         };
-        let Some(until) = end_of_old(&catalog, after, kept) else { return };
+        let catalog = shared.store.catalog().clone();
+        let Some(until) = end_of_old(&catalog.segments(), after.seq, kept, a_file) else { return };
+        let lock = Arc::clone(&shared.spilling);
         let (taker, should_stop) = (shared.taker, Arc::clone(&self.should_stop));
         self.copying = Some(tokio::task::spawn_blocking(move || {
+            // That of a run before may wait for the disk still.
+            let Some(_alone) = lock.try_lock() else { return Ok(Err(Stopped)) };
             let should_stop = || should_stop.load(Ordering::Relaxed);
             let copied = catalog.spill(taker, after, until, should_stop)?;
             Ok(copied.map(|entry| Copied { entry, until }))
@@ -132,7 +143,6 @@ impl Spiller {
             let uplink = &shared.settings.core.name;
             debug!(%uplink, records, bytes, length, "Records spilled");
             shared.store.note_spilled(length);
-            self.relieved = Some(Instant::now());
         }
         shared.spilled.add(copied.entry, copied.until);
     }
@@ -144,19 +154,57 @@ impl Drop for Spiller {
     }
 }
 
-/// Returns the last record of the oldest segments after `after` that are more than `kept`, as far as they go into
-/// one file.
-fn end_of_old(catalog: &Catalog<JournalFiles>, after: Position, kept: usize) -> Option<Seq> {
-    let segments = catalog.segments();
-    // The last one is being written.
+/// Returns the last record of the oldest segments that have records after `after`, but for the `kept` newest sealed
+/// ones and the one being written; as many as go into a file, `None` if there are fewer.
+fn end_of_old(
+    segments: &[SegmentView],
+    after: Seq,
+    kept: usize,
+    a_file: std::ops::RangeInclusive<usize>,
+) -> Option<Seq> {
     let sealed = &segments[..segments.len().saturating_sub(1)];
-    let first = sealed.partition_point(|segment| segment.last_seq <= after.seq);
-    let old = &sealed[first..sealed.len().saturating_sub(kept).max(first)];
-    let mut bytes = 0;
-    let fits = old.iter().take_while(|segment| {
-        bytes += segment.bytes;
-        bytes <= JOURNAL_BYTES_MAX
-    });
-    let count = fits.count().max(1);
-    old.get(count - 1).or(old.last()).map(|segment| segment.last_seq)
+    let old = &sealed[..sealed.len().saturating_sub(kept)];
+    // A segment may have no records, and no last one then.
+    let first = old.iter().position(|segment| segment.last_seq > after)?;
+    let old = &old[first..];
+    if old.len() < *a_file.start() {
+        return None;
+    }
+    old.iter().take(*a_file.end()).map(|segment| segment.last_seq).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_segments_are_found_among_empty_ones() {
+        let segments = |last_seqs: &[u64]| -> Vec<SegmentView> {
+            let view = |(number, last): (u64, &u64)| SegmentView {
+                number,
+                bytes: 100,
+                records: u64::from(*last > 0),
+                first_seq: Seq::new(*last),
+                last_seq: Seq::new(*last),
+            };
+            (1..).zip(last_seqs).map(view).collect()
+        };
+        #[rustfmt::skip]
+        let cases: [(&[u64], u64, usize, _, Option<u64>); 9] = [
+            // last records     after  kept  a file  until
+            (&[10, 20, 30, 40], 0,     0,    1..=8,  Some(30)),
+            (&[10, 20, 30, 40], 0,     0,    1..=2,  Some(20)),
+            (&[10, 20, 30, 40], 10,    1,    1..=8,  Some(20)),
+            (&[10, 20, 30, 40], 0,     0,    4..=8,  None),
+            (&[10, 20, 30, 40], 30,    0,    1..=8,  None),
+            (&[10, 0, 0, 40],   0,     0,    1..=8,  Some(10)),
+            (&[10, 0, 0, 40],   10,    0,    1..=8,  None),
+            (&[0, 0, 30, 40],   0,     0,    1..=1,  Some(30)),
+            (&[40],             0,     0,    1..=8,  None),
+        ];
+        for (last_seqs, after, kept, a_file, until) in cases {
+            let found = end_of_old(&segments(last_seqs), Seq::new(after), kept, a_file);
+            assert_eq!(found, until.map(Seq::new), "{last_seqs:?} after {after}");
+        }
+    }
 }

@@ -109,6 +109,8 @@ const DROPPED_NUMBERED_MORE: u64 = 10;
 const LAST_KIND: u64 = DROPPED_NUMBERED_MORE;
 /// How many reasons the first of these kinds are for.
 const REASONS: u64 = CHANGED - DROPPED_NUMBERED;
+/// Another reason needs another kind.
+const _: () = assert!(DropReason::ALL.len() as u64 == REASONS + 1);
 /// How many bits say which kind.
 const KIND_BITS: u32 = 4;
 

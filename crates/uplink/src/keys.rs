@@ -118,9 +118,12 @@ impl Keys {
         }
     }
 
-    /// Returns whether `key` is that of a spill file's entry.
-    pub fn is_spill(&self, key: &[u8]) -> bool {
-        matches!(self.parse(key), Some(Key::Spill(_)))
+    /// Returns the number of the spill file whose entry has this key, if it is one.
+    pub fn spill_number(&self, key: &[u8]) -> Option<u64> {
+        match self.parse(key) {
+            Some(Key::Spill(number)) => Some(number),
+            _ => None,
+        }
     }
 
     /// Returns what `key` is for, if it is a key of this uplink.

@@ -40,6 +40,9 @@ pub struct Settings {
     pub max_bytes: u64,
     /// For how long a record may wait; then it is dropped, counted, with a gap record.
     pub max_age: Option<Duration>,
+    /// The ordinal of the last record that was appended before this process began: what came later is no older than
+    /// the process.
+    pub recovered: u64,
     /// How many streams may have numbers; a record of a further topic is dropped, counted.
     pub streams_max: usize,
 }

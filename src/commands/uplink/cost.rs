@@ -152,6 +152,7 @@ fn settings(
         when_full: WhenFull::default(),
         max_bytes: Settings::MAX_BYTES_DEFAULT,
         max_age: None,
+        recovered: 0,
         streams_max: Settings::STREAMS_MAX_DEFAULT,
     })
 }

@@ -20,7 +20,7 @@ impl Run<'_> {
         let load = Load {
             queued_bytes: self.shared.queued_bytes(),
             // What is spilled takes up less room: nothing is given up before that has been tried.
-            store_is_tight: self.store_is_tight() && !self.spiller.is_relieving(),
+            store_is_tight: self.store_is_tight() && !self.spiller.may_relieve(),
         };
         self.core.handle_load(load, self.shared.now());
     }

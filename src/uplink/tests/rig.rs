@@ -62,6 +62,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         max_bytes: Settings::MAX_BYTES_DEFAULT,
         profile: Profile::Mqtt,
         max_age: None,
+        recovered: 0,
         streams_max: Settings::STREAMS_MAX_DEFAULT,
     };
     let link = LinkSettings {

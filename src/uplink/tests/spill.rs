@@ -14,7 +14,7 @@ use crate::{
     uplink::{MqttVersion, Snapshot, UplinkSettings},
 };
 
-/// About a megabyte in segments of 256 KiB, of which most are old.
+/// About three megabytes in segments of 256 KiB, of which most are old.
 const RECORDS: i64 = 3_000;
 const PADDING: usize = 1_000;
 
@@ -112,22 +112,23 @@ async fn uplink_2_a_backlog_is_spilled_and_comes_back() {
 /// uplink.2, uplink.1: what is full gives up its oldest records, spilled ones first, and says so exactly.
 #[tokio::test]
 async fn uplink_2_the_oldest_are_given_up_out_of_spill_files() {
+    const LAST: i64 = 4_500;
     let port = Cloud::start().await.port(); // and gone
     let mut settings = in_large_batches(port);
-    settings.core.max_bytes = 2 << 20;
+    settings.core.max_bytes = 3 << 20;
     let folder = tempfile::tempdir().unwrap();
     let (mut rig, _) = Rig::start_over(folder, settings, &store());
-    append(&mut rig, 1..=1_900).await;
+    append(&mut rig, 1..=2_950).await;
     let has_spilled = |snapshot: &Snapshot| snapshot.spilled.records > 500;
     rig.until("spilled records", has_spilled).await;
-    append(&mut rig, 1_901..=RECORDS).await;
-    let is_small = |snapshot: &Snapshot| snapshot.queued_bytes <= 2 << 20;
+    append(&mut rig, 2_951..=LAST).await;
+    let is_small = |snapshot: &Snapshot| snapshot.queued_bytes <= 3 << 20;
     let snapshot = rig.until("a queue within its limit", is_small).await;
     assert!(snapshot.ledger.is_balanced(), "{:?}", snapshot.ledger);
     let cloud = Cloud::start_at(port).await.expect("the port is still free");
     let mut line = cloud.accept().await;
     let mut readings = Vec::new();
-    while readings.last().is_none_or(|(number, _)| *number < RECORDS) {
+    while readings.last().is_none_or(|(number, _)| *number < LAST) {
         let received = line.publication().await;
         readings.extend(received.readings());
         line.accept_all(&[received]).await;
@@ -136,7 +137,7 @@ async fn uplink_2_the_oldest_are_given_up_out_of_spill_files() {
     let snapshot = rig.until("an empty queue", is_done).await;
     let first = readings[0].0;
     assert!(first > 500, "the oldest went: {first}");
-    assert_eq!(readings, numbered(first..=RECORDS));
+    assert_eq!(readings, numbered(first..=LAST));
     let dropped: u64 = snapshot.ledger.outcomes.dropped.values().sum();
     assert_eq!(dropped, (first - 1).unsigned_abs());
     rig.stop().await;

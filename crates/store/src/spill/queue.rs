@@ -40,10 +40,20 @@ impl Spilled {
         self.0.lock().entries.clone()
     }
 
-    /// Returns the size of all files.
+    /// Returns how many files there are, how many records they hold, and how large they are on the disk.
     #[must_use]
-    pub fn length(&self) -> u64 {
-        self.0.lock().entries.iter().map(|entry| entry.length).sum()
+    pub fn totals(&self) -> (usize, u64, u64) {
+        let list = self.0.lock();
+        let (records, length) = list.entries.iter().fold((0, 0), |(records, length), entry| {
+            (records + entry.records, length + entry.length)
+        });
+        (list.entries.len(), records, length)
+    }
+
+    /// Returns whether a file is in the list.
+    #[must_use]
+    pub fn has(&self, number: u64) -> bool {
+        self.0.lock().entries.iter().any(|entry| entry.number == number)
     }
 
     /// Returns the position from which the journal is needed by a taker that needs nothing up to `needed`.

@@ -23,7 +23,8 @@ impl<F: FileSystem> Catalog<F> {
     /// Copies what `taker` has after `after` and up to the record `until` into a spill file, which is durable
     /// when this returns. `None` if there is nothing.
     ///
-    /// The records must be durable and stay in the journal meanwhile. `should_stop` is asked once for each
+    /// The records must be durable and stay in the journal meanwhile, and no other copy of this taker may be under
+    /// way. `should_stop` is asked once for each
     /// block of about 256 KiB.
     ///
     /// # Errors
@@ -51,12 +52,12 @@ impl<F: FileSystem> Catalog<F> {
             }
             target.file.sync_data()?;
             files.rename(&unfinished, &name)?;
-            files.sync_directory()?;
+            files.sync_directory().inspect_err(|_| drop(files.remove(&name)))?;
             Ok(Ok(Some(target.entry(number, after))))
         });
         if !matches!(made, Ok(Ok(Some(_)))) {
+            // Gone already if it had its name.
             let _ = files.remove(&unfinished);
-            let _ = files.remove(&name);
         }
         made
     }

@@ -24,6 +24,9 @@ const TIGHT_DIVISOR: u64 = 8;
 /// Once full, so much more is given up that it does not begin again with the next record.
 const SLACK_DIVISOR: u64 = 16;
 
+/// The beginning of 2025: a clock that stands before it was never set.
+const EARLIEST: Timestamp = Timestamp::from_unix_micros(1_735_689_600_000_000);
+
 impl Core {
     /// Returns whether the front should refuse records for this uplink.
     pub fn refuses(&self, load: Load) -> bool {
@@ -103,10 +106,17 @@ impl Core {
         given_up
     }
 
-    /// Returns whether a record that arrived then has waited for too long. While the clock is not trusted none has.
-    pub(super) fn is_too_old(&self, arrival: Timestamp, now: Now) -> bool {
+    /// Returns whether the record with this ordinal, which arrived then, has waited for too long.
+    ///
+    /// A clock that was set in between must not make it old: none is older than the process if it came to it, none
+    /// is while the clock is not trusted, and none whose clock stood at a time before there was this software.
+    pub(super) fn is_too_old(&self, ordinal: u64, arrival: Timestamp, now: Now) -> bool {
         let Some(max_age) = self.settings.max_age else { return false };
-        now.wall_is_trusted && arrival.saturating_add(max_age) < now.wall
+        let may_be = ordinal <= self.settings.recovered || now.elapsed > max_age;
+        may_be
+            && now.wall_is_trusted
+            && arrival >= EARLIEST
+            && arrival.saturating_add(max_age) < now.wall
     }
 
     /// Without a connection, gives up decided batches all of whose records have waited for too long. With one they
@@ -118,7 +128,8 @@ impl Core {
         let mut window = std::mem::take(&mut self.window);
         let mut some_went = false;
         for batch in window.iter_mut().filter(|batch| batch.open_parts > 0) {
-            if batch.newest.is_some_and(|newest| self.is_too_old(newest, now)) {
+            let last = batch.to.ordinal;
+            if batch.newest.is_some_and(|newest| self.is_too_old(last, newest, now)) {
                 batch.give_up(DropReason::Age, &mut self.link);
                 some_went = true;
             }

@@ -35,7 +35,7 @@ impl Core {
         if self.forming.is_dropping() {
             self.drop_record(at, body.len(), &message.topic, DropReason::Full, now);
             self.note_dropped(body.len());
-        } else if self.is_too_old(message.arrival, now) {
+        } else if self.is_too_old(at.ordinal, message.arrival, now) {
             self.drop_record(at, body.len(), &message.topic, DropReason::Age, now);
         } else if now.wall_is_trusted && message.is_expired(now.wall) {
             self.forming.outcomes.expired += 1;

@@ -10,6 +10,9 @@ use crate::{
     settings::{BatchLimits, Compression, Format, TimeUnit, TopicTemplate, WhenFull},
 };
 
+/// When the tests begin.
+const BEGIN_MILLIS: i64 = 1_772_000_000_000;
+
 /// A core whose journal makes everything durable at once.
 pub(super) struct Bench {
     pub(super) core: Core,
@@ -36,12 +39,13 @@ impl Bench {
             max_bytes: 1 << 20,
             profile: Profile::Mqtt,
             max_age: None,
+            recovered: 0,
             streams_max: 10,
         };
         change(&mut settings);
         let now = Now {
             elapsed: Duration::ZERO,
-            wall: Timestamp::from_unix_millis(1_000_000),
+            wall: Timestamp::from_unix_millis(BEGIN_MILLIS),
             wall_is_trusted: true,
         };
         let core = Core::open(settings, [], now).unwrap();
@@ -384,7 +388,7 @@ fn uplink_1_records_wait_for_so_long_and_no_longer() {
         Some(&6),
         "the clock is not trusted"
     );
-    bench.now.wall = Timestamp::from_unix_millis(1_000_000 + 120_000);
+    bench.now.wall = Timestamp::from_unix_millis(BEGIN_MILLIS + 120_000);
     bench.now.wall_is_trusted = true;
     bench.connect(usize::MAX);
     let sent = bench.sent();
@@ -440,6 +444,30 @@ fn uplink_1_old_records_are_dropped_as_they_are_read() {
     }
     assert_eq!(bench.outcomes().dropped.get(&DropReason::Age), Some(&2));
     assert_eq!(bench.outcomes().delivered, 2);
+}
+
+/// uplink.1, A6: a clock that is set makes no record old that has just come.
+#[test]
+fn uplink_1_a_clock_that_is_set_makes_nothing_old() {
+    let mut bench = Bench::new(|settings| settings.max_age = Some(Duration::from_secs(100)));
+    bench.put("a", "1");
+    bench.pass(2_000);
+    // A day later, says the clock; two seconds, say we.
+    bench.now.wall = bench.now.wall.saturating_add(Duration::from_secs(86_400));
+    bench.core.handle_load(Load::default(), bench.now);
+    bench.settle();
+    assert_eq!(bench.outcomes().dropped.get(&DropReason::Age), None);
+    // What was stamped by a clock that was never set has no age, however long it waits.
+    bench.now.wall = Timestamp::from_unix_millis(1_000);
+    let item = bench.item("a", "2");
+    bench.now.wall = Timestamp::from_unix_millis(BEGIN_MILLIS);
+    bench.pass(200_000);
+    bench.core.handle_item(&item, bench.now);
+    bench.pass(2_000);
+    bench.connect(usize::MAX);
+    let sent = bench.sent();
+    let numbers = sent.iter().flat_map(|(_, batch)| &batch.readings).map(|reading| reading.number);
+    assert_eq!(numbers.collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]

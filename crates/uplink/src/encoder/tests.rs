@@ -31,6 +31,7 @@ fn settings(format: Format, compression: Compression) -> Settings {
         max_bytes: Settings::MAX_BYTES_DEFAULT,
         profile: Profile::Mqtt,
         max_age: None,
+        recovered: 0,
         streams_max: Settings::STREAMS_MAX_DEFAULT,
     }
 }

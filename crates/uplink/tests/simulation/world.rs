@@ -553,6 +553,7 @@ fn settings(plan: &Plan, boots: u64) -> Settings {
         max_bytes: plan.max_bytes,
         profile: Profile::Mqtt,
         max_age: None,
+        recovered: 0,
         streams_max: 1_000,
     }
 }
