@@ -106,7 +106,7 @@ impl DialError {
 ///
 /// That we do not believe the far side may pass by itself: somebody else is in the way, such as the page of a hotel's
 /// network, or a clock is about to be set.
-fn is_about_trust(error: &io::Error) -> bool {
+pub(crate) fn is_about_trust(error: &io::Error) -> bool {
     use rustls::{AlertDescription as Alert, Error};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     matches!(

@@ -18,6 +18,7 @@ pub mod listening;
 pub mod memory;
 pub mod pipeline;
 pub mod points;
+mod secret_file;
 pub mod service;
 pub mod status;
 pub mod store;

@@ -12,7 +12,7 @@ use clap::Subcommand;
 use tidegate_model::Principal;
 use tidegate_tls::{Authority, Identity, Issued, Purpose, Validity};
 
-use super::secret_file::{self, Owner};
+use crate::secret_file::{self, Owner};
 
 /// For how many days an authority is valid: as long as a plant's machines.
 const AUTHORITY_DAYS: u32 = 3_650;

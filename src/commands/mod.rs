@@ -5,7 +5,6 @@ mod cert;
 mod check;
 mod decode;
 mod run;
-mod secret_file;
 mod status;
 mod token;
 mod uplink;

@@ -12,8 +12,8 @@ use clap::Subcommand;
 use tidegate_model::Timestamp;
 use tidegate_settings::parse_duration;
 
-use super::secret_file;
 use crate::broker::{Token, parse_tokens};
+use crate::secret_file;
 
 /// Arguments of `tidegate token`.
 #[derive(Debug, clap::Args)]

@@ -16,11 +16,11 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tidegate_scram::{ITERATIONS, ITERATIONS_DEFAULT, SALT_BYTES, Verifier};
 use zeroize::Zeroizing;
 
-use super::{
-    ConfigArguments,
+use super::ConfigArguments;
+use crate::{
+    broker::{NoRandomBytes, hash_password},
     secret_file::{self, Owner},
 };
-use crate::broker::{NoRandomBytes, hash_password};
 
 /// The ends of the names of the files that belong to an account.
 const HASH: &str = "hash";

@@ -47,9 +47,9 @@ pub use secret::Secret;
 pub use store::{Durability, StoreConfig};
 pub use tls::TlsConfig;
 pub use uplink::{
-    BatchLimits, CommandsConfig, Compression, EndpointConfig, Level, LinkConfig, LinkHost, LinkUrl,
-    MqttVersion, PayloadFormat, TimeUnit, TopicTemplate, TopicTemplateError, UplinkConfig,
-    UplinkLogin, UplinkTls, WaitingConfig, WhenFull,
+    AstarteConfig, BatchLimits, CommandsConfig, Compression, EndpointConfig, Level, LinkConfig,
+    LinkHost, LinkUrl, MqttVersion, PayloadFormat, TimeUnit, TopicTemplate, TopicTemplateError,
+    UplinkConfig, UplinkLogin, UplinkTls, WaitingConfig, WhenFull,
 };
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ use crate::{
     store::Completion,
     supervise::{Conditions, Failure, Stage, keep_running},
     uplink::{
-        self, CommandRoute, Dialect, Endpoint, HttpTarget, IncomingCommand, LinkSettings, Login,
-        MqttVersion, OutcomeSender, Seat, SparkplugB, UplinkContext, UplinkError, UplinkHandle,
-        UplinkSettings,
+        self, AstarteSettings, CommandRoute, Dialect, Endpoint, HttpTarget, IncomingCommand,
+        LinkSettings, Login, MqttVersion, OutcomeSender, Seat, SparkplugB, UplinkContext,
+        UplinkError, UplinkHandle, UplinkSettings,
     },
 };
 
@@ -75,6 +75,20 @@ fn client_setup(tls: &UplinkTls) -> Result<ClientSetup, TlsError> {
     };
     let protocols = tls.alpn.iter().map(|name| name.clone().into_bytes()).collect();
     Ok(ClientSetup { trust, identity: tls.identity.clone(), protocols })
+}
+
+/// Returns what a device of Astarte is told, if the uplink is one.
+fn device(
+    uplink: &UplinkConfig,
+    config: &Config,
+) -> Result<Option<Arc<AstarteSettings>>, TlsError> {
+    let Some(device) = &uplink.astarte else { return Ok(None) };
+    let tls = UplinkTls { trust: device.trust.clone(), identity: None, alpn: Vec::new() };
+    Ok(Some(Arc::new(AstarteSettings {
+        setup: Arc::clone(&device.setup),
+        trust: client_setup(&tls)?.trust,
+        folder: config.gateway.data_dir.join("astarte").join(uplink.name.as_str()),
+    })))
 }
 
 /// Returns how one broker is connected to.
@@ -301,6 +315,20 @@ fn downlink_limits(limits: &config::DownlinkLimits) -> Limits {
     }
 }
 
+/// Returns what the core makes of readings in a format.
+fn format(format: config::PayloadFormat) -> tidegate_uplink::Format {
+    match format {
+        config::PayloadFormat::Columns => tidegate_uplink::Format::Columns,
+        config::PayloadFormat::Packed => tidegate_uplink::Format::Packed,
+        config::PayloadFormat::Message => tidegate_uplink::Format::Message,
+        config::PayloadFormat::Json => tidegate_uplink::Format::Json,
+        config::PayloadFormat::Raw => tidegate_uplink::Format::Raw,
+        config::PayloadFormat::SparkplugB | config::PayloadFormat::Astarte => {
+            tidegate_uplink::Format::Typed
+        }
+    }
+}
+
 fn settings(
     uplink: &UplinkConfig,
     config: &Config,
@@ -310,14 +338,7 @@ fn settings(
         StartError::Setting(format!("uplink {}: {reason}", uplink.name))
     };
     let gateway: Arc<str> = config.gateway.id.as_str().into();
-    let format = match uplink.format {
-        config::PayloadFormat::Columns => tidegate_uplink::Format::Columns,
-        config::PayloadFormat::Packed => tidegate_uplink::Format::Packed,
-        config::PayloadFormat::Message => tidegate_uplink::Format::Message,
-        config::PayloadFormat::Json => tidegate_uplink::Format::Json,
-        config::PayloadFormat::Raw => tidegate_uplink::Format::Raw,
-        config::PayloadFormat::SparkplugB => tidegate_uplink::Format::Typed,
-    };
+    let format = format(uplink.format);
     let template = uplink.topic.fill("{encoding}", "{topic}");
     let core = tidegate_uplink::Settings {
         topic: tidegate_uplink::TopicTemplate::new(&template, &gateway, format)
@@ -347,6 +368,9 @@ fn settings(
     };
     let commands = uplink.commands.as_ref();
     let route = commands.map(|commands| CommandRoute::new(commands.filter.clone())).transpose();
+    let route = route.map_err(|error| wrong(&error))?;
+    let device = device(uplink, config).map_err(|error| wrong(&error))?;
+    let route = route.or_else(|| device.as_ref().and_then(|device| device.commands()));
     let endpoints: Result<Vec<Endpoint>, TlsError> =
         uplink.link.endpoints.iter().map(endpoint).collect();
     let sparkplug = uplink.sparkplug.clone().map(SparkplugB::new).map(Arc::new);
@@ -371,9 +395,9 @@ fn settings(
         replay_rates: uplink.waiting.replay,
         pauses: uplink.link.profile.bounds().pauses,
         session_expiry: uplink.link.session_expiry,
-        commands: route.map_err(|error| wrong(&error))?.or(dialect_commands),
+        commands: route.or(dialect_commands),
         results: commands.map(|commands| commands.results.clone()),
-        dialect: sparkplug.map(Dialect::SparkplugB),
+        dialect: sparkplug.map(Dialect::SparkplugB).or(device.map(Dialect::Astarte)),
     };
     let selector = Selector::new(uplink.topics.clone());
     let downlink = downlink_limits(&config.limits.downlink);

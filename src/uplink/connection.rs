@@ -25,6 +25,7 @@ use super::{
     tunnel::Tunnel,
 };
 
+mod astarte;
 mod http;
 mod shared;
 mod sparkplug;
@@ -80,6 +81,7 @@ enum Client {
     Http(http::Client),
     Shared(shared::Client),
     SparkplugB(sparkplug::Client),
+    Astarte(astarte::Client),
 }
 
 /// One connection, from its first attempt to its end.
@@ -211,7 +213,8 @@ impl Connection {
         let places = receive_max.min(usize::from(IN_FLIGHT_MAX)).saturating_sub(1);
         self.receive_max = places.min(settings.in_flight_max).max(1);
         self.patience = match self.client {
-            Client::Http(_) | Client::Shared(_) => NEVER,
+            // They notice silence by themselves.
+            Client::Http(_) | Client::Shared(_) | Client::Astarte(_) => NEVER,
             Client::V4(_) | Client::V5(_) | Client::SparkplugB(_) => keep_alive + keep_alive / 2,
         };
     }
@@ -253,6 +256,7 @@ impl Connection {
             Client::Http(client) => client.publish(up),
             Client::Shared(client) => client.publish(up),
             Client::SparkplugB(client) => client.publish(up),
+            Client::Astarte(client) => client.publish(up),
         };
         taken?;
         self.handed_over.push_back(token);
@@ -265,6 +269,7 @@ impl Connection {
             Client::V4(client) => v4::acknowledge(client, packet),
             Client::V5(client) => v5::acknowledge(client, packet),
             Client::SparkplugB(client) => client.acknowledge(packet),
+            Client::Astarte(client) => client.acknowledge(packet),
             // Nothing comes down by HTTP, or to a passenger.
             Client::Http(_) | Client::Shared(_) => Ok(()),
         }
@@ -293,6 +298,7 @@ impl Connection {
             Client::V4(client) => client.try_disconnect().is_ok(),
             Client::V5(client) => client.try_disconnect().is_ok(),
             Client::SparkplugB(client) => client.close(),
+            Client::Astarte(client) => client.disconnect(),
             Client::Http(_) | Client::Shared(_) => false,
         };
         if asked && self.is_up {
@@ -323,6 +329,10 @@ fn open_dialect(
         Dialect::SparkplugB(node) => {
             let (client, driver) = sparkplug::open(node, settings, endpoint, memory, events)?;
             Ok((Client::SparkplugB(client), driver))
+        }
+        Dialect::Astarte(device) => {
+            let (client, driver) = astarte::open(device, settings, endpoint, memory, events);
+            Ok((Client::Astarte(client), Box::pin(driver) as Driver))
         }
     }
 }

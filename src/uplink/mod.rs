@@ -29,8 +29,8 @@ pub use self::{
     outcome::OutcomeSender,
     seat::Seat,
     settings::{
-        CommandRoute, Dialect, Endpoint, HttpTarget, LinkSettings, Login, MqttVersion, RouteError,
-        UplinkSettings,
+        AstarteSettings, CommandRoute, Dialect, Endpoint, HttpTarget, LinkSettings, Login,
+        MqttVersion, RouteError, UplinkSettings,
     },
     state::{Entries, forget, renew_epochs},
     task::{UplinkError, UplinkTask},

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Write as _},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -9,7 +10,7 @@ use std::{
 use thiserror::Error;
 use tidegate_model::{CommandKind, Topic, TopicFilter};
 use tidegate_rules::Selector;
-use tidegate_tls::ClientTls;
+use tidegate_tls::{ClientTls, Trust};
 use tidegate_uplink::{Pauses, Rates, Settings, decoder::Limits};
 
 use super::{connection::SparkplugB, seat::Seat};
@@ -84,6 +85,31 @@ pub struct LinkSettings {
 pub enum Dialect {
     /// An edge node of Sparkplug B.
     SparkplugB(Arc<SparkplugB>),
+    /// Astarte: the gateway is a device of a realm.
+    Astarte(Arc<AstarteSettings>),
+}
+
+/// A device of Astarte. The endpoint of its link is the pairing service.
+#[derive(Clone, Debug)]
+pub struct AstarteSettings {
+    /// Who it is, and what it says and hears.
+    pub setup: Arc<tidegate_astarte::Setup>,
+    /// Whom it believes to be the broker.
+    pub trust: Trust,
+    /// Where its key and certificate are kept.
+    pub folder: PathBuf,
+}
+
+impl AstarteSettings {
+    /// What the topics of commands begin with on their way through the gateway.
+    pub(super) const COMMANDS: &str = "$astarte/";
+
+    /// Returns the way of commands, if any can come.
+    pub fn commands(&self) -> Option<CommandRoute> {
+        let filter = TopicFilter::new(&format!("{}#", Self::COMMANDS)).ok()?;
+        let route = CommandRoute::new(filter).ok();
+        route.filter(|_| self.setup.routes.have_commands())
+    }
 }
 
 impl LinkSettings {

@@ -40,6 +40,12 @@ fn uplinks() {
     check(&Case::all_of(include_str!("wrong/uplinks.txt")));
 }
 
+/// uplink.22: what a realm would answer by throwing the session away shows before the start.
+#[test]
+fn devices_of_astarte() {
+    check(&Case::all_of(include_str!("wrong/astarte.txt")));
+}
+
 /// uplink.4, uplink.5: a rule that is wrong is told by its key and value.
 #[test]
 fn rules_of_uplinks() {

@@ -442,3 +442,47 @@ fn the_broker_tells_what_is_configured() {
     assert_eq!(given.server_reference.unwrap().as_str(), "other.example:8883");
     assert!(given.response_topics.is_some());
 }
+
+/// uplink.22: a device of Astarte takes the topics of its maps unless it says others, and only the interfaces that are
+/// named.
+#[test]
+fn uplink_22_a_device_of_astarte() {
+    let interface = |name: &str, owner: &str| {
+        format!(
+            r#"{{"interface_name":"org.example.{name}","version_major":1,"version_minor":3,"type":"datastream","ownership":"{owner}","mappings":[{{"endpoint":"/%{{press}}/value","type":"double"}}]}}"#
+        )
+    };
+    let file = |more: &str, device: &str| {
+        format!(
+            "[gateway]\nid = \"gw\"\ndata-dir = \"data\"\n[[uplink]]\nname = \"realm\"\nformat = \"astarte\"\n{more}\
+             [uplink.astarte]\nrealm = \"test\"\n{device}\npairing = \"https://api.example/pairing\"\n\
+             secret = {{ env = \"PLANTED\" }}\ninterfaces = \"interfaces\"\n\
+             [[uplink.astarte.map]]\ntopic = \"hall1/press-{{n}}/t\"\ninterface = \"org.example.A\"\npath = \"/{{n}}/value\"\n\
+             [[uplink.astarte.command]]\ntopic = \"hall1/{{n}}/s\"\ninterface = \"org.example.B\"\npath = \"/{{n}}/value\"\n"
+        )
+    };
+    let all = [interface("A", "device"), interface("B", "server"), interface("C", "device")];
+    let load = |text: &str| {
+        let files = [
+            ("tidegate.toml", text),
+            ("interfaces/a.json", all[0].as_str()),
+            ("interfaces/b.json", all[1].as_str()),
+            ("interfaces/c.json", all[2].as_str()),
+        ];
+        load(&files).uplinks.remove(0)
+    };
+    let id = "device = \"V_zv6ThCCtXWveQ8mPjsKg\"";
+    let uplink = load(&file("", id));
+    assert_eq!(uplink.format, PayloadFormat::Astarte);
+    let topics: Vec<&str> = uplink.topics.iter().map(|topic| topic.as_str()).collect();
+    assert_eq!(topics, ["hall1/+/t"]);
+    let device = uplink.astarte.unwrap();
+    assert_eq!(device.setup.device.base(), "test/V_zv6ThCCtXWveQ8mPjsKg");
+    assert_eq!(device.setup.interfaces.introspection(), "org.example.A:1:3;org.example.B:1:3");
+    assert!(device.setup.routes.have_commands());
+    let uplink = load(&file("topics = [\"hall1/press-1/#\"]\n", id));
+    assert_eq!(uplink.topics[0].as_str(), "hall1/press-1/#");
+    let made = "device-namespace = \"6ba7b810-9dad-11d1-80b4-00c04fd430c8\"\nhardware-id = \"www.example.com\"";
+    let device = load(&file("", made)).astarte.unwrap();
+    assert_eq!(device.setup.device.id().as_str(), "LtZlfeknVouV4SZlqK6mog");
+}

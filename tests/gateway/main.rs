@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod astarte;
 mod aws;
 mod backlog;
 mod chaos;

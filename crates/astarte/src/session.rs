@@ -87,6 +87,9 @@ pub enum UpError {
     /// No way leads from its topic.
     #[error("no map is for this topic")]
     NoWay,
+    /// There are too many other properties.
+    #[error("more than {PROPERTIES_MAX} properties are set")]
+    TooMany,
     /// The topic at the far side would be too long.
     #[error("the topic `{0}` is too long")]
     Topic(String),
@@ -127,6 +130,9 @@ pub enum DownError {
         /// The path.
         path: String,
     },
+    /// There are too many other properties.
+    #[error("more than {PROPERTIES_MAX} properties are set")]
+    TooMany,
     /// No way leads from there.
     #[error("no command is for `{interface}{path}`")]
     NoWay {
@@ -149,6 +155,8 @@ const SYNCHRONISED: &[u8] = b"s";
 const OURS: u8 = b'p';
 /// What is kept: a property of the server as it was commanded here.
 const THEIRS: u8 = b'c';
+/// Properties that may be set, of either side: all of them are kept.
+const PROPERTIES_MAX: usize = 65_536;
 /// Properties that may be on their way at once during a handshake.
 const PIPELINED: usize = 32;
 
@@ -293,6 +301,9 @@ impl Session {
             if has == property.payload && !self.on_their_way.contains_key(&property.key) {
                 return Ok(Up::Unchanged);
             }
+            if !self.ours.contains_key(&property.key) && self.ours.len() >= PROPERTIES_MAX {
+                return Err(UpError::TooMany);
+            }
             *self.on_their_way.entry(property.key.clone()).or_default() += 1;
         }
         let qos = interface.qos(target.mapping());
@@ -346,6 +357,10 @@ impl Session {
         {
             // Every synchronisation says all properties once more; they are no new commands.
             return Ok(Vec::new());
+        }
+        if keep.is_some() && !self.theirs.contains_key(&key) && self.theirs.len() >= PROPERTIES_MAX
+        {
+            return Err(DownError::TooMany);
         }
         let topic = self.setup.routes.down(name, path).ok_or_else(|| DownError::NoWay {
             interface: name.to_owned(),

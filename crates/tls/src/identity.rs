@@ -19,6 +19,7 @@ use crate::{TlsError, peer::names_of, provider};
 pub struct Identity {
     pub(crate) key: Arc<CertifiedKey>,
     names: PeerNames,
+    not_before: u64,
     not_after: u64,
 }
 
@@ -38,7 +39,9 @@ impl Identity {
         let leaf = chain.first().ok_or(TlsError::NoCertificate)?;
         let parsed = Certificate::from_der(leaf)
             .map_err(|error| TlsError::Certificate(error.to_string()))?;
-        let not_after = parsed.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
+        let validity = parsed.tbs_certificate.validity;
+        let not_before = validity.not_before.to_unix_duration().as_secs();
+        let not_after = validity.not_after.to_unix_duration().as_secs();
         let names = names_of(&parsed);
         let signer = provider()
             .key_provider
@@ -50,12 +53,17 @@ impl Identity {
             Err(rustls::Error::InconsistentKeys(_)) => return Err(TlsError::Mismatch),
             Err(error) => return Err(TlsError::Certificate(error.to_string())),
         }
-        Ok(Self { key: Arc::new(key), names, not_after })
+        Ok(Self { key: Arc::new(key), names, not_before, not_after })
     }
 
     /// Returns the names in the certificate.
     pub fn names(&self) -> &PeerNames {
         &self.names
+    }
+
+    /// Returns from when on the certificate is valid, in seconds since 1970.
+    pub fn not_before(&self) -> u64 {
+        self.not_before
     }
 
     /// Returns until when the certificate is valid, in seconds since 1970.

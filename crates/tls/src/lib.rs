@@ -9,6 +9,7 @@ mod identity;
 mod in_use;
 mod issue;
 mod peer;
+mod request;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use self::identity::Identity;
 pub use self::in_use::{InUse, Prepared};
 pub use self::issue::{Authority, Issued, Purpose, Validity};
 pub use self::peer::names_in;
+pub use self::request::SigningRequest;
 pub use self::server::{Clients, ServerPrepared, ServerSetup, ServerTls};
 pub use self::trust::{OddList, Trust};
 

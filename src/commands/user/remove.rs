@@ -10,8 +10,9 @@ use anyhow::{Context as _, ensure};
 
 use super::{HASH, SCRAM};
 use crate::{
-    commands::{ConfigArguments, secret_file},
+    commands::ConfigArguments,
     config::{self, Mention},
+    secret_file,
 };
 
 /// The ends of the names of all files of an account.

@@ -7,6 +7,7 @@ use tidegate_model::UplinkName;
 use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
 use tidegate_uplink::{Profile, Rates};
 
+use super::astarte::AstarteConfig;
 use super::endpoint::{EndpointConfig, read_backup, read_endpoint};
 use super::way::read_way;
 use crate::config::context::Context;
@@ -111,16 +112,29 @@ pub(super) fn read_shared(
     Some((UplinkName::new(&name).ok()?, link.clone()))
 }
 
+/// Where the far side is. Complete.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Far<'d> {
+    /// `url` and what goes with it say it.
+    Given,
+    /// A pairing service says it, unless its table is wrong; the keys of [`Given`](Self::Given) were refused.
+    Pairing(Option<&'d AstarteConfig>),
+}
+
 /// Reads the keys of the connection; `None` without a broker, which is noted.
 pub(super) fn read_link(
     table: &mut TableReader<'_>,
+    far: Far<'_>,
     context: &Context<'_>,
     issues: &mut Issues,
 ) -> Option<LinkConfig> {
     let words = [("mqtt", Profile::Mqtt), ("aws-iot-core", Profile::AwsIotCore)];
     let profile = table.optional_or("profile", Profile::Mqtt, read::word(&words), issues);
     let bounds = profile.bounds();
-    let preferred = read_endpoint(table, profile, context, issues);
+    let preferred = match far {
+        Far::Given => read_endpoint(table, profile, context, issues),
+        Far::Pairing(device) => device.map(|device| device.pairing.clone()),
+    };
     let read = |backup: TableReader<'_>, issues: &mut Issues| {
         read_backup(backup, preferred.as_ref(), profile, context, issues)
     };

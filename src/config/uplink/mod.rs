@@ -1,5 +1,6 @@
 //! `[[uplink]]`: where telemetry goes, what may come down, and how much may wait.
 
+mod astarte;
 mod batch;
 mod commands;
 mod endpoint;
@@ -12,6 +13,7 @@ mod url;
 mod waiting;
 mod way;
 
+pub use astarte::AstarteConfig;
 pub use batch::BatchLimits;
 pub use commands::CommandsConfig;
 pub use endpoint::{EndpointConfig, UplinkLogin, UplinkTls};

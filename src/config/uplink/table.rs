@@ -8,8 +8,9 @@ use tidegate_rules::Rule;
 use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 use tidegate_uplink::Profile;
 
+use super::astarte::{self, AstarteConfig};
 use super::commands::{check_echo, read_commands};
-use super::link::{read_link, read_shared};
+use super::link::{Far, read_link, read_shared};
 use super::rule::read_rule;
 use super::sparkplug::read_sparkplug;
 use super::{
@@ -53,6 +54,8 @@ pub struct UplinkConfig {
     pub rules: Vec<Rule>,
     /// Which edge node it is, if the format is [`PayloadFormat::SparkplugB`].
     pub sparkplug: Option<Arc<tidegate_sparkplug::Settings>>,
+    /// Who it is in a realm of Astarte, with that format.
+    pub astarte: Option<AstarteConfig>,
 }
 
 /// How readings are written (`docs/telemetry-envelope.md`).
@@ -71,6 +74,8 @@ pub enum PayloadFormat {
     Raw,
     /// Metrics of an edge node of Sparkplug B and of its devices.
     SparkplugB,
+    /// As the interfaces of a device of Astarte say.
+    Astarte,
 }
 
 impl PayloadFormat {
@@ -81,7 +86,7 @@ impl PayloadFormat {
 
     /// Returns whether it says more than payloads, on topics of its own and a connection of its own.
     pub fn is_dialect(self) -> bool {
-        matches!(self, Self::SparkplugB)
+        matches!(self, Self::SparkplugB | Self::Astarte)
     }
 }
 
@@ -116,9 +121,11 @@ pub(in crate::config) fn read(
     if table.has("name") {
         names.note(name.as_str(), table.value_span("name"), issues);
     }
-    let (via, link, priority) = read_connection(&mut table, context, carriers, issues);
+    let device = astarte::read_device(&mut table, context, issues);
+    let (via, link, priority) =
+        read_connection(&mut table, context, carriers, device.as_ref(), issues);
     let version = link.as_ref().map_or(MqttVersion::V5, |link| link.version);
-    let topics = table.required_list("topics", "topics = [\"hall1/#\"]", read_filter, issues);
+    let topics = read_topics(&mut table, device.as_ref(), issues);
 
     let format = table.optional_or("format", FORMAT_DEFAULT, PayloadFormat::read, issues);
     let is_sparkplug = format == PayloadFormat::SparkplugB;
@@ -149,13 +156,7 @@ pub(in crate::config) fn read(
         check_echo(&table, topic, commands.as_ref(), issues);
     }
     let for_batches = [("batch", batch_given), ("time-unit", time_unit_given)];
-    for (key, at) in for_batches.into_iter().filter(|_| format.is_per_reading()) {
-        if let Some(at) = at {
-            let message = format!("`{key}` has no effect: this format sends each reading alone");
-            let issue = Issue::hint(at, message);
-            issues.push(issue.with_hint("remove it, or write `format = \"columns\"`"));
-        }
-    }
+    hint_at_batches(format, for_batches, issues);
     table.finish(issues);
     let link = link?;
     Some(UplinkConfig {
@@ -174,19 +175,12 @@ pub(in crate::config) fn read(
         waiting,
         rules,
         sparkplug,
+        astarte: device,
     })
 }
 
 impl PayloadFormat {
     fn read(node: &Node, issues: &mut Issues) -> Option<Self> {
-        const LATER: [&str; 1] = ["astarte"];
-        if let Some(word) = node.as_str().filter(|word| LATER.contains(word)) {
-            let message = format!("the format \"{word}\" is not available in this version");
-            let hint =
-                "write \"columns\", \"packed\", \"message\", \"json\", \"raw\" or \"sparkplug-b\"";
-            issues.error(node.span, message, hint);
-            return None;
-        }
         let words = [
             ("columns", Self::Columns),
             ("packed", Self::Packed),
@@ -194,6 +188,7 @@ impl PayloadFormat {
             ("json", Self::Json),
             ("raw", Self::Raw),
             ("sparkplug-b", Self::SparkplugB),
+            ("astarte", Self::Astarte),
         ];
         read::word(&words)(node, issues)
     }
@@ -285,20 +280,48 @@ fn read_template(
     }
 }
 
+/// Notes keys of batches beside a format that has none.
+fn hint_at_batches(format: PayloadFormat, keys: [(&str, Option<Span>); 2], issues: &mut Issues) {
+    for (key, at) in keys.into_iter().filter(|_| format.is_per_reading()) {
+        if let Some(at) = at {
+            let message = format!("`{key}` has no effect: this format sends each reading alone");
+            let issue = Issue::hint(at, message);
+            issues.push(issue.with_hint("remove it, or write `format = \"columns\"`"));
+        }
+    }
+}
+
+/// Reads `topics`; those of a device's maps where it is left out there.
+fn read_topics(
+    table: &mut TableReader<'_>,
+    device: Option<&AstarteConfig>,
+    issues: &mut Issues,
+) -> Vec<TopicFilter> {
+    if astarte::is_asked_for(table) && !table.has("topics") {
+        // Absent, but to be named among the keys that there are.
+        table.take("topics");
+        return device.map(|device| device.topics.clone()).unwrap_or_default();
+    }
+    table.required_list("topics", "topics = [\"hall1/#\"]", read_filter, issues)
+}
+
 /// Reads the connection: an own one, or that of another and who goes first there.
 fn read_connection(
     table: &mut TableReader<'_>,
     context: &Context<'_>,
     carriers: &BTreeMap<String, LinkConfig>,
+    device: Option<&AstarteConfig>,
     issues: &mut Issues,
 ) -> (Option<UplinkName>, Option<LinkConfig>, i32) {
-    let is_shared = table.has("via");
+    let is_device = astarte::is_asked_for(table);
+    let is_shared = table.has("via") && !is_device;
     let (via, link) = if is_shared {
         read_shared(table, carriers, issues).unzip()
     } else {
         // Absent, but to be named among the keys that there are.
         table.take("via");
-        (None, read_link(table, context, issues))
+        let far = if is_device { Far::Pairing(device) } else { Far::Given };
+        (None, read_link(table, far, context, issues))
     };
     let priority_at = table.key_span("priority");
     let priority = table.optional_or("priority", 0, read::integer(-100..=100), issues);
@@ -319,7 +342,7 @@ fn check_posts(
 ) {
     let mut endpoints = link.iter().flat_map(|link| &link.endpoints);
     let posts = endpoints.any(|endpoint| endpoint.url.http_target().is_some());
-    if posts && format.is_dialect() {
+    if posts && format == PayloadFormat::SparkplugB {
         let hint = "write a URL with `mqtt://`, `mqtts://`, `ws://` or `wss://`";
         issues.error(table.value_span("format"), "this format is spoken over MQTT alone", hint);
     }

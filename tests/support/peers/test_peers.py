@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 import bson
 from bson.int64 import Int64
 
+from astarte_rules import Realm, Violation, read_list, write_list
 from cloud import Book
 from envelope import OPTIONS, EnvelopeError, decode_batch, decode_single, inflate
 from sparkplug_host import REBIRTH, Host, schema
@@ -208,6 +209,94 @@ class SparkplugHost(unittest.IsolatedAsyncioTestCase):
     async def test_what_was_missed_is_asked_for(self):
         self.assertEqual(self.host(sparkplug("DDATA", [], 9, "d")).rebirths_asked, 1)
 
+
+
+class AstarteRules(unittest.TestCase):
+    """Each rule of the realm first refuses a device that breaks it."""
+
+    def setUp(self):
+        mapping = {"endpoint": "/%{n}/x", "type": "double"}
+        head = {"version_major": 1, "version_minor": 2, "type": "datastream", "ownership": "device"}
+        sure = {**mapping, "type": "integer", "reliability": "guaranteed"}
+        many = {**mapping, "type": "integerarray"}
+        members = [{"endpoint": "/%{n}/a", "type": "double", "required": True}, {"endpoint": "/%{n}/b", "type": "string"}]
+        settings = [
+            {"endpoint": "/on", "type": "boolean", "allow_unset": True},
+            {"endpoint": "/name", "type": "string"},
+        ]
+        self.realm = Realm(
+            [
+                {**head, "interface_name": "org.A", "mappings": [mapping]},
+                {**head, "interface_name": "org.Sure", "mappings": [sure]},
+                {**head, "interface_name": "org.Many", "mappings": [many]},
+                {**head, "interface_name": "org.Object", "aggregation": "object", "mappings": members},
+                {**head, "interface_name": "org.Config", "type": "properties", "mappings": settings},
+                {**head, "interface_name": "org.Server", "ownership": "server", "mappings": [mapping]},
+            ]
+        )
+        names = ["A", "Sure", "Many", "Object", "Config", "Server"]
+        self.introspection = self.realm.read_introspection(";".join(f"org.{name}:1:2" for name in names).encode())
+
+    def take(self, name, path, value, qos=0, **more):
+        payload = value if isinstance(value, bytes) else bson.encode({"v": value, **more})
+        return self.realm.check_data(self.introspection, name, path, payload, qos)
+
+    def test_sound_data_is_taken(self):
+        self.assertEqual(self.take("org.A", "/1/x", 1.5)[1:], (1.5, None))
+        self.take("org.A", "/1/x", 1)  # an int32 is a number
+        self.take("org.Sure", "/1/x", -0x7FFFFFFF, 1)
+        self.take("org.Many", "/1/x", [1, 2])
+        self.take("org.Object", "/1", {"a": 1.0, "b": "x"}, t=T0)
+        self.take("org.Config", "/on", True, 2)
+        self.assertIsNone(self.take("org.Config", "/on", b"", 2)[1])
+
+    def test_each_rule_refuses(self):
+        broken = [
+            ("invalid_interface", "org.B", "/1/x", 1.0, 0),
+            ("write_on_server_owned_interface", "org.Server", "/1/x", 1.0, 0),
+            ("mapping_not_found", "org.A", "/1/y", 1.0, 0),
+            ("mapping_not_found", "org.A", "//x", 1.0, 0),
+            ("mapping_not_found", "org.Object", "/1/a", 1.0, 0),
+            ("qos 1 where 0 is expected", "org.A", "/1/x", 1.0, 1),
+            ("qos 0 where 1 is expected", "org.Sure", "/1/x", 1, 0),
+            ("qos 1 where 2 is expected", "org.Config", "/on", True, 1),
+            ("unexpected_value_type", "org.A", "/1/x", "1", 0),
+            ("unexpected_value_type", "org.A", "/1/x", float("nan"), 0),
+            ("unexpected_value_type", "org.A", "/1/x", True, 0),
+            ("unexpected_value_type", "org.Sure", "/1/x", -(2**31), 1),
+            ("unexpected_value_type", "org.Sure", "/1/x", 1.0, 1),
+            ("unexpected_value_type", "org.Many", "/1/x", [1, None], 0),
+            ("value_size_exceeded", "org.Many", "/1/x", [1] * 1025, 0),
+            ("value_size_exceeded", "org.Config", "/name", "x" * 65_530, 2),
+            ("unexpected_object_key", "org.Object", "/1", {"a": 1.0, "c": 1.0}, 0),
+            ("missing_required_mapping", "org.Object", "/1", {"b": "x"}, 0),
+            ("unset_not_allowed", "org.Config", "/name", b"", 2),
+            ("unset_not_allowed", "org.A", "/1/x", b"", 0),
+            ("undecodable_bson_payload", "org.A", "/1/x", b"\5\0\0\0\0", 0),
+            ("undecodable_bson_payload", "org.A", "/1/x", b"hello", 0),
+        ]
+        for name, *message in broken:
+            with self.subTest(message), self.assertRaisesRegex(Violation, f"^{name}$"):
+                self.take(*message)
+        with self.assertRaisesRegex(Violation, "undecodable"):
+            self.take("org.Config", "/on", True, 2, t=T0)  # properties have no time
+
+    def test_introspections_and_lists_are_read(self):
+        for name, text in [
+            ("invalid_introspection", b"org.A:1:2;"),
+            ("invalid_introspection", b"org.A:1"),
+            ("interface_loading_failed", b"org.A:2:0"),
+            ("interface_loading_failed", b"org.A:1:3"),
+            ("interface_loading_failed", b"org.None:1:0"),
+        ]:
+            with self.subTest(text), self.assertRaisesRegex(Violation, name):
+                self.realm.read_introspection(text)
+        self.assertEqual(self.realm.read_introspection(b""), {})
+        self.assertEqual(read_list(write_list(["a/b", "c/d"])), ["a/b", "c/d"])
+        self.assertEqual((read_list(b"\0\0\0\0"), read_list(write_list([]))), ([], []))
+        for wrong in [b"", b"\0\0\0\1" + zlib.compress(b"ab"), b"\0\0\0\2ab"]:
+            with self.subTest(wrong), self.assertRaises(Violation):
+                read_list(wrong)
 
 
 if __name__ == "__main__":

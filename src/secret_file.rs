@@ -12,7 +12,7 @@ use tidegate_model::Principal;
 
 /// Whose a file becomes that root makes; anybody else keeps what they make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(crate) enum Owner {
     /// Root's.
     Maker,
     /// The owner's of the folder it is put in: the gateway's, in folders that the package made.
@@ -24,7 +24,7 @@ pub(super) enum Owner {
 /// # Errors
 ///
 /// If the name cannot be a principal's and a file's.
-pub(super) fn of_account(folder: &Path, name: &str, extension: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn of_account(folder: &Path, name: &str, extension: &str) -> anyhow::Result<PathBuf> {
     Principal::new(name).with_context(|| format!("the name `{name}`"))?;
     ensure!(
         !name.contains(['/', '+', '#', '*']) && !name.starts_with('.'),
@@ -34,7 +34,7 @@ pub(super) fn of_account(folder: &Path, name: &str, extension: &str) -> anyhow::
 }
 
 /// Makes a folder that only its owner can enter, if it is not there.
-pub(super) fn make_folder(folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_folder(folder: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -47,7 +47,7 @@ pub(super) fn make_folder(folder: &Path) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// If the file is there already, or cannot be written or given to its owner.
-pub(super) fn create(path: &Path, bytes: &[u8], owner: Owner) -> anyhow::Result<()> {
+pub(crate) fn create(path: &Path, bytes: &[u8], owner: Owner) -> anyhow::Result<()> {
     let like = match owner {
         Owner::Maker => None,
         Owner::OfFolder => Some(metadata(folder_of(path))?),
@@ -58,7 +58,7 @@ pub(super) fn create(path: &Path, bytes: &[u8], owner: Owner) -> anyhow::Result<
 /// Puts files in the place of others, as close together as can be: each appears whole.
 ///
 /// Each has the owner of the one before it, or else of the folder.
-pub(super) fn replace(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
+pub(crate) fn replace(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
     let aside = |path: &Path| path.with_added_extension("new");
     for (path, bytes) in files {
         let aside = aside(path);
@@ -103,7 +103,7 @@ fn create_like(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> anyhow::Re
 }
 
 /// Puts the names in a file's folder on disk.
-pub(super) fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
     let folder = folder_of(path);
     File::open(folder)
         .and_then(|folder| folder.sync_all())

@@ -1,0 +1,196 @@
+//! A device of Astarte: paired over HTTP, connected by MQTT 3.1.1 with a certificate of its own.
+//!
+//! The client is the one of `tidegate-mqtt`, not rumqttc, over the same way to the far side: QoS 2 in a session that goes
+//! on needs packet identifiers that are released before they are used again, and QoS 0 a PINGREQ when the device asks for
+//! one (docs/decisions/0024-astarte.md).
+
+mod credentials;
+mod down;
+mod mqtt;
+mod pairing;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, sync::Arc, time::SystemTime};
+
+use tidegate_uplink::Failure;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{
+    super::{
+        link::{LinkError, LinkEvent, Up},
+        settings::{AstarteSettings, LinkSettings},
+    },
+    Memory, REQUESTS,
+};
+use crate::uplink::settings::Endpoint;
+
+use self::{
+    credentials::{Credentials, Store},
+    mqtt::{Ended, Wire},
+    pairing::{BrokerAddress, Pairing},
+};
+
+/// What the connection is asked to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Publish, under the dialect's own number.
+    Publish { packet: u16, up: Up },
+    /// A command is safe.
+    Acknowledge { packet: u16 },
+    /// Say good-bye.
+    Disconnect,
+}
+
+/// Hands work over.
+#[derive(Debug)]
+pub(super) struct Client {
+    jobs: mpsc::Sender<Job>,
+    next: u16,
+}
+
+impl Client {
+    pub(super) fn publish(&mut self, up: Up) -> Result<(), LinkError> {
+        self.next = self.next.wrapping_add(1);
+        let taken = self.jobs.try_send(Job::Publish { packet: self.next, up });
+        taken.map_err(|_| LinkError::transient("the connection takes no more messages"))
+    }
+
+    pub(super) fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
+        let taken = self.jobs.try_send(Job::Acknowledge { packet });
+        taken.map_err(|_| LinkError::transient("the connection takes no more acknowledgements"))
+    }
+
+    pub(super) fn disconnect(&self) -> bool {
+        self.jobs.try_send(Job::Disconnect).is_ok()
+    }
+}
+
+pub(super) fn open(
+    device: &Arc<AstarteSettings>,
+    settings: &LinkSettings,
+    endpoint: usize,
+    memory: Memory,
+    events: mpsc::Sender<LinkEvent>,
+) -> (Client, impl Future<Output = LinkError> + Send + use<>) {
+    let (jobs, queue) = mpsc::channel(REQUESTS);
+    let driver = Driver {
+        device: Arc::clone(device),
+        pairing: settings.endpoints[endpoint].clone(),
+        settings: settings.clone(),
+        events,
+    };
+    (Client { jobs, next: 0 }, driver.drive(queue, memory))
+}
+
+/// One attempt: from what is on disk to the end of the connection.
+struct Driver {
+    device: Arc<AstarteSettings>,
+    pairing: Endpoint,
+    settings: LinkSettings,
+    events: mpsc::Sender<LinkEvent>,
+}
+
+impl Driver {
+    async fn drive(self, jobs: mpsc::Receiver<Job>, memory: Memory) -> LinkError {
+        match self.run(jobs, memory).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn run(
+        &self,
+        jobs: mpsc::Receiver<Job>,
+        memory: Memory,
+    ) -> Result<std::convert::Infallible, LinkError> {
+        let store = Store::new(self.device.folder.clone());
+        let pairing =
+            Pairing::new(&self.pairing, &self.settings.way, self.device.setup.device.clone());
+        let (credentials, broker) = self.prepare(&store, &pairing).await?;
+        let wire = Wire {
+            device: &self.device,
+            settings: &self.settings,
+            events: &self.events,
+            identity: credentials.identity.clone(),
+            broker: broker.clone(),
+        };
+        let Ended { error, phase } = wire.run(jobs, memory).await;
+        match phase {
+            mqtt::Phase::NotReached => {
+                // It may have moved.
+                store.forget_broker().await?;
+            }
+            mqtt::Phase::Refused { by_certificate } => {
+                self.renew_after_refusal(&store, &pairing, &credentials, by_certificate).await?;
+                if by_certificate && credentials.is_new() {
+                    // Another one would fare no better: somebody has to look at it.
+                    return Err(LinkError { failure: Failure::Lasting, ..error });
+                }
+            }
+            mqtt::Phase::Accepted => {}
+        }
+        Err(error)
+    }
+
+    /// Returns what to show to the broker, and where that is; asks the pairing service for what is missing.
+    async fn prepare(
+        &self,
+        store: &Store,
+        pairing: &Pairing<'_>,
+    ) -> Result<(Credentials, BrokerAddress), LinkError> {
+        let name = self.device.setup.device.base();
+        let kept = store.credentials(name).await?.filter(|kept| !kept.ends_soon(now()));
+        self.is_alive().await?;
+        let credentials = match kept {
+            Some(kept) => kept,
+            None => {
+                let made = pairing.request_certificate().await?;
+                store.keep_credentials(&made).await?;
+                info!(device = %name, "Paired with Astarte: a new certificate is kept");
+                made
+            }
+        };
+        self.is_alive().await?;
+        let broker = match store.broker().await? {
+            Some(broker) => broker,
+            None => {
+                let broker = pairing.broker().await?;
+                store.keep_broker(&broker).await?;
+                broker
+            }
+        };
+        self.is_alive().await?;
+        Ok((credentials, broker))
+    }
+
+    /// Forgets a certificate that the broker did not take, if it is at fault.
+    async fn renew_after_refusal(
+        &self,
+        store: &Store,
+        pairing: &Pairing<'_>,
+        credentials: &Credentials,
+        by_certificate: bool,
+    ) -> Result<(), LinkError> {
+        // An alert says so; after anything else the pairing service knows whether it is still good.
+        let is_at_fault = by_certificate || !pairing.verifies(&credentials.certificate).await?;
+        if is_at_fault {
+            let device = self.device.setup.device.base();
+            warn!(device = %device, "The certificate for Astarte is no longer taken; a new one will be asked for");
+            store.forget_credentials().await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the run that the attempt goes on.
+    async fn is_alive(&self) -> Result<(), LinkError> {
+        let told = self.events.send(LinkEvent::Alive).await;
+        told.map_err(|_| LinkError::transient("nobody listens"))
+    }
+}
+
+/// Returns the seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

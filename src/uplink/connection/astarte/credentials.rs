@@ -1,0 +1,161 @@
+//! Key, certificate and broker on disk: one file for what belongs together, each replaced as a whole.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use tidegate_tls::Identity;
+use tidegate_uplink::{Disconnect, Failure};
+use zeroize::Zeroizing;
+
+use super::{super::super::link::LinkError, pairing::BrokerAddress};
+use crate::secret_file;
+
+/// Key and certificate, in PEM.
+const CREDENTIALS: &str = "credentials.pem";
+/// Host and port.
+const BROKER: &str = "broker";
+/// Larger files are not ours.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+/// A certificate is renewed when so much of its life is left: a fifth.
+const LIFE_LEFT: u64 = 5;
+/// … and when it has this much left at the latest, which is earlier for those that live long.
+const LEFT_MAX_S: u64 = 7 * 86_400;
+
+/// What the device shows to the broker.
+#[derive(Clone, Debug)]
+pub(super) struct Credentials {
+    pub(super) identity: Identity,
+    /// The certificate alone, in PEM.
+    pub(super) certificate: String,
+    key: Zeroizing<String>,
+    is_new: bool,
+}
+
+impl Credentials {
+    /// Takes a certificate that was given out for a key.
+    pub(super) fn new(certificate: String, key: String) -> Result<Self, LinkError> {
+        let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
+        let identity = identity
+            .map_err(|error| LinkError::transient(format!("the certificate given out: {error}")))?;
+        Ok(Self { identity, certificate, key: Zeroizing::new(key), is_new: true })
+    }
+
+    /// Returns whether it was given out just now.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Returns whether it should be renewed at `now`, in seconds since 1970.
+    pub(super) fn ends_soon(&self, now: u64) -> bool {
+        let (from, to) = (self.identity.not_before(), self.identity.not_after());
+        let margin = (to.saturating_sub(from) / LIFE_LEFT).min(LEFT_MAX_S);
+        now.saturating_add(margin) >= to
+    }
+}
+
+/// The folder of one device.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Returns what is kept for a device of this name; what belongs to another, or is damaged, counts as missing.
+    pub(super) async fn credentials(&self, name: &str) -> Result<Option<Credentials>, LinkError> {
+        let Some(text) = self.read(CREDENTIALS).await? else { return Ok(None) };
+        let Some(at) = text.find("-----BEGIN CERTIFICATE-----") else { return Ok(None) };
+        let (key, certificate) = text.split_at(at);
+        let Ok(kept) = Credentials::new(certificate.to_owned(), key.to_owned()) else {
+            return Ok(None);
+        };
+        let common_name = format!("CN={name}");
+        let is_ours = kept.identity.names().iter().any(|it| it.as_str() == common_name);
+        Ok(is_ours.then_some(Credentials { is_new: false, ..kept }))
+    }
+
+    /// Keeps key and certificate; both are on disk when it returns.
+    pub(super) async fn keep_credentials(&self, made: &Credentials) -> Result<(), LinkError> {
+        let text = Zeroizing::new(format!("{}\n{}", made.key.trim(), made.certificate));
+        self.write(CREDENTIALS, text).await
+    }
+
+    pub(super) async fn forget_credentials(&self) -> Result<(), LinkError> {
+        self.remove(CREDENTIALS).await
+    }
+
+    /// Returns where the broker was last.
+    pub(super) async fn broker(&self) -> Result<Option<BrokerAddress>, LinkError> {
+        let text = self.read(BROKER).await?;
+        Ok(text.and_then(|text| BrokerAddress::parse(text.trim())))
+    }
+
+    pub(super) async fn keep_broker(&self, broker: &BrokerAddress) -> Result<(), LinkError> {
+        self.write(BROKER, Zeroizing::new(broker.to_string())).await
+    }
+
+    pub(super) async fn forget_broker(&self) -> Result<(), LinkError> {
+        self.remove(BROKER).await
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Zeroizing<String>>, LinkError> {
+        let path = self.folder.join(name);
+        on_disk(move || match fs::metadata(&path) {
+            Ok(file) if file.len() > FILE_BYTES_MAX => Ok(None),
+            Ok(_) => match fs::read_to_string(&path) {
+                Ok(text) => Ok(Some(Zeroizing::new(text))),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+                Err(error) => Err(cannot("read", &path, error)),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(cannot("read", &path, error)),
+        })
+        .await
+    }
+
+    async fn write(&self, name: &str, text: Zeroizing<String>) -> Result<(), LinkError> {
+        let (folder, path) = (self.folder.clone(), self.folder.join(name));
+        on_disk(move || {
+            if !folder.is_dir() {
+                secret_file::make_folder(&folder)?;
+                // The names of folders that were made are in the folders above.
+                let above = folder.ancestors().take(2);
+                above.into_iter().try_for_each(secret_file::sync_folder_of)?;
+            }
+            secret_file::replace(&[(&path, text.as_bytes())])
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), LinkError> {
+        let path = self.folder.join(name);
+        on_disk(move || match fs::remove_file(&path) {
+            Ok(()) => secret_file::sync_folder_of(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(cannot("remove", &path, error)),
+        })
+        .await
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("cannot {what} {}", path.display()))
+}
+
+/// Works on the disk where that may take its time.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, LinkError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|_| LinkError::transient("the work on the disk was broken off"))?;
+    done.map_err(|error| LinkError {
+        reason: format!("{error:#}"),
+        failure: Failure::Transient,
+        how: Disconnect::Otherwise,
+    })
+}
