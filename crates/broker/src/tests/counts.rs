@@ -71,15 +71,51 @@ fn uplinks_that_are_gone_are_retired() {
     let mut house = House::new();
     let mut transaction = Transaction::new();
     let kept = house.core.uplink_taker("kept", &mut transaction);
+    let also_kept = house.core.uplink_taker("also kept", &mut transaction);
     let gone = house.core.uplink_taker("gone", &mut transaction);
     house.store(Some(transaction));
     let mut transaction = Transaction::new();
-    assert_eq!(house.core.retire_uplinks(&["kept", "new"], &mut transaction), ["gone"]);
-    assert_eq!(house.core.retire_uplinks(&["kept"], &mut transaction), [""; 0]);
+    assert_eq!(
+        house.core.retire_uplinks(&["kept", "also kept", "new"], &mut transaction),
+        ["gone"]
+    );
+    assert_eq!(house.core.retire_uplinks(&["kept", "also kept"], &mut transaction), [""; 0]);
     house.store(Some(transaction));
     let mut house = house.cut_power();
     let mut transaction = Transaction::new();
     assert_eq!(house.core.uplink_taker("kept", &mut transaction), kept);
+    assert_eq!(house.core.uplink_taker("also kept", &mut transaction), also_kept);
     assert!(transaction.is_empty(), "nothing is to be stored");
     assert_ne!(house.core.uplink_taker("gone", &mut transaction), gone);
+}
+
+/// A value that takes the place of another takes its room, too.
+#[test]
+fn last_values_that_are_replaced_take_up_no_room() {
+    let mut house = House::new();
+    for _ in 0..40 {
+        house.publish("t/1", &"x".repeat(1_000_000), Qos::AtMostOnce);
+    }
+    for number in 2..=10 {
+        house.publish(&format!("t/{number}"), &"x".repeat(1_000_000), Qos::AtMostOnce);
+    }
+    let all = TopicFilter::new("#").unwrap();
+    assert_eq!(house.core.list(&all, None, 1_000).len(), 10);
+}
+
+/// broker.12: what retained messages take up is told, and given back when they go.
+#[test]
+fn the_size_of_retained_messages_is_told() {
+    let mut house = House::new();
+    let retain = |house: &mut House, topic: &str, payload: &str| {
+        let message = Message { retain: true, ..message(topic, payload, Qos::AtLeastOnce) };
+        house.route(vec![message], Source::Gateway).unwrap();
+        house.core.summary().retained_bytes
+    };
+    let one = retain(&mut house, "t/1", &"x".repeat(1_000));
+    assert!((1_000..2_000).contains(&one), "{one}");
+    assert_eq!(retain(&mut house, "t/2", &"x".repeat(1_000)), 2 * one);
+    assert_eq!(retain(&mut house, "t/2", ""), one);
+    assert_eq!(retain(&mut house, "t/1", &"x".repeat(2_000)), one + 1_000);
+    assert_eq!(retain(&mut house, "t/1", ""), 0);
 }
