@@ -6,6 +6,7 @@ use tidegate_mqtt::ReasonCode;
 use tidegate_uplink::Rates;
 
 use super::{
+    super::LinkSettings,
     MqttVersion,
     cloud::Cloud,
     payloads,
@@ -39,13 +40,11 @@ async fn a_missing_answer_ends_the_connection() {
     rig.stop().await;
 }
 
-/// uplink.21: what goes beyond the rate waits, although the far side would take it.
-#[tokio::test]
-async fn what_goes_beyond_the_rate_waits() {
+/// Sees the second of two messages wait, although the far side would take it: the first has left a debt of minutes.
+async fn assert_second_waits(limit: impl FnOnce(&mut LinkSettings, Rates)) {
     let cloud = Cloud::start().await;
     let mut settings = settings(cloud.port(), MqttVersion::V5);
-    // The first message leaves a debt of minutes.
-    settings.link.rates = Rates { messages: None, bytes: Some(1) };
+    limit(&mut settings.link, Rates { messages: None, bytes: Some(1) });
     settings.grace = Duration::ZERO;
     let mut rig = Rig::start_with(settings);
     rig.append(1..=2);
@@ -58,21 +57,14 @@ async fn what_goes_beyond_the_rate_waits() {
     rig.stop().await;
 }
 
-/// uplink.1: what has waited for a connection goes as fast as it may, and no faster.
+/// uplink.21: what goes beyond the rate waits.
+#[tokio::test]
+async fn what_goes_beyond_the_rate_waits() {
+    assert_second_waits(|link, rates| link.rates = rates).await;
+}
+
+/// uplink.1: what has waited for a connection goes as fast as it may, and no faster; records of a rig arrived long ago.
 #[tokio::test]
 async fn uplink_1_what_is_replayed_has_a_rate_of_its_own() {
-    let cloud = Cloud::start().await;
-    let mut settings = settings(cloud.port(), MqttVersion::V5);
-    settings.link.replay_rates = Rates { messages: None, bytes: Some(1) };
-    settings.grace = Duration::ZERO;
-    let mut rig = Rig::start_with(settings);
-    // Records of a rig arrived long ago.
-    rig.append(1..=2);
-    let mut line = cloud.accept().await;
-    let first = line.publication().await;
-    line.answer(first.packet_id, ReasonCode::Success).await;
-    let snapshot = rig.until_delivered(1).await;
-    line.assert_quiet().await;
-    assert_eq!((snapshot.ledger.queued, snapshot.core.in_flight), (1, 0));
-    rig.stop().await;
+    assert_second_waits(|link, rates| link.replay_rates = rates).await;
 }
