@@ -2,7 +2,7 @@
 //!
 //! The client is the one of `tidegate-mqtt`, not rumqttc, over the same way to the far side: QoS 2 in a session that goes
 //! on needs packet identifiers that are released before they are used again, and QoS 0 a PINGREQ when the device asks for
-//! one (docs/decisions/0024-astarte.md).
+//! one (docs/decisions/0027-astarte.md).
 
 mod credentials;
 mod down;
