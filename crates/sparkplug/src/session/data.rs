@@ -104,7 +104,6 @@ impl Session {
             self.take_with_birth(index, row, now);
             return Step::Taken;
         }
-        let is_older = entry.last.as_ref().is_some_and(|last| unix_ms(row.time) < last.time_ms);
         let life = self.life(device, now);
         life.heard_at = now.elapsed;
         if life.born_at.is_none() && !self.due.contains_key(&device) {
@@ -114,7 +113,7 @@ impl Session {
         self.bundles.entry(device).or_default().push(Ready {
             index,
             last: Last::new(unix_ms(row.time), value, row.status),
-            is_historical: row.is_historical || is_older,
+            is_historical: row.is_historical,
             ticket: row.ticket,
         });
         Step::Taken
@@ -126,9 +125,15 @@ impl Session {
         let Some(device) = entry.device else { return };
         let last = Last::new(unix_ms(row.time), entry.fit(&row.value), row.status);
         let is_older = entry.last.as_ref().is_some_and(|known| last.time_ms < known.time_ms);
+        let is_first = entry.last.is_none();
         self.life(device, now).heard_at = now.elapsed;
         let tickets = self.due.entry(device).or_default();
         if row.is_historical || is_older {
+            if is_first {
+                // The birth says that there was nothing then: nothing that follows is older.
+                let nothing = Last { value: None, ..last.clone() };
+                self.memory.catalog.note(index, nothing);
+            }
             let (is_historical, ticket) = (true, row.ticket);
             let ready = Ready { index, last, is_historical, ticket };
             self.bundles.entry(device).or_default().push(ready);
@@ -165,13 +170,14 @@ impl Session {
         let Ready { index, last, is_historical, .. } = reading;
         let entry = self.memory.catalog.entry(index);
         let mut metric = last.metric();
-        metric.is_historical = is_historical.then_some(true);
+        let is_newer = entry.last.as_ref().is_none_or(|known| known.time_ms <= last.time_ms);
+        // What comes behind a newer value is not the present one.
+        metric.is_historical = (is_historical || !is_newer).then_some(true);
         if self.settings.aliases {
             metric.alias = Some(Catalog::alias(index));
         } else {
             metric.name = Some(Arc::clone(&entry.name));
         }
-        let is_newer = entry.last.as_ref().is_none_or(|known| known.time_ms <= last.time_ms);
         if is_newer {
             self.memory.catalog.note(index, last);
             if is_historical {

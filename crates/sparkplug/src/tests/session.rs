@@ -367,7 +367,9 @@ fn history_is_marked_and_followed_by_what_is_now() {
     }
     let seen = rig.flush();
     assert_eq!(kinds(&seen), ["DBIRTH/e/a", "DDATA/e/a"]);
-    assert_eq!(seen[0].payload.metrics[0].is_null, Some(true));
+    let birth = &seen[0].payload.metrics[0];
+    assert_eq!(birth.is_null, Some(true));
+    assert_eq!(birth.timestamp.unwrap().cast_signed() - T0, -3_000, "no later than what follows");
     assert!(seen[0].tickets.is_empty());
     let times = |seen: &Seen| {
         let metrics = seen.payload.metrics.iter();
@@ -387,7 +389,10 @@ fn history_is_marked_and_followed_by_what_is_now() {
     let seen = rig.flush();
     assert_eq!(times(&seen[0]), [(3_000, None), (1_000, Some(true)), (4_000, None)]);
     rig.row_at("h/a/t", Value::Double(6.0), 3_500, false);
-    assert_eq!(times(&rig.flush()[0]), [(3_500, Some(true))]);
+    rig.row_at("h/a/t", Value::Double(7.0), 5_000, false);
+    rig.row_at("h/a/t", Value::Double(8.0), 4_500, false);
+    let expected = [(3_500, Some(true)), (5_000, None), (4_500, Some(true))];
+    assert_eq!(times(&rig.flush()[0]), expected);
     rig.pass(Duration::from_secs(10));
     assert!(rig.published().is_empty(), "the host knows the newest value");
 }
