@@ -167,6 +167,8 @@ pub struct Session {
     /// Payloads by interface and path.
     ours: BTreeMap<String, Vec<u8>>,
     theirs: BTreeMap<String, Vec<u8>>,
+    /// What was ordered of those and is not safe yet, the latest.
+    ordered: BTreeMap<String, Option<Vec<u8>>>,
     was_synchronised: bool,
     has_note: bool,
     steps: VecDeque<Step>,
@@ -191,6 +193,7 @@ impl Session {
         Self {
             ours: of(OURS),
             theirs: of(THEIRS),
+            ordered: BTreeMap::new(),
             was_synchronised: note.is_some_and(|note| *note == introspection.as_bytes()),
             has_note: note.is_some(),
             steps: VecDeque::new(),
@@ -333,7 +336,7 @@ impl Session {
     /// # Errors
     ///
     /// [`DownError`]: it cannot be used; acknowledge and forget it.
-    pub fn down(&self, topic: &str, payload: &[u8]) -> Result<Vec<Order>, DownError> {
+    pub fn down(&mut self, topic: &str, payload: &[u8]) -> Result<Vec<Order>, DownError> {
         match self.setup.device.read_topic(topic).ok_or(DownError::Topic)? {
             Incoming::ConsumerProperties => self.purge(payload),
             Incoming::OtherControl => Ok(Vec::new()),
@@ -341,7 +344,7 @@ impl Session {
         }
     }
 
-    fn data(&self, name: &str, path: &str, payload: &[u8]) -> Result<Vec<Order>, DownError> {
+    fn data(&mut self, name: &str, path: &str, payload: &[u8]) -> Result<Vec<Order>, DownError> {
         let resolved = self.setup.interfaces.resolve(name, path);
         let resolved = resolved.filter(|(it, _)| it.ownership() == Ownership::Server);
         let (interface, target) = resolved
@@ -352,8 +355,12 @@ impl Session {
             name: self::name(THEIRS, &key),
             value: data.value.is_some().then(|| payload.to_vec()),
         });
+        let latest = match self.ordered.get(&key) {
+            Some(ordered) => ordered.as_ref(),
+            None => self.theirs.get(&key),
+        };
         if let Some(keep) = &keep
-            && keep.value.as_ref() == self.theirs.get(&key)
+            && keep.value.as_ref() == latest
         {
             // Every synchronisation says all properties once more; they are no new commands.
             return Ok(Vec::new());
@@ -366,6 +373,9 @@ impl Session {
             interface: name.to_owned(),
             path: path.to_owned(),
         })?;
+        if let Some(keep) = &keep {
+            self.ordered.insert(key, keep.value.clone());
+        }
         Ok(vec![Order { topic, value: data.value.unwrap_or(Value::Null), keep }])
     }
 
@@ -385,6 +395,9 @@ impl Session {
     pub fn order_done(&mut self, keep: &Keep) {
         let Some((&THEIRS, key)) = keep.name.split_first() else { return };
         let key = String::from_utf8_lossy(key).into_owned();
+        if self.ordered.get(&key) == Some(&keep.value) {
+            self.ordered.remove(&key);
+        }
         match &keep.value {
             Some(value) => self.theirs.insert(key, value.clone()),
             None => self.theirs.remove(&key),

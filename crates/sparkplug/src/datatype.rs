@@ -44,6 +44,11 @@ impl DataType {
         self as u32
     }
 
+    /// Returns whether values of this type are arrays, packed into bytes.
+    fn is_array(self) -> bool {
+        self.code() >= Self::Int8Array.code()
+    }
+
     /// Returns the type that a value is announced with; `None` for null, which says nothing.
     ///
     /// What Sparkplug has no type for (documents, arrays of several types) is text: its JSON.
@@ -87,7 +92,7 @@ impl DataType {
                 Self::text(value)
             }
             (Self::Bytes, Value::Bytes(bytes)) => MetricValue::Bytes(bytes.clone()),
-            (datatype, Value::Array(items)) => {
+            (datatype, Value::Array(items)) if datatype.is_array() => {
                 MetricValue::Bytes(array::encode(datatype, items)?.into())
             }
             _ => return None,

@@ -123,8 +123,8 @@ impl Driver {
                 store.forget_broker().await?;
             }
             mqtt::Phase::Refused { by_certificate } => {
-                self.renew_after_refusal(&store, &pairing, &credentials, by_certificate).await?;
-                if by_certificate && credentials.is_new() {
+                let is_gone = self.renew_if_invalid(&store, &pairing, &credentials).await?;
+                if by_certificate && !is_gone {
                     // Another one would fare no better: somebody has to look at it.
                     return Err(LinkError { failure: Failure::Lasting, ..error });
                 }
@@ -165,22 +165,22 @@ impl Driver {
         Ok((credentials, broker))
     }
 
-    /// Forgets a certificate that the broker did not take, if it is at fault.
-    async fn renew_after_refusal(
+    /// Forgets a certificate that the broker did not take if the pairing service says that it is not valid; returns
+    /// whether it did. An alert alone proves nothing: it may come from anybody on the way, and a new certificate
+    /// revokes the one before. One that has just been made is not asked for again.
+    async fn renew_if_invalid(
         &self,
         store: &Store,
         pairing: &Pairing<'_>,
         credentials: &Credentials,
-        by_certificate: bool,
-    ) -> Result<(), LinkError> {
-        // An alert says so; after anything else the pairing service knows whether it is still good.
-        let is_at_fault = by_certificate || !pairing.verifies(&credentials.certificate).await?;
-        if is_at_fault {
-            let device = self.device.setup.device.base();
-            warn!(device = %device, "The certificate for Astarte is no longer taken; a new one will be asked for");
-            store.forget_credentials().await?;
+    ) -> Result<bool, LinkError> {
+        if credentials.is_new() || pairing.verifies(&credentials.certificate).await? {
+            return Ok(false);
         }
-        Ok(())
+        let device = self.device.setup.device.base();
+        warn!(device = %device, "The certificate for Astarte is no longer taken; a new one will be asked for");
+        store.forget_credentials().await?;
+        Ok(true)
     }
 
     /// Tells the run that the attempt goes on.

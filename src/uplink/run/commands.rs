@@ -93,7 +93,8 @@ impl Run<'_> {
 
     pub(super) fn acknowledge(&mut self, ack: AckId) {
         let Some(connection) = &self.connection else { return };
-        if ack.connection != self.connection_number || !connection.is_up() {
+        // Before it is up, too: a dialect may be sent commands while it introduces itself.
+        if ack.connection != self.connection_number {
             return;
         }
         if let Err(error) = connection.acknowledge(ack.packet) {

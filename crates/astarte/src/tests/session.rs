@@ -195,6 +195,29 @@ fn uplink_22_readings_that_can_never_go_say_why() {
     assert_eq!(message.qos, Qos::AtMostOnce);
 }
 
+/// uplink.22: a value that comes back before the one between is safe is a command again: the last one counts.
+#[test]
+fn uplink_22_a_property_that_goes_back_is_ordered_back() {
+    let mut kept = Kept::new();
+    let mut session = Session::new(setup(), &kept);
+    begin(&mut session, &mut kept, false);
+    let topic = format!("{BASE}/org.example.Setpoint/p1/pressure");
+    let value = |last: u8| [16, 0, 0, 0, 1, b'v', 0, 0, 0, 0, 0, 0, 0x80, last, 0x40, 0];
+    let order = |session: &mut Session, last| session.down(&topic, &value(last)).unwrap();
+    let first = order(&mut session, 0x39);
+    session.order_done(first[0].keep.as_ref().unwrap());
+    let second = order(&mut session, 0x3a);
+    let third = order(&mut session, 0x39);
+    assert_eq!((second.len(), third.len()), (1, 1));
+    assert_eq!(third[0].value, Value::Double(25.5));
+    assert_eq!(order(&mut session, 0x39), [], "it is ordered already");
+    for done in [second, third] {
+        session.order_done(done[0].keep.as_ref().unwrap());
+    }
+    assert_eq!(order(&mut session, 0x39), []);
+    assert_eq!(order(&mut session, 0x3a).len(), 1);
+}
+
 /// uplink.22: properties of the server become commands once; a purge and an unset take them back.
 #[test]
 fn uplink_22_what_comes_down_becomes_commands() {
@@ -225,7 +248,7 @@ fn uplink_22_what_comes_down_becomes_commands() {
     assert_eq!(session.down(&purge, &[0; 4]), Ok(Vec::new()));
     assert_eq!(session.down(&topic, &[]), Ok(Vec::new()), "it is not set");
 
-    let wrong = |topic: &str, payload: &[u8]| session.down(topic, payload).unwrap_err();
+    let mut wrong = |topic: &str, payload: &[u8]| session.down(topic, payload).unwrap_err();
     let orders = format!("{BASE}/org.example.Orders/p1/text");
     let text = [15, 0, 0, 0, 2, b'v', 0, 3, 0, 0, 0, b'o', b'n', 0, 0];
     assert!(matches!(wrong(&orders, &text), DownError::NoWay { .. }));

@@ -9,11 +9,11 @@ use std::{
 use bytes::Bytes;
 use tidegate_model::{Value, json};
 use tidegate_mqtt::{
-    PacketId,
+    PacketId, ReasonCode,
     packet::{Packet, PublishPacket, SubAck},
 };
 use tidegate_sparkplug::{Event, Kept, Memory as Catalog, Message, Moment, Row, Session};
-use tidegate_uplink::{Ack, TypedReading};
+use tidegate_uplink::{Ack, Disconnect, TypedReading};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -204,7 +204,7 @@ impl Node {
             }
             Packet::Disconnect(said) => {
                 let reason = format!("the broker closes the connection: {}", said.reason.as_str());
-                Err(LinkError::transient(reason).into())
+                Err(LinkError { how: cause(said.reason), ..LinkError::transient(reason) }.into())
             }
             _ => Ok(self.tell(LinkEvent::Alive).await?),
         }
@@ -444,4 +444,23 @@ fn order(value: &Value) -> Bytes {
     json::write_value(value, &mut order);
     order.push(b'}');
     order.into()
+}
+
+/// Returns whether a broker that says this may have closed the connection for the sake of a message.
+fn cause(reason: ReasonCode) -> Disconnect {
+    match reason {
+        ReasonCode::Success
+        | ReasonCode::ServerBusy
+        | ReasonCode::ServerShuttingDown
+        | ReasonCode::KeepAliveTimeout
+        | ReasonCode::SessionTakenOver
+        | ReasonCode::MessageRateTooHigh
+        | ReasonCode::QuotaExceeded
+        | ReasonCode::AdministrativeAction
+        | ReasonCode::UseAnotherServer
+        | ReasonCode::ServerMoved
+        | ReasonCode::ConnectionRateExceeded
+        | ReasonCode::MaximumConnectTime => Disconnect::Otherwise,
+        _ => Disconnect::ByPeer,
+    }
 }
