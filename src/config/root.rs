@@ -171,9 +171,11 @@ fn read_uplinks(
     let mut names = Unique::new("uplinks named");
     let mut sessions = Unique::new("uplinks that use the session");
     let mut nodes = Unique::new("uplinks that are the edge node");
+    let mut devices = Unique::new("uplinks that are the device");
     let mut carriers = BTreeMap::new();
     let read = |table: TableReader<'_>, issues: &mut Issues| {
         let (at, node_at) = (table.value_span("client-id"), table.value_span("sparkplug-b"));
+        let device_at = table.value_span("astarte");
         let named = table.has("client-id");
         let uplink = uplink::read(table, gateway, context, &mut names, &carriers, issues)?;
         if named {
@@ -186,6 +188,9 @@ fn read_uplinks(
                 let node = format!("{}/{} at {}", node.group, node.id, endpoint.url);
                 nodes.note(&node, node_at, issues);
             }
+        }
+        for device in uplink.astarte.iter().map(|settings| &settings.setup.device) {
+            devices.note(device.base(), device_at, issues);
         }
         if uplink.via.is_none() && !uplink.format.is_dialect() {
             carriers.insert(uplink.name.to_string(), uplink.link.clone());

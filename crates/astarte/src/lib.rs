@@ -11,6 +11,7 @@ mod payload;
 mod purge;
 mod route;
 mod session;
+mod table;
 mod value_type;
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use tidegate_model::{Qos, Timestamp, Topic, TopicFilter, Value};
 
 use crate::{
     Content, Device, Incoming, Interfaces, Ownership, PayloadError, PurgeError, Routes, decode,
-    encode, read_list, write_list,
+    encode, read_list,
+    table::{BYTES_MAX, PROPERTIES_MAX, Table},
+    write_list,
 };
 
 /// What a session remembers, by name.
@@ -88,8 +90,13 @@ pub enum UpError {
     #[error("no map is for this topic")]
     NoWay,
     /// There are too many other properties.
-    #[error("more than {PROPERTIES_MAX} properties are set")]
+    #[error(
+        "there is no room for more properties (at most {PROPERTIES_MAX}, {BYTES_MAX} bytes, and names that fit into a list of 64 KiB)"
+    )]
     TooMany,
+    /// The list of properties has it between two of them.
+    #[error("the path `{0}` of a property holds a `;`")]
+    Separator(String),
     /// The topic at the far side would be too long.
     #[error("the topic `{0}` is too long")]
     Topic(String),
@@ -131,7 +138,7 @@ pub enum DownError {
         path: String,
     },
     /// There are too many other properties.
-    #[error("more than {PROPERTIES_MAX} properties are set")]
+    #[error("there is no room for more properties (at most {PROPERTIES_MAX}, {BYTES_MAX} bytes)")]
     TooMany,
     /// No way leads from there.
     #[error("no command is for `{interface}{path}`")]
@@ -155,8 +162,6 @@ const SYNCHRONISED: &[u8] = b"s";
 const OURS: u8 = b'p';
 /// What is kept: a property of the server as it was commanded here.
 const THEIRS: u8 = b'c';
-/// Properties that may be set, of either side: all of them are kept.
-const PROPERTIES_MAX: usize = 65_536;
 /// Properties that may be on their way at once during a handshake.
 const PIPELINED: usize = 32;
 
@@ -165,8 +170,8 @@ const PIPELINED: usize = 32;
 pub struct Session {
     setup: Arc<Setup>,
     /// Payloads by interface and path.
-    ours: BTreeMap<String, Vec<u8>>,
-    theirs: BTreeMap<String, Vec<u8>>,
+    ours: Table,
+    theirs: Table,
     /// What was ordered of those and is not safe yet, the latest.
     ordered: BTreeMap<String, Option<Vec<u8>>>,
     was_synchronised: bool,
@@ -191,8 +196,8 @@ impl Session {
         let note = kept.get(SYNCHRONISED);
         let introspection = setup.interfaces.introspection();
         Self {
-            ours: of(OURS),
-            theirs: of(THEIRS),
+            ours: Table::new(of(OURS)),
+            theirs: Table::new(of(THEIRS)),
             ordered: BTreeMap::new(),
             was_synchronised: note.is_some_and(|note| *note == introspection.as_bytes()),
             has_note: note.is_some(),
@@ -304,7 +309,11 @@ impl Session {
             if has == property.payload && !self.on_their_way.contains_key(&property.key) {
                 return Ok(Up::Unchanged);
             }
-            if !self.ours.contains_key(&property.key) && self.ours.len() >= PROPERTIES_MAX {
+            if property.key.contains(';') {
+                return Err(UpError::Separator(path));
+            }
+            let has_room = self.ours.has_room(&property.key, property.payload.len());
+            if !has_room || !self.ours.may_list(&property.key) {
                 return Err(UpError::TooMany);
             }
             *self.on_their_way.entry(property.key.clone()).or_default() += 1;
@@ -365,8 +374,7 @@ impl Session {
             // Every synchronisation says all properties once more; they are no new commands.
             return Ok(Vec::new());
         }
-        if keep.is_some() && !self.theirs.contains_key(&key) && self.theirs.len() >= PROPERTIES_MAX
-        {
+        if keep.is_some() && !self.theirs.has_room(&key, payload.len()) {
             return Err(DownError::TooMany);
         }
         let topic = self.setup.routes.down(name, path).ok_or_else(|| DownError::NoWay {
@@ -401,7 +409,7 @@ impl Session {
         match &keep.value {
             Some(value) => self.theirs.insert(key, value.clone()),
             None => self.theirs.remove(&key),
-        };
+        }
     }
 }
 

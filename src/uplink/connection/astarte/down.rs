@@ -13,6 +13,9 @@ use super::super::super::{link::Incoming, settings::AstarteSettings};
 /// Commands that may be open; more wait.
 const OPEN_MAX: usize = 256;
 
+/// What need not be acknowledged is let go when so many wait.
+const WAITING_MAX: usize = 1_024;
+
 /// The commands of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Down {
@@ -36,6 +39,11 @@ pub(super) struct Done {
 }
 
 impl Down {
+    /// Returns whether there is room for what nobody would send again.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < WAITING_MAX
+    }
+
     /// Takes the commands of a message; returns whether there was none, so that it is done with.
     pub(super) fn take(
         &mut self,

@@ -296,6 +296,10 @@ impl<'w> Talk<'w> {
             },
             ClientEvent::Received(received) => {
                 let (topic, id) = (received.topic, received.packet_id);
+                if id.is_none() && !self.down.has_room() {
+                    self.report(topic.as_str(), "too many commands wait; one with QoS 0 is let go");
+                    return Ok(());
+                }
                 match self.session.down(topic.as_str(), &received.payload) {
                     Ok(orders) => {
                         if self.down.take(orders, received.retained, id) {
