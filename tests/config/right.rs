@@ -363,6 +363,40 @@ alpn = ["mqtt"]
     assert_eq!(link.rates.bytes, Some(512 << 10));
 }
 
+/// uplink.1, uplink.2: for how long records wait, how fast they catch up, what the medium bears.
+#[test]
+fn what_becomes_of_waiting_records_arrives() {
+    let config = load(&[(
+        "tidegate.toml",
+        r#"
+[gateway]
+id = "gw"
+data-dir = "data"
+[store]
+endurance = "60TiB"
+[[uplink]]
+name = "cloud"
+url = "mqtt://127.0.0.1"
+topics = ["a/#"]
+topic = "up/{gateway}/{encoding}"
+max-age = "30d"
+replay = { max-messages-per-second = 5, max-bytes-per-second = "64KiB" }
+[[uplink]]
+name = "plain"
+url = "mqtt://127.0.0.1"
+topics = ["a/#"]
+topic = "up/{gateway}/{encoding}"
+"#,
+    )]);
+    assert_eq!(config.store.endurance.map(ByteSize::get), Some(60 << 40));
+    let waiting = &config.uplinks[0].waiting;
+    assert_eq!(waiting.max_age, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!((waiting.replay.messages, waiting.replay.bytes), (Some(5), Some(64 << 10)));
+    let plain = &config.uplinks[1].waiting;
+    assert_eq!((plain.max_age, plain.replay.messages, plain.replay.bytes), (None, None, None));
+    assert_eq!((plain.when_full, plain.max_bytes), (WhenFull::DropOldest, ByteSize::mib(512)));
+}
+
 /// uplink.23: which edge node an uplink is; the gateway's id where it does not say.
 #[test]
 fn an_edge_node_of_sparkplug_arrives() {

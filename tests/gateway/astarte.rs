@@ -297,7 +297,7 @@ fn uplink_22_certificates_are_renewed_when_they_must_be() {
     plant.wait("a second certificate", |it| it["certificates"] == 2 && it["values"] == 1);
     // Ended: it is renewed before it is shown again.
     plant.realm.ask("change", json!({"lifetime": 3600}));
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    plant.wait("its end", |it| it["ended"] == true);
     plant.realm.ask("drop", json!({}));
     plant.publish("hall1/p1/count", 2);
     let report = plant.wait("a third", |it| it["certificates"] == 3 && it["values"] == 2);

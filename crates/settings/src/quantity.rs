@@ -109,10 +109,10 @@ const DURATION_UNITS: [(&str, u64); 5] =
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DurationError {
-    /// It does not begin with a whole number.
+    /// It is not a whole number with a unit.
     #[error("a duration is a whole number with a unit, such as `250ms`")]
     Number,
-    /// There is no unit, or none we know.
+    /// The unit is none we know.
     #[error("`{0}` is not a unit of time")]
     Unit(String),
     /// It is more than a 64-bit number of milliseconds.
@@ -127,6 +127,9 @@ pub enum DurationError {
 /// One [`DurationError`] for each way to write it wrongly.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let (number, unit) = split_number(text).ok_or(DurationError::Number)?;
+    if unit.is_empty() {
+        return Err(DurationError::Number);
+    }
     let known = DURATION_UNITS.iter().find(|(name, _)| *name == unit);
     let (_, milliseconds) = known.ok_or_else(|| DurationError::Unit(unit.to_owned()))?;
     let number: u64 = number.parse().map_err(|_| DurationError::TooLong)?;

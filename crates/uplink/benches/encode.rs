@@ -6,10 +6,8 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate_model::{Clock, Timestamp, Topic, UplinkName, Value};
-use tidegate_rules::MemoryLimits;
 use tidegate_uplink::{
-    BatchLimits, Column, Compression, Content, Encoder, Format, Level, Profile, Settings, StreamId,
-    TimeUnit, TopicTemplate, WhenFull,
+    Column, Compression, Content, Encoder, Format, Level, Settings, StreamId, TopicTemplate,
     cost::synthetic::{Random, SIGNALS, Signal},
 };
 
@@ -72,24 +70,10 @@ fn content_of(source: Source, readings: usize, seed: u64) -> Content {
 
 fn encoder(format: Format, compression: Compression) -> Encoder {
     let topic = if format.is_per_reading() { "up/{topic}" } else { "up" };
-    Encoder::new(&Settings {
-        gateway: "press-hall-1".into(),
-        name: UplinkName::new("cloud").expect("a name"),
-        epoch: 1_772_366_400_123,
-        rules: Vec::new(),
-        rule_memory: MemoryLimits::default(),
-        format,
-        time_unit: TimeUnit::Millis,
-        compression,
-        topic: TopicTemplate::new(topic, "press-hall-1", format).expect("a topic"),
-        batch: BatchLimits::default(),
-        profile: Profile::Mqtt,
-        when_full: WhenFull::default(),
-        max_bytes: Settings::MAX_BYTES_DEFAULT,
-        max_age: None,
-        recovered: 0,
-        streams_max: Settings::STREAMS_MAX_DEFAULT,
-    })
+    let name = UplinkName::new("cloud").expect("a name");
+    let topic = TopicTemplate::new(topic, "press-hall-1", format).expect("a topic");
+    let settings = Settings::new("press-hall-1", name, format, topic);
+    Encoder::new(&Settings { epoch: 1_772_366_400_123, compression, ..settings })
 }
 
 fn bytes_each(format: Format, compression: Compression, content: &Content) -> f64 {

@@ -48,6 +48,33 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Returns settings without rules and with the defaults of everything else.
+    pub fn new(
+        gateway: impl Into<Arc<str>>,
+        name: UplinkName,
+        format: Format,
+        topic: TopicTemplate,
+    ) -> Self {
+        Self {
+            gateway: gateway.into(),
+            name,
+            epoch: 0,
+            rules: Vec::new(),
+            rule_memory: MemoryLimits::default(),
+            format,
+            time_unit: TimeUnit::default(),
+            compression: Compression::None,
+            topic,
+            profile: Profile::default(),
+            batch: BatchLimits::default(),
+            when_full: WhenFull::default(),
+            max_bytes: Self::MAX_BYTES_DEFAULT,
+            max_age: None,
+            recovered: 0,
+            streams_max: Self::STREAMS_MAX_DEFAULT,
+        }
+    }
+
     /// The default of [`max_bytes`](Self::max_bytes).
     pub const MAX_BYTES_DEFAULT: u64 = 512 << 20;
     /// The default of [`streams_max`](Self::streams_max).

@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use serde_json::{Value, json};
 use tidegate_model::UplinkName;
-use tidegate_rules::MemoryLimits;
 use tidegate_uplink::{
-    BatchLimits, Compression, Encoder, Format, Profile, Settings, TimeUnit, TopicTemplate,
-    WhenFull,
+    Compression, Encoder, Format, Settings, TopicTemplate,
     cost::{Cost, Meter},
 };
 
@@ -136,25 +134,12 @@ fn settings(
         true => format!("{}/{{topic}}", arguments.topic),
         false => format!("{}/{{encoding}}", arguments.topic),
     };
-    Ok(Settings {
-        gateway: "gw-1".into(),
-        name: UplinkName::new("cloud").context("a name")?,
-        epoch: 1_772_366_400_123,
-        rules: Vec::new(),
-        rule_memory: MemoryLimits::default(),
-        format,
-        time_unit: TimeUnit::Millis,
-        compression,
-        topic: TopicTemplate::new(&template, "gw-1", format)
-            .with_context(|| format!("`--topic {}`", arguments.topic))?,
-        batch: BatchLimits::default(),
-        profile: Profile::Mqtt,
-        when_full: WhenFull::default(),
-        max_bytes: Settings::MAX_BYTES_DEFAULT,
-        max_age: None,
-        recovered: 0,
-        streams_max: Settings::STREAMS_MAX_DEFAULT,
-    })
+    let name = UplinkName::new("cloud").context("a name")?;
+    let topic = TopicTemplate::new(&template, "gw-1", format)
+        .map_err(|error| anyhow!("`--topic {}` {error}", arguments.topic))?;
+    // A number of usual length.
+    let epoch = 1_772_366_400_123;
+    Ok(Settings { epoch, compression, ..Settings::new("gw-1", name, format, topic) })
 }
 
 fn to_json(traffic: &Traffic, rows: &[Row]) -> Value {

@@ -106,6 +106,7 @@ class Astarte:
         self.lifetime = options.lifetime
         self.serial = None
         self.certificates = []
+        self.ends = None
         self.requests = []
         self.script = []
         self.session = None
@@ -160,6 +161,7 @@ class Astarte:
                 return 422, {"errors": {"csr": [f"the request is for {names}"]}}
             self.serial = certificate.serial_number
             self.certificates.append(self.serial)
+            self.ends = certificate.not_valid_after_utc
             return 201, {"data": {"client_crt": self.authority.pem(certificate).decode()}}
         if (method, below) == ("POST", "/protocols/astarte_mqtt_v1/credentials/verify"):
             certificate = x509.load_pem_x509_certificate(data["client_crt"].encode())
@@ -212,6 +214,7 @@ class Astarte:
             "errors": self.errors,
             "properties": {key: self.ours[key] for key in is_set},
             "certificates": len(self.certificates),
+            "ended": self.ends is not None and now() > self.ends,
             "requests": self.requests,
             "log": self.log,
         }

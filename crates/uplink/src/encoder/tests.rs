@@ -6,34 +6,19 @@ use tidegate_model::{
 
 use super::*;
 use crate::{
-    Profile,
     content::{Gap, array_bound, packed_bound},
     decoder::{DecodedGap, DecodedReading, Limits, decode},
     ledger::DropReason,
-    settings::{BatchLimits, Compression, Level, WhenFull},
+    settings::{Compression, Level},
     streams::StreamId,
 };
 
 fn settings(format: Format, compression: Compression) -> Settings {
     let topic = if format.is_per_reading() { "up/{topic}" } else { "up/{encoding}" };
-    Settings {
-        gateway: "press-hall-1".into(),
-        name: UplinkName::new("cloud").unwrap(),
-        epoch: 42,
-        rules: Vec::new(),
-        rule_memory: tidegate_rules::MemoryLimits::default(),
-        format,
-        time_unit: TimeUnit::Micros,
-        compression,
-        topic: TopicTemplate::new(topic, "press-hall-1", format).unwrap(),
-        batch: BatchLimits::default(),
-        when_full: WhenFull::default(),
-        max_bytes: Settings::MAX_BYTES_DEFAULT,
-        profile: Profile::Mqtt,
-        max_age: None,
-        recovered: 0,
-        streams_max: Settings::STREAMS_MAX_DEFAULT,
-    }
+    let name = UplinkName::new("cloud").unwrap();
+    let topic = TopicTemplate::new(topic, "press-hall-1", format).unwrap();
+    let settings = Settings::new("press-hall-1", name, format, topic);
+    Settings { epoch: 42, time_unit: TimeUnit::Micros, compression, ..settings }
 }
 
 fn zlib() -> Compression {
