@@ -5,9 +5,14 @@ mod history;
 mod lane;
 mod order;
 mod outcome;
+mod push;
 mod turns;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::RwLock;
@@ -29,6 +34,7 @@ pub use self::{
 };
 use crate::{
     broker::BrokerHandle,
+    push::{Ending, PushDesk},
     uplink::{IncomingCommand, OutcomeSender},
 };
 
@@ -53,6 +59,7 @@ impl CommandQueue {
 pub struct Commander {
     orders: mpsc::Receiver<CommandOrder>,
     from_clouds: mpsc::Receiver<IncomingCommand>,
+    endings: Option<mpsc::Receiver<Ending>>,
     under_way_max: usize,
     desk: Arc<Desk>,
 }
@@ -91,8 +98,15 @@ impl Commander {
             adapters.into_iter().map(|(name, commands)| (name, Lane::new(commands))).collect();
         // Adapters that do not answer leave the others their places.
         let under_way_max = UNDER_WAY_MAX + PER_ADAPTER * lanes.len();
-        let desk = Arc::new(Desk { broker, mapping, lanes, uplinks, history });
-        Self { orders, from_clouds, under_way_max, desk }
+        let push = OnceLock::new();
+        let desk = Arc::new(Desk { broker, mapping, lanes, uplinks, history, push });
+        Self { orders, from_clouds, endings: None, under_way_max, desk }
+    }
+
+    /// Takes pushes, too; `endings` yields the ends of trials, to be told to who sent the sets.
+    pub fn take_pushes(&mut self, desk: Arc<PushDesk>, endings: mpsc::Receiver<Ending>) {
+        self.desk.push.get_or_init(|| desk);
+        self.endings = Some(endings);
     }
 
     /// Carries out commands until `stop` is cancelled; what is under way then gets one second more. Those for
@@ -110,6 +124,7 @@ impl Commander {
                 biased;
                 () = stop.cancelled() => break,
                 Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                ending = next_ending(&mut self.endings) => self.desk.tell_ending(&ending),
                 Some(order) = self.orders.recv(), if under_way.len() < self.under_way_max => {
                     let turn = turns.line_up(order.target());
                     under_way.push(Arc::clone(&self.desk).handle(order, turn));
@@ -125,6 +140,17 @@ impl Commander {
         // Devices that do not answer in this second find out by the expiry of the command.
         let drained = async { while under_way.next().await.is_some() {} };
         drop(tokio::time::timeout(Duration::from_secs(1), drained).await);
+    }
+}
+
+/// Waits for the next end of a trial; for ever where there is none. Cancel-safe.
+async fn next_ending(endings: &mut Option<mpsc::Receiver<Ending>>) -> Ending {
+    match endings {
+        Some(endings) => match endings.recv().await {
+            Some(ending) => ending,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -17,6 +17,7 @@ use tidegate_model::{
     Payload, Principal, Qos, Topic,
 };
 use tidegate_store::Transaction;
+use tidegate_uplink::bridge;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
@@ -25,6 +26,7 @@ use crate::{
     commander::{CommandOrder, CommandOrigin, CommandQueue, outcome_json},
     exchanges::Exchanges,
     store::Completion,
+    uplink::Intake,
 };
 
 /// How long a sender is asked to wait when too much is under way.
@@ -178,6 +180,33 @@ impl Ingest {
         Ok(published)
     }
 
+    /// Publishes a message that a bridge brings, with what mappings make of it. The table that lets it come down is its
+    /// right. What has to wait is not counted: it comes again.
+    fn publish_bridged(
+        &self,
+        message: Message,
+        durable: Box<dyn FnOnce() + Send>,
+    ) -> Result<Published, Refusal> {
+        if command_target(&message.topic).is_some() {
+            return Err(self.denied_publication(&message.publisher));
+        }
+        let publisher = message.publisher.clone();
+        let (messages, _) = self
+            .prepare(message, || self.rights(&publisher))
+            .map_err(|refusal| self.counted(refusal))?;
+        let completion = move || {
+            Completion::call(move |stored| {
+                if stored.is_ok() {
+                    durable();
+                }
+            })
+        };
+        self.route(messages, Source::Gateway, None, completion).map_err(|refusal| match refusal {
+            Refusal::Busy { .. } | Refusal::StorageFull => refusal,
+            lasting => self.counted(lasting),
+        })
+    }
+
     /// Publishes wills whose time has come, checked against the rights that their principals have now.
     pub fn publish_wills(&self, wills: Vec<DueWill>) {
         for will in wills {
@@ -308,12 +337,15 @@ impl Ingest {
             clock: Clock::Trusted,
             origin: self.shared.origin.clone(),
         };
+        // What is made of a message has come the way of that.
+        let properties = bridge::only_path(message.properties.as_deref()).map(Arc::new);
         match entry.apply_mqtt(&captures, &message.payload.to_bytes(), &inlet) {
             Ok(applied) => applied
                 .into_iter()
                 .filter_map(|applied| {
                     self.to_message(applied, &message.publisher, message.qos, message.retain)
                 })
+                .map(|made| Message { properties: properties.clone(), ..made })
                 .collect(),
             Err(error) => {
                 self.count_fault(error.as_str());
@@ -463,6 +495,16 @@ impl Ingest {
             messages.push(message);
         }
         Ok(messages)
+    }
+}
+
+impl Intake for Ingest {
+    fn publish(
+        &self,
+        message: Message,
+        durable: Box<dyn FnOnce() + Send>,
+    ) -> Result<bool, Refusal> {
+        self.publish_bridged(message, durable).map(|published| published.awaited)
     }
 }
 

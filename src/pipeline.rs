@@ -5,7 +5,10 @@ mod gates;
 mod housekeeping;
 mod journal;
 mod listeners;
+mod push;
+mod queues;
 mod reload;
+mod time;
 mod uplinks;
 
 use std::{
@@ -21,7 +24,7 @@ use thiserror::Error;
 use tidegate_adapter_api::{AdapterError, HealthSource, TopicSpace};
 use tidegate_mapping::MappingSet;
 use tidegate_model::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
 use self::{adapters::Adapters, gates::Gates, listeners::Certificates, uplinks::Uplinks};
@@ -30,7 +33,7 @@ use crate::{
     clock::Clock,
     commander::{CommandOrder, Commander, History, cloud_channel, command_channel},
     config::{Config, Durability},
-    control::ControlSocket,
+    control::{Answerer, ControlSocket},
     expiry::ShownCertificate,
     ingest::Ingest,
     jwt,
@@ -39,6 +42,7 @@ use crate::{
     status::Status,
     store::{DirectoryError, Store},
     supervise::{Conditions, Stage},
+    time_trust::TimeTrust,
     uplink::{IncomingCommand, UplinkError},
 };
 
@@ -84,6 +88,9 @@ pub enum StartError {
     /// A task of the gateway could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    /// What was pushed cannot be read.
+    #[error(transparent)]
+    Push(#[from] crate::push::FolderError),
     /// A stage refused its configuration.
     #[error("{0}")]
     Setting(String),
@@ -130,6 +137,8 @@ pub struct Gateway {
     /// The stages in the order of the data: sources first.
     stages: Vec<Stage>,
     store: Store,
+    /// Is told when a pushed configuration needs a start.
+    restart: Arc<Notify>,
 }
 
 impl Gateway {
@@ -147,7 +156,7 @@ impl Gateway {
         source: reload::Source,
     ) -> Result<Self, StartError> {
         json::set_depth_max(config.limits.json.max_depth);
-        let inside = Inside::start(&config, mapping).await?;
+        let mut inside = Inside::start(&config, mapping).await?;
         let accounts = listeners::open_accounts(&config);
         let certificates = Certificates::new(&config)?;
         let gates = Gates::new(&config);
@@ -162,8 +171,23 @@ impl Gateway {
         let (broker, ingest) = (inside.broker, inside.ingest);
 
         let mut middle = Stage::new("commands");
+        let restart = Arc::new(Notify::new());
         let history = Arc::new(inside.history);
-        let commander = Commander::new(
+        let reloader = Arc::new(reload::Reloader {
+            seen: Mutex::new(reload::Seen::of(&source)),
+            source,
+            broker: broker.clone(),
+            ingest: ingest.clone(),
+            mapping: Arc::clone(&inside.mapping),
+            points: prepared.take_point_senders(),
+            accounts: Arc::clone(&accounts),
+            expelled: AtomicU64::new(0),
+            certificates,
+            gates,
+            links: inside.uplinks.take_certificates(),
+            status: Arc::clone(&status),
+        });
+        let mut commander = Commander::new(
             inside.orders,
             inside.from_clouds,
             broker.clone(),
@@ -172,9 +196,11 @@ impl Gateway {
             inside.uplinks.outcomes(),
             Arc::clone(&history),
         );
+        let handles = inside.uplinks.handles;
+        let push = push::start(&config, &reloader, &handles, &restart)?;
+        let push = push.map(|ways| ways.keep(&mut commander, &mut middle, &status.conditions));
         keep_commander(commander, &mut middle, &status.conditions);
 
-        let points = prepared.take_point_senders();
         let around = adapters::Surroundings {
             ingest: ingest.clone(),
             topics: TopicSpace::new(Arc::new(Topics::new(ingest.clone()))),
@@ -183,21 +209,8 @@ impl Gateway {
             conditions: status.conditions.clone(),
         };
         keep_sys_topics(&config, mqtt.as_ref(), &mut middle, &status);
-        let edges = start_edges(prepared, &around, mqtt, bind_control(&config)?, &status);
-        let reloader = reload::Reloader {
-            seen: Mutex::new(reload::Seen::of(&source)),
-            source,
-            broker: broker.clone(),
-            ingest: ingest.clone(),
-            mapping: inside.mapping,
-            points,
-            accounts: Arc::clone(&accounts),
-            expelled: AtomicU64::new(0),
-            certificates,
-            gates,
-            links: inside.uplinks.certificates,
-            status: Arc::clone(&status),
-        };
+        let control = (bind_control(&config)?, housekeeping::answerer(&status, push));
+        let edges = start_edges(prepared, &around, mqtt, control, &status);
         reloader.expel_at_start();
         let keeper = Arc::new(housekeeping::Keeper {
             broker,
@@ -205,16 +218,13 @@ impl Gateway {
             history,
             reloader,
             status: Arc::clone(&status),
-            uplinks: inside.uplinks.handles,
+            uplinks: handles,
             journal_bytes_max: config.store.max_bytes.get(),
             store_is_alive: Box::new(inside.store.is_alive()),
         });
-        middle.keep("jwt-keys", &status.conditions, move |stop| {
-            jwt::keep_fresh(Arc::clone(&accounts), stop)
-        });
-        middle.keep("keeper", &status.conditions, move |stop| Arc::clone(&keeper).run(stop));
+        keep_house(keeper, accounts, &mut middle, &status.conditions);
         let stages = vec![edges, middle, inside.links];
-        Ok(Self { addresses, status, stages, store: inside.store })
+        Ok(Self { addresses, status, stages, store: inside.store, restart })
     }
 
     /// Stops every stage in the order of the data, so that what is under way drains; takes at most `grace`.
@@ -254,6 +264,11 @@ impl Gateway {
         self.status.broker.failed().await;
     }
 
+    /// Waits until the gateway is to be stopped and started anew, for another configuration. Cancel-safe.
+    pub async fn restart_wanted(&self) {
+        self.restart.notified().await;
+    }
+
     /// Waits until the journal fails for good. Cancel-safe.
     pub async fn storage_failed(&self) {
         let mut failure = self.store.handle().failure();
@@ -275,6 +290,7 @@ struct Inside {
     from_clouds: mpsc::Receiver<IncomingCommand>,
     uplinks: Uplinks,
     links: Stage,
+    time: TimeTrust,
 }
 
 impl Inside {
@@ -289,10 +305,19 @@ impl Inside {
         let (commands, orders) = command_channel();
         let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands, journal.exchanges);
         let mut links = Stage::new("uplinks");
+        let time = time::start(config, &journal.recovery, &broker, &conditions, &mut links);
         let (down, from_clouds) = cloud_channel();
-        let uplinks =
-            uplinks::start(config, &journal.recovery, &broker, &down, &conditions, &mut links)
-                .await?;
+        let uplinks = uplinks::start(
+            config,
+            &journal.recovery,
+            &ingest,
+            &time,
+            &down,
+            &conditions,
+            &mut links,
+        )
+        .await?;
+        time::forget(&time, &uplinks.handles, &broker);
         Ok(Self {
             clock,
             store: journal.store,
@@ -305,6 +330,7 @@ impl Inside {
             from_clouds,
             uplinks,
             links,
+            time,
         })
     }
 
@@ -322,6 +348,7 @@ impl Inside {
             durability: config.store.durability,
             store: Box::new(self.store.status()),
             broker: self.broker.clone(),
+            time: self.time.clone(),
             ingest: self.ingest.clone(),
             accounts: Arc::clone(accounts),
             mqtt: mqtt.map(MqttListener::counters),
@@ -332,6 +359,7 @@ impl Inside {
             certificates: Mutex::new(ShownCertificate::all_of(config)),
             mapping_error: Mutex::new(None),
             mapping_generation: Mutex::new(self.mapping.read().generation()),
+            push: Mutex::new(serde_json::Value::Null),
             not_ready: Mutex::new(None),
         })
     }
@@ -348,7 +376,7 @@ fn start_edges(
     adapters: Adapters,
     around: &adapters::Surroundings,
     mqtt: Option<MqttListener>,
-    control: ControlSocket,
+    (control, answer): (ControlSocket, Answerer),
     status: &Arc<Status>,
 ) -> Stage {
     let mut edges = Stage::new("adapters and listeners");
@@ -359,7 +387,7 @@ fn start_edges(
         }
         edges.keep("mqtt", &status.conditions, move |stop| Arc::clone(&mqtt).run(stop));
     }
-    let (control, answer) = (Arc::new(control), housekeeping::answerer(status));
+    let control = Arc::new(control);
     edges.keep("control", &status.conditions, move |stop| {
         Arc::clone(&control).run(Arc::clone(&answer), stop)
     });
@@ -373,6 +401,16 @@ fn keep_commander(commander: Commander, stage: &mut Stage, conditions: &Conditio
         let commander = Arc::clone(&commander);
         async move { commander.lock().await.run(stop).await }
     });
+}
+
+fn keep_house(
+    keeper: Arc<housekeeping::Keeper>,
+    accounts: Arc<Accounts>,
+    stage: &mut Stage,
+    conditions: &Conditions,
+) {
+    stage.keep("jwt-keys", conditions, move |stop| jwt::keep_fresh(Arc::clone(&accounts), stop));
+    stage.keep("keeper", conditions, move |stop| Arc::clone(&keeper).run(stop));
 }
 
 /// Lets the broker tell of itself, where there is an MQTT listener and the configuration wants it.

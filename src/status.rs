@@ -23,6 +23,7 @@ use crate::{
     listening::Listening,
     store::{Admission, StoreStatus},
     supervise::Conditions,
+    time_trust::TimeTrust,
     uplink::{ConnectionState, Snapshot, UplinkHandle},
 };
 
@@ -47,6 +48,8 @@ pub struct Status {
     pub accounts: Arc<Accounts>,
     /// The MQTT listeners, if there are any.
     pub mqtt: Option<Arc<ListenerCounters>>,
+    /// Who knows whether the wall clock is right.
+    pub time: TimeTrust,
     /// The uplinks, by name.
     pub uplinks: Vec<UplinkHandle>,
     /// The counters of the adapters, by name.
@@ -61,6 +64,8 @@ pub struct Status {
     pub mapping_error: Mutex<Option<String>>,
     /// Which load of the mappings is in force.
     pub mapping_generation: Mutex<u64>,
+    /// Which pushed set is in force, if sets can be pushed.
+    pub push: Mutex<Value>,
     /// Why the gateway is not ready, if it is not.
     pub not_ready: Mutex<Option<String>>,
 }
@@ -103,6 +108,7 @@ impl Status {
             "ready": self.not_ready.lock().is_none(),
             "not-ready-because": *self.not_ready.lock(),
             "uptime-seconds": self.clock.uptime().as_secs(),
+            "clock": self.time.to_json(),
             "durability": durability(self.durability),
             "uplinks": uplinks,
             "not-admitted": self.not_admitted(),
@@ -112,6 +118,7 @@ impl Status {
                 "error": *self.mapping_error.lock(),
                 "faults": self.ingest.faults(),
             },
+            "push": *self.push.lock(),
             "listeners": self.listening.iter().map(Listening::to_json).collect::<Vec<_>>(),
             "certificates": self.certificates_json(),
             "broker": broker::to_json(&self.broker, self.mqtt.as_deref()),
@@ -193,6 +200,7 @@ fn uplink_json(uplink: &Snapshot) -> Value {
             "bytes": uplink.spilled.bytes,
         },
         "refusing": uplink.is_refusing,
+        "takes": uplink.takes,
         "connected": uplink.connection == ConnectionState::Connected,
         "connection": connection(&uplink.connection),
         "endpoint": uplink.endpoint,
@@ -208,6 +216,7 @@ fn uplink_json(uplink: &Snapshot) -> Value {
         "bytes-sent": uplink.bytes_sent,
         "readings-per-second": uplink.readings_per_second,
         "commands": uplink.commands,
+        "in": { "published": uplink.bridged.published, "refused": uplink.bridged.refused },
         "outcomes-waiting": uplink.outcomes_waiting,
     })
 }
@@ -297,6 +306,7 @@ impl Health for Status {
         let mut text = String::with_capacity(4_096);
         let status = self.to_json();
         gauge(&mut text, "tidegate_uptime_seconds", &status["uptime-seconds"]);
+        gauge(&mut text, "tidegate_clock_trusted", &u8::from(self.time.is_trusted()).into());
         for uplink in &self.uplinks {
             uplink_metrics(&mut text, uplink.name().as_str(), &uplink_json(&uplink.snapshot()));
         }

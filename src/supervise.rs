@@ -146,6 +146,13 @@ impl Conditions {
         silent
     }
 
+    /// Returns every part with whether it works, and how many runs of all of them have ended in a panic.
+    pub fn working(&self) -> (BTreeMap<String, bool>, u64) {
+        let parts = self.0.lock();
+        let works = parts.iter().map(|(name, part)| (name.clone(), part.condition.error.is_none()));
+        (works.collect(), parts.values().map(|part| part.condition.panics).sum())
+    }
+
     fn note_start(&self, name: &str) -> Arc<Pulse> {
         let mut parts = self.0.lock();
         let part = parts.entry(name.into()).or_default();

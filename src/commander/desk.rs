@@ -1,6 +1,10 @@
 //! What is done with a command: looked up, carried out, told.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 use tidegate_adapter_api::{CommandReply, CommandRequest, Outcome, PointId};
@@ -19,10 +23,12 @@ use super::{
     lane::Lane,
     order,
     outcome::tell,
+    push,
     turns::Turn,
 };
 use crate::{
     broker::{BrokerHandle, durable},
+    push::{Action, PushDesk},
     store::Completion,
     uplink::OutcomeSender,
 };
@@ -38,6 +44,8 @@ pub(super) struct Desk {
     pub(super) lanes: BTreeMap<AdapterName, Lane>,
     pub(super) uplinks: BTreeMap<String, OutcomeSender>,
     pub(super) history: Arc<History>,
+    /// Takes pushes, if there may be any.
+    pub(super) push: OnceLock<Arc<PushDesk>>,
 }
 
 impl Desk {
@@ -114,6 +122,13 @@ impl Desk {
             return CommandOutcome::refused(
                 "a call needs an `id`, under which it is executed at most once",
             );
+        }
+        if Action::is_meant_by(order.target()) {
+            turn.come().await;
+            if self.is_expired(&command) {
+                return CommandOutcome::new(OutcomeKind::Expired);
+            }
+            return push::carry_out(self.push.get(), order, command).await;
         }
         let mapping = Arc::clone(&self.mapping.read());
         let Some(target) = mapping.command_target(order.target()) else {

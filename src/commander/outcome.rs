@@ -4,7 +4,7 @@ use tidegate_model::{CommandId, CommandOutcome, Properties, Timestamp, json};
 use tidegate_store::Transaction;
 
 use super::{CommandOrder, CommandOrigin, desk::Desk};
-use crate::store::Completion;
+use crate::{push::Action, store::Completion};
 
 /// Publishes an outcome wherever it is awaited, and stores `record` with it: for a cloud in the same write
 /// as the outcome, so that neither is lost without the other.
@@ -19,7 +19,10 @@ pub(super) fn tell(
     let body = outcome_json(id, outcome, now);
     let json =
         || Properties { content_type: Some("application/json".into()), ..Properties::default() };
-    if let Ok(topic) = order.target().join(&format!("{}/result", order.suffix())) {
+    // What is pushed is nobody's business here.
+    if !Action::is_meant_by(order.target())
+        && let Ok(topic) = order.target().join(&format!("{}/result", order.suffix()))
+    {
         desk.publish(topic, body.clone(), Some(json()), order.principal(), now);
     }
     match order.origin() {

@@ -4,6 +4,7 @@ mod acl;
 mod cert;
 mod check;
 mod decode;
+mod push;
 mod run;
 mod status;
 mod token;
@@ -17,6 +18,8 @@ use clap::{Parser, Subcommand};
 
 /// `status` asked, and a ledger is red.
 const EX_RED: u8 = 1;
+/// `push` was refused.
+const EX_REFUSED: u8 = 1;
 /// `status` could not ask the gateway, or did not understand its answer.
 const EX_UNASKED: u8 = 2;
 /// Wrong use of the command line.
@@ -61,6 +64,9 @@ enum Command {
     /// Show health, queues and ledger of a running gateway.
     #[command(after_help = status::AFTER_HELP)]
     Status(status::StatusArguments),
+    /// Hand mapping files, and a configuration, to a running gateway: look at what they change, try them, keep them or go back.
+    #[command(after_help = push::AFTER_HELP)]
+    Push(push::PushArguments),
     /// Say what an uplink's traffic costs.
     Uplink(uplink::UplinkArguments),
     /// Make, list and remove accounts, and replace their passwords.
@@ -113,6 +119,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Decode(arguments) => decode::decode(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Push(arguments) => push::push(&arguments),
         Command::Uplink(arguments) => uplink::uplink(&arguments),
         Command::User(arguments) => user::user(&arguments),
         Command::Token(arguments) => token::token(&arguments),

@@ -224,6 +224,14 @@ fn describe_queues(broker: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>
 
 /// Says who was not let in, and what does not run as it should.
 fn describe_troubles(status: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    let push = &status["push"];
+    if push["trial"].is_object() {
+        let (set, until) = (&push["trial"]["set"], word(&push["trial"]["until"]));
+        line(format_args!("push: set {set} is on trial until {until}"));
+    } else if push["last"]["what"] == "returned" {
+        let (set, why) = (&push["last"]["set"], word(&push["last"]["reason"]));
+        line(format_args!("push: set {set} was put back: {why}"));
+    }
     for (reason, count) in status["logins"]["refused"].as_object().into_iter().flatten() {
         if let Some(count) = count.as_u64().filter(|count| *count > 0) {
             line(format_args!("logins refused, {reason}: {count}"));

@@ -71,6 +71,29 @@ pub(super) fn expand(directory: &Path, pattern: &str) -> io::Result<Vec<PathBuf>
     Ok(found)
 }
 
+/// Returns whether the files of a pattern can be pushed: those in the folder of the configuration, or below it.
+pub(super) fn is_pushable(pattern: &str) -> bool {
+    !pattern.starts_with('/') && pattern.split('/').all(|part| part != "..")
+}
+
+/// Returns whether [`expand`] would find a file of that name, relative to the folder and without `.` in it.
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let mut names = name.split('/');
+    let fits = |part: &str, name: &str| {
+        let hidden = name.starts_with('.') && !part.starts_with('.');
+        if is_glob(part) { !hidden && Glob::new(part).matches(name) } else { part == name }
+    };
+    is_pushable(pattern)
+        && loop {
+            match (parts.next(), names.next()) {
+                (None, None) => break true,
+                (Some(part), Some(name)) if fits(part, name) => {}
+                _ => break false,
+            }
+        }
+}
+
 fn entries(folder: &Path, pattern: &str, files: bool) -> io::Result<Vec<PathBuf>> {
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegate_settings::{Issues, Node, Span, TableReader, read};
 
 use super::context::Context;
+use super::time::TimeConfig;
 
 /// Who this gateway is, and where its files are.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct GatewayConfig {
     pub id: GatewayId,
     /// Queue, sessions, retained messages, audit.
     pub data_dir: PathBuf,
+    /// How it is known that the wall clock is right.
+    pub time: TimeConfig,
 }
 
 /// Names a gateway: 1 to 64 letters, digits, `-`, `_` and `.`, so that it is one level of a topic.
@@ -41,8 +44,11 @@ impl GatewayConfig {
         let id = table.required_like("id", "id = \"press-hall-1\"", GatewayId::read, issues);
         let data_dir = table.required_like("data-dir", "data-dir = \"data\"", read::text, issues);
         mappings.extend(table.list("mappings", MappingGlob::read, issues));
+        let read =
+            |table: TableReader<'_>, issues: &mut Issues| TimeConfig::read(table, context, issues);
+        let time = table.table("time", read, issues).unwrap_or_default();
         table.finish(issues);
-        Some(Self { id: id?, data_dir: context.path(&data_dir?) })
+        Some(Self { id: id?, data_dir: context.path(&data_dir?), time })
     }
 }
 

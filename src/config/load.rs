@@ -1,6 +1,6 @@
 //! Reads the file and the mapping files it names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -14,7 +14,9 @@ use super::context::{Context, Environment};
 use super::files::{self, FILES_MAX};
 use super::gateway::{GatewayConfig, MappingGlob};
 use super::mask;
+use super::push;
 use super::root::{Config, Found};
+use crate::push::{FolderError, PushedSet};
 
 /// A configuration with everything that was found in it.
 #[derive(Debug)]
@@ -25,8 +27,12 @@ pub struct Loaded {
     pub sources: Sources,
     /// Every problem of all files, in the order of the files and of the places in them.
     pub issues: Issues,
+    /// The configuration file as a tree, as far as it could be read.
+    pub root: Option<Node>,
     /// The mapping files as trees, sorted by path.
     pub mapping_files: Vec<MappingFile>,
+    /// Pushed mapping files that no entry of `mappings` names.
+    pub unnamed: Vec<String>,
     /// What the mapping files say; `None` if anything in them is wrong.
     pub mapping: Option<MappingSet>,
 }
@@ -34,7 +40,7 @@ pub struct Loaded {
 /// A mapping file as a tree.
 #[derive(Debug)]
 pub struct MappingFile {
-    /// Where it is.
+    /// Where it is; of one that was pushed, where it would be in the folder of the configuration.
     pub path: PathBuf,
     /// Its text.
     pub source: SourceId,
@@ -60,6 +66,9 @@ pub enum LoadError {
         /// What is wrong, to follow "the file".
         reason: String,
     },
+    /// What was pushed cannot be read.
+    #[error(transparent)]
+    Pushed(#[from] FolderError),
 }
 
 /// Reads a configuration file and the mapping files it names, with the environment of this process.
@@ -91,16 +100,56 @@ pub fn load_with(
     generation: u64,
     environment: &Environment<'_>,
 ) -> Result<Loaded, LoadError> {
-    let (format, text) = read_config(path)?;
+    load_from(path, generation, environment, Mappings::InForce)
+}
+
+/// Does the same as [`load`] as if `set` were in force: nothing of it is written anywhere.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_set(path: &Path, set: &PushedSet) -> Result<Loaded, LoadError> {
+    load_from(path, 0, &Environment::of_process(), Mappings::Of(set))
+}
+
+/// Whose mapping files are read.
+enum Mappings<'s> {
+    /// Those of the set that was pushed last, if any was; else those of the configuration's folder.
+    InForce,
+    /// Those of a set that is looked at.
+    Of(&'s PushedSet),
+}
+
+fn load_from(
+    path: &Path,
+    generation: u64,
+    environment: &Environment<'_>,
+    mappings: Mappings<'_>,
+) -> Result<Loaded, LoadError> {
+    let base = Base::read(path)?;
+    let in_force = match mappings {
+        Mappings::InForce => base.in_force(path)?,
+        Mappings::Of(set) => Some(set.clone()),
+    };
     let directory = directory_of(path);
     let context = Context { directory, environment };
     let mut sources = Sources::default();
     let mut issues = Issues::default();
-    let source = sources.add(path.display().to_string(), text);
-    let root = parse(source, format, sources.text(source), &mut issues);
+    let pushed = in_force.as_ref().and_then(PushedSet::configuration);
+    let source = match pushed {
+        Some(text) => sources.add(base.name(path), text),
+        None => sources.add(path.display().to_string(), base.text.as_str()),
+    };
+    let root = parse(source, base.format, sources.text(source), &mut issues);
     let mut found = Found::default();
-    let config = root.and_then(|root| Config::read(&root, &context, &mut found, &mut issues));
-    let mapping_files = load_mappings(&found.mappings, directory, &mut sources, &mut issues);
+    let config = root.as_ref();
+    let mut config = config.and_then(|root| Config::read(root, &context, &mut found, &mut issues));
+    if let (Some(_), Some(first), Some(root)) = (pushed, &base.root, &root) {
+        push::hold_fast(first, root, config.as_mut(), &mut issues);
+    }
+    let place = Place { directory, pushed: in_force.as_ref().and_then(PushedSet::mappings) };
+    let mapping_files = load_mappings(&found.mappings, &place, &mut sources, &mut issues);
+    let unnamed = place.unnamed(&found.mappings);
     if found.more_servers || issues.has_damage(source) {
         // One mistake, one message: the servers that mappings name may stand in the wrong part.
         found.opcua_servers.extend(mapping_files.iter().flat_map(mentioned_servers));
@@ -109,7 +158,58 @@ pub fn load_with(
     let mut issues = mask::mask_issues(issues, &sources);
     issues.sort();
     let config = config.filter(|_| !issues.has_errors());
-    Ok(Loaded { config, sources, issues, mapping_files, mapping })
+    Ok(Loaded { config, sources, issues, root, mapping_files, unnamed, mapping })
+}
+
+/// The configuration file that a command names, in place of which another one may have been pushed.
+pub(super) struct Base {
+    pub(super) format: Format,
+    text: String,
+    root: Option<Node>,
+}
+
+impl Base {
+    pub(super) fn read(path: &Path) -> Result<Self, LoadError> {
+        let (format, text) = read_config(path)?;
+        let source = Sources::default().add(String::new(), "");
+        let root = parse(source, format, &text, &mut Issues::default());
+        Ok(Self { format, text, root })
+    }
+
+    /// Returns the set that was pushed last, if anybody may push and one is in force.
+    pub(super) fn in_force(&self, path: &Path) -> Result<Option<PushedSet>, FolderError> {
+        match self.root.as_ref().and_then(|root| push::folder_of(root, path)) {
+            Some(folder) => crate::push::Folder::new(folder).in_force(),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the name under which a file in its place is shown.
+    pub(super) fn name(&self, path: &Path) -> String {
+        path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// Returns the text in force.
+    pub(super) fn text<'t>(&'t self, in_force: Option<&'t PushedSet>) -> &'t str {
+        in_force.and_then(PushedSet::configuration).unwrap_or(&self.text)
+    }
+}
+
+/// Where mapping files are.
+pub(super) struct Place<'p> {
+    /// The folder of the configuration.
+    pub(super) directory: &'p Path,
+    /// What was pushed in place of the files there, by name.
+    pub(super) pushed: Option<&'p BTreeMap<String, String>>,
+}
+
+impl Place<'_> {
+    /// Returns the pushed files that nothing names.
+    fn unnamed(&self, globs: &[MappingGlob]) -> Vec<String> {
+        let pushed = self.pushed.into_iter().flat_map(BTreeMap::keys);
+        let is_named = |name: &str| globs.iter().any(|glob| files::matches(&glob.pattern, name));
+        pushed.filter(|name| !is_named(name)).cloned().collect()
+    }
 }
 
 /// Returns the data directory that a configuration file names, whatever else is wrong in it; `None` if that cannot be
@@ -133,17 +233,27 @@ pub fn data_dir(path: &Path) -> Result<Option<PathBuf>, LoadError> {
     Ok(gateway.map(|gateway| gateway.data_dir))
 }
 
+/// Returns the folder of what was pushed, if a configuration file lets anybody push, whatever else is wrong in it.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn push_folder(path: &Path) -> Result<Option<PathBuf>, LoadError> {
+    Ok(Base::read(path)?.root.and_then(|root| push::folder_of(&root, path)))
+}
+
 /// Returns the files whose change is looked for, sorted: the configuration file, the mapping files it names, and the
 /// certificates, keys and password hashes. Of a file that cannot be read, itself alone.
 ///
 /// Cheap enough to be called every few seconds.
 pub fn watched_paths(path: &Path) -> Vec<PathBuf> {
     let mut paths = BTreeSet::from([path.to_owned()]);
-    let Ok((format, text)) = read_config(path) else { return paths.into_iter().collect() };
+    let Ok(base) = Base::read(path) else { return paths.into_iter().collect() };
+    let in_force = base.in_force(path).ok().flatten();
     let mut sources = Sources::default();
-    let source = sources.add(path.display().to_string(), text);
+    let source = sources.add(path.display().to_string(), base.text(in_force.as_ref()));
     let mut issues = Issues::default();
-    let root = parse(source, format, sources.text(source), &mut issues);
+    let root = parse(source, base.format, sources.text(source), &mut issues);
     let Some(root) = root else { return paths.into_iter().collect() };
     let directory = directory_of(path);
     let globs = MappingGlob::all_of(&root, &mut issues).into_iter();
@@ -177,7 +287,7 @@ fn collect_named_files(node: &Node, found: &mut impl FnMut(&str)) {
     }
 }
 
-pub(super) fn read_config(path: &Path) -> Result<(Format, String), LoadError> {
+fn read_config(path: &Path) -> Result<(Format, String), LoadError> {
     let Some(format) = path.to_str().and_then(Format::from_name) else {
         return Err(LoadError::UnknownFormat { path: path.to_owned() });
     };
@@ -217,16 +327,18 @@ fn mentioned_servers(file: &MappingFile) -> impl Iterator<Item = AdapterName> {
 
 pub(super) fn load_mappings(
     globs: &[MappingGlob],
-    directory: &Path,
+    place: &Place<'_>,
     sources: &mut Sources,
     issues: &mut Issues,
 ) -> Vec<MappingFile> {
     let mut seen = BTreeSet::new();
     let mut loaded = Vec::new();
     for glob in globs {
-        for path in expand(glob, directory, issues) {
+        for path in expand(glob, place, issues) {
             if seen.insert(path.clone()) {
-                loaded.extend(load_mapping(path, glob, sources, issues));
+                let pushed = place.pushed.filter(|_| files::is_pushable(&glob.pattern));
+                let pushed = pushed.and_then(|pushed| pushed.get(path.to_str()?));
+                loaded.extend(load_mapping(path, pushed, glob, sources, issues));
             }
         }
     }
@@ -235,9 +347,16 @@ pub(super) fn load_mappings(
 }
 
 /// Finds the files that an entry of `mappings` means.
-fn expand(glob: &MappingGlob, directory: &Path, issues: &mut Issues) -> Vec<PathBuf> {
-    let pattern = &glob.pattern;
-    match files::expand(directory, pattern) {
+fn expand(glob: &MappingGlob, place: &Place<'_>, issues: &mut Issues) -> Vec<PathBuf> {
+    let (pattern, directory) = (&glob.pattern, place.directory);
+    let found = match place.pushed.filter(|_| files::is_pushable(pattern)) {
+        Some(pushed) => {
+            let names = pushed.keys().filter(|name| files::matches(pattern, name));
+            Ok(names.map(PathBuf::from).collect())
+        }
+        None => files::expand(directory, pattern),
+    };
+    match found {
         Ok(paths) if paths.is_empty() && files::is_glob(pattern) => {
             let issue = Issue::hint(glob.at, format!("no file matches `{pattern}`"));
             issues.push(issue.with_hint("remove it, or put a mapping file there"));
@@ -265,6 +384,7 @@ fn expand(glob: &MappingGlob, directory: &Path, issues: &mut Issues) -> Vec<Path
 
 fn load_mapping(
     path: PathBuf,
+    pushed: Option<&String>,
     glob: &MappingGlob,
     sources: &mut Sources,
     issues: &mut Issues,
@@ -275,7 +395,7 @@ fn load_mapping(
         issues.error(glob.at, message, "mapping files end in `.toml`, `.yaml` or `.yml`");
         return None;
     };
-    match files::read_text(&path) {
+    match pushed.map_or_else(|| files::read_text(&path), |text| Ok(text.clone())) {
         Ok(text) => {
             let source = sources.add(shown.to_string(), text);
             let root = parse(source, format, sources.text(source), issues)?;

@@ -91,6 +91,7 @@ fn sounds_secret(word: &str) -> bool {
     let parts = ["password", "passwd", "passphrase", "secret", "token", "pwd"];
     word == "pass"
         || word == "key"
+        || word.ends_with("access-key")
         || (parts.iter().any(|part| word.contains(part)) && !word.starts_with("allow-"))
         || nearest(&word, ["password"]).is_some()
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use tidegate_settings::{Issues, Node, NodeValue, Sources, parse};
 
 use super::gateway::MappingGlob;
-use super::load::{LoadError, directory_of, load_mappings, read_config};
+use super::load::{Base, LoadError, Place, directory_of, load_mappings};
+use crate::push::PushedSet;
 
 /// A place that names a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +26,18 @@ pub struct Mention {
 ///
 /// As [`load`](super::load()).
 pub fn mentions(path: &Path, name: &str) -> Result<Vec<Mention>, LoadError> {
-    let (format, text) = read_config(path)?;
+    let base = Base::read(path)?;
+    let pushed = base.in_force(path)?;
     let mut sources = Sources::default();
     let mut issues = Issues::default();
-    let source = sources.add(path.display().to_string(), text);
-    let Some(root) = parse(source, format, sources.text(source), &mut issues) else {
+    let source = sources.add(path.display().to_string(), base.text(pushed.as_ref()));
+    let Some(root) = parse(source, base.format, sources.text(source), &mut issues) else {
         return Ok(Vec::new());
     };
     let globs = MappingGlob::all_of(&root, &mut issues);
-    let mappings = load_mappings(&globs, directory_of(path), &mut sources, &mut issues);
+    let pushed = pushed.as_ref().and_then(PushedSet::mappings);
+    let place = Place { directory: directory_of(path), pushed };
+    let mappings = load_mappings(&globs, &place, &mut sources, &mut issues);
     let mut found = Vec::new();
     for tree in std::iter::once(&root).chain(mappings.iter().map(|file| &file.root)) {
         walk(tree, &mut Vec::new(), &mut |keys, node| {

@@ -18,10 +18,12 @@ mod mask;
 mod mentions;
 mod opcua;
 mod principal;
+mod push;
 mod render;
 mod root;
 mod secret;
 mod store;
+mod time;
 mod tls;
 mod unique;
 mod uplink;
@@ -36,20 +38,24 @@ pub use limits::{
 };
 pub use listener::{ListenerConfig, WebSocketConfig};
 pub use load::{
-    LoadError, Loaded, MappingFile, data_dir, load, load_generation, load_with, watched_paths,
+    LoadError, Loaded, MappingFile, data_dir, load, load_generation, load_set, load_with,
+    push_folder, watched_paths,
 };
 pub use mentions::{Mention, mentions};
 pub use opcua::{OpcUaConfig, OpcUaEndpoint, OpcUaLogin, OpcUaSecurity};
 pub use principal::PrincipalConfig;
+pub use push::PushConfig;
 pub use render::{Style, render, render_json};
 pub use root::Config;
 pub use secret::Secret;
 pub use store::{Durability, StoreConfig};
+pub use time::TimeConfig;
 pub use tls::TlsConfig;
 pub use uplink::{
-    AstarteConfig, BatchLimits, CommandsConfig, Compression, EndpointConfig, Level, LinkConfig,
-    LinkHost, LinkUrl, MqttVersion, PayloadFormat, TimeUnit, TopicTemplate, TopicTemplateError,
-    UplinkConfig, UplinkLogin, UplinkTls, WaitingConfig, WhenFull,
+    AstarteConfig, BatchLimits, BridgeConfig, CommandsConfig, Compression, EndpointConfig,
+    InboundConfig, Level, LinkConfig, LinkHost, LinkUrl, MqttVersion, PayloadFormat, StandInConfig,
+    ThingsBoardConfig, TimeUnit, TopicTemplate, TopicTemplateError, UplinkConfig, UplinkLogin,
+    UplinkTls, WaitingConfig, WhenFull,
 };
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! The top level of the file, and what concerns several tables.
 
-use std::collections::BTreeMap;
-
 use tidegate_broker::access::AccessEntry;
 use tidegate_model::AdapterName;
 use tidegate_settings::{Issue, Issues, Node, TableReader};
@@ -14,9 +12,10 @@ use super::limits::Limits;
 use super::listener::{ListenerConfig, Protocol, Taken};
 use super::opcua::OpcUaConfig;
 use super::principal::PrincipalConfig;
+use super::push::PushConfig;
 use super::store::StoreConfig;
 use super::unique::Unique;
-use super::uplink::{self, UplinkConfig};
+use super::uplink::{self, Above, UplinkConfig};
 
 /// Everything the gateway is told, checked.
 #[derive(Clone, Debug)]
@@ -43,6 +42,8 @@ pub struct Config {
     pub access: Vec<AccessEntry>,
     /// Where telemetry goes, in file order; names are unique.
     pub uplinks: Vec<UplinkConfig>,
+    /// Who may push, if anybody may.
+    pub push: Option<PushConfig>,
 }
 
 /// What mapping files need of the configuration.
@@ -55,6 +56,8 @@ pub(super) struct Found {
     /// Whether there may be more servers, in tables that are wrong.
     pub(super) more_servers: bool,
 }
+
+const GATEWAY_EXAMPLE: &str = "gateway = { id = \"gw\", data-dir = \"data\" }";
 
 impl Config {
     /// Reads the whole file. What it returns must be used only if `issues` has no errors.
@@ -70,8 +73,7 @@ impl Config {
         let read = |table: TableReader<'_>, issues: &mut Issues| {
             GatewayConfig::read(table, context, &mut found.mappings, issues)
         };
-        let example = "gateway = { id = \"gw\", data-dir = \"data\" }";
-        let gateway = table.required_table("gateway", example, read, issues);
+        let gateway = table.required_table("gateway", GATEWAY_EXAMPLE, read, issues);
         let store = table.table("store", StoreConfig::read, issues).unwrap_or_default();
         let limits = table.table("limits", Limits::read, issues).unwrap_or_default();
         let mut taken = Taken::default();
@@ -109,6 +111,7 @@ impl Config {
             .map(|gateway| gateway.id.clone())
             .or_else(|| GatewayId::new("gateway"))?;
         let uplinks = read_uplinks(&mut table, &id, context, issues);
+        let push = table.table("push", PushConfig::read, issues);
         if !issues.has_errors() {
             check_reachable(
                 &table,
@@ -116,6 +119,9 @@ impl Config {
                 &principals,
                 issues,
             );
+            if let Some((push, at)) = push.as_ref().zip(table.node("push")) {
+                push.check(at, &uplinks, issues);
+            }
         }
         check_built(&table, issues);
         table.finish(issues);
@@ -132,6 +138,7 @@ impl Config {
             jwt,
             access,
             uplinks,
+            push,
         })
     }
 }
@@ -172,12 +179,12 @@ fn read_uplinks(
     let mut sessions = Unique::new("uplinks that use the session");
     let mut nodes = Unique::new("uplinks that are the edge node");
     let mut devices = Unique::new("uplinks that are the device");
-    let mut carriers = BTreeMap::new();
+    let mut above = Above::default();
     let read = |table: TableReader<'_>, issues: &mut Issues| {
         let (at, node_at) = (table.value_span("client-id"), table.value_span("sparkplug-b"));
         let device_at = table.value_span("astarte");
         let named = table.has("client-id");
-        let uplink = uplink::read(table, gateway, context, &mut names, &carriers, issues)?;
+        let uplink = uplink::read(table, gateway, context, &mut names, &above, issues)?;
         if named {
             for endpoint in &uplink.link.endpoints {
                 sessions.note(&format!("{} at {}", uplink.client_id, endpoint.url), at, issues);
@@ -192,12 +199,12 @@ fn read_uplinks(
         for device in uplink.astarte.iter().map(|settings| &settings.setup.device) {
             devices.note(device.base(), device_at, issues);
         }
-        if uplink.via.is_none() && !uplink.format.is_dialect() {
-            carriers.insert(uplink.name.to_string(), uplink.link.clone());
-        }
+        above.note(&uplink);
         Some(uplink)
     };
-    table.tables("uplink", read, issues)
+    let uplinks = table.tables("uplink", read, issues);
+    uplink::check_bridges(&uplinks, issues);
+    uplinks
 }
 
 /// Notes tables of protocols that this build leaves out.

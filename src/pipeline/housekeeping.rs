@@ -11,10 +11,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::reload::Reloader;
+use super::{push, reload::Reloader};
 use crate::{
-    broker::BrokerHandle, commander::History, control::Answerer, ingest::Ingest, memory::Memory,
-    service, status::Status, store::Completion, uplink::UplinkHandle,
+    broker::BrokerHandle,
+    commander::History,
+    control::Answerer,
+    ingest::Ingest,
+    memory::Memory,
+    push::{Action, PushDesk},
+    service,
+    status::Status,
+    store::Completion,
+    uplink::UplinkHandle,
 };
 
 /// How often expiries are looked at.
@@ -39,7 +47,7 @@ pub(super) struct Keeper {
     pub(super) broker: BrokerHandle,
     pub(super) ingest: Ingest,
     pub(super) history: Arc<History>,
-    pub(super) reloader: Reloader,
+    pub(super) reloader: Arc<Reloader>,
     pub(super) status: Arc<Status>,
     pub(super) uplinks: Vec<UplinkHandle>,
     /// The limit of the journal.
@@ -160,14 +168,18 @@ impl Keeper {
 }
 
 /// Answers the questions of the control socket.
-pub(super) fn answerer(status: &Arc<Status>) -> Answerer {
+pub(super) fn answerer(status: &Arc<Status>, push: Option<Arc<PushDesk>>) -> Answerer {
     let status = Arc::clone(status);
     Arc::new(move |question| {
         let status = Arc::clone(&status);
-        match question {
+        match question.line.as_str() {
             "status" => Some(Box::pin(async move { status.to_json() })),
             "audit" => Some(Box::pin(async move { status.audit().await })),
-            _ => None,
+            line => {
+                let action = Action::from_word(line.strip_prefix("push ")?)?;
+                let push = push.clone();
+                Some(Box::pin(push::answer(push, action, question.body, question.uid)))
+            }
         }
     })
 }

@@ -67,6 +67,11 @@ impl Source {
         Self { path: Some(path), read }
     }
 
+    /// Returns the file, if it is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// It is embedded and never changes.
     pub fn embedded() -> Self {
         Self { path: None, read: Stamps::new() }
@@ -137,6 +142,20 @@ impl Reloader {
         } else {
             seen.last = found;
         }
+    }
+
+    /// Reads all files again and applies them, whether they have changed or not. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with them; then nothing changes.
+    pub(super) fn reload_now(&self) -> Result<(), String> {
+        let Some(path) = &self.source.path else { return Ok(()) };
+        let mut seen = self.seen.lock();
+        let found = stamps(path);
+        self.reload(path);
+        *seen = Seen { read: found.clone(), last: found };
+        self.status.mapping_error.lock().clone().map_or(Ok(()), Err)
     }
 
     /// Cuts the connections whose credential is no longer good.

@@ -2,30 +2,35 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
 
 use tidegate_broker::UplinkRoute;
-use tidegate_model::UplinkName;
+use tidegate_model::{Principal, Topic, UplinkName};
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_settings::ByteSize;
 use tidegate_store::{Position, Recovery, TakerId, Transaction};
 use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
-use tidegate_uplink::decoder::Limits;
+use tidegate_uplink::{bridge::Bridge, decoder::Limits};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
-use super::StartError;
+use super::{
+    StartError,
+    queues::{self, Pair, Queue, Queues},
+};
 use crate::{
     broker::BrokerHandle,
     config::{self, Config, EndpointConfig, LinkUrl, UplinkConfig, UplinkTls},
+    ingest::Ingest,
     store::Completion,
     supervise::{Conditions, Failure, Stage, keep_running},
+    time_trust::TimeTrust,
     uplink::{
         self, AstarteSettings, CommandRoute, Dialect, Endpoint, HttpTarget, IncomingCommand,
-        LinkSettings, Login, MqttVersion, OutcomeSender, Seat, SparkplugB, UplinkContext,
-        UplinkError, UplinkHandle, UplinkSettings,
+        LinkSettings, Login, MqttVersion, OutcomeSender, Seat, SecondQueue, SparkplugB,
+        UplinkContext, UplinkError, UplinkHandle, UplinkSettings, board_commands, hub_commands,
     },
 };
 
@@ -117,6 +122,11 @@ fn endpoint(endpoint: &EndpointConfig) -> Result<Endpoint, TlsError> {
 }
 
 impl Uplinks {
+    /// Returns the certificates of all links, once.
+    pub(super) fn take_certificates(&mut self) -> LinkCertificates {
+        std::mem::take(&mut self.certificates)
+    }
+
     /// Returns the ways in for outcomes, by the name of the uplink.
     pub(super) fn outcomes(&self) -> BTreeMap<String, OutcomeSender> {
         self.handles.iter().map(|handle| (handle.name().to_string(), handle.outcomes())).collect()
@@ -133,16 +143,21 @@ impl Failure for UplinkError {
 pub(super) async fn start(
     config: &Config,
     recovery: &Recovery,
-    broker: &BrokerHandle,
+    ingest: &Ingest,
+    time: &TimeTrust,
     commands: &mpsc::Sender<IncomingCommand>,
     conditions: &Conditions,
     stage: &mut Stage,
 ) -> Result<Uplinks, StartError> {
-    let entries = state(config, recovery, broker).await?;
+    let broker = ingest.broker();
+    let queues = Queues::of(config, |name| queues::has_backlog(recovery, broker, name));
+    let entries = state(&queues.all, recovery, broker).await?;
     let mut handles = Vec::new();
     let mut certificates = LinkCertificates::default();
-    let seats = seats(config);
-    for uplink in &config.uplinks {
+    let seats = seats(&queues.all);
+    let mut received = BTreeMap::new();
+    for queue in &queues.all {
+        let uplink = &queue.config;
         let taker = {
             let mut core = broker.core();
             let mut transaction = Transaction::new();
@@ -154,21 +169,27 @@ pub(super) async fn start(
             );
             taker
         };
-        let mut settings = settings(uplink, config, recovery)?;
+        let mut settings = settings(uplink, config, epoch(recovery, queue.is_second))?;
+        settings.branches.clone_from(&queue.branches);
         settings.link.seat = seats.get(uplink.name.as_str()).map(|(_, seat)| Arc::clone(seat));
-        settings.link.passengers = passengers(&seats, uplink.name.as_str());
+        let (names, passengers) = passengers(&seats, uplink.name.as_str()).into_iter().unzip();
+        settings.link.passengers = passengers;
+        settings.link.second = second(queue, names);
         let urls = uplink.link.endpoints.iter().map(|endpoint| endpoint.url.clone());
         let used = settings.link.endpoints.iter().map(|endpoint| endpoint.tls.clone());
         let used = urls.zip(used).collect();
         certificates.0.insert(uplink.name.to_string(), used);
+        let last = recovery.positions.get(&taker).copied().unwrap_or(Position::START);
+        received.insert(uplink.name.to_string(), last.seq);
         let context = UplinkContext {
             store: broker.store().clone(),
             taker,
-            received: recovery.positions.get(&taker).copied().unwrap_or(Position::START),
+            received: last,
             entries: entries.clone(),
             clock: broker.clock(),
-            time_is_trusted: Arc::new(AtomicBool::new(true)),
+            time: time.clone(),
             commands: commands.clone(),
+            intake: Arc::new(ingest.clone()),
         };
         // Counting what waits reads the disk.
         let made = tokio::task::spawn_blocking(move || uplink::new(settings, context)).await;
@@ -185,7 +206,20 @@ pub(super) async fn start(
     } else {
         forget_spilled(&handles, broker);
     }
-    for handle in &handles {
+    queues::set(&queues.pairs, &received);
+    run(&handles, queues.pairs, broker, conditions, stage);
+    Ok(Uplinks { handles, certificates })
+}
+
+/// Routes messages to the uplinks, and runs them.
+fn run(
+    handles: &[UplinkHandle],
+    pairs: Vec<Pair>,
+    broker: &BrokerHandle,
+    conditions: &Conditions,
+    stage: &mut Stage,
+) {
+    for handle in handles {
         broker.core().add_uplink(route(handle));
         let (stop, running) = (stage.stop_token(), handle.clone());
         let name = format!("uplink {}", handle.name());
@@ -194,7 +228,20 @@ pub(super) async fn start(
             running.task().run(shutdown.clone())
         }));
     }
-    Ok(Uplinks { handles, certificates })
+    if !pairs.is_empty() {
+        let (steered, broker) = (handles.to_vec(), broker.clone());
+        stage.keep("steering", conditions, move |stop| {
+            queues::steer(pairs.clone(), steered.clone(), broker.clone(), stop)
+        });
+    }
+}
+
+/// Returns what an uplink knows of its second queue, if it has one; `passengers` are the names of all on its connection.
+fn second(queue: &Queue, passengers: Vec<&str>) -> Option<SecondQueue> {
+    let (switch, turns) = queue.second.clone()?;
+    let name = UplinkConfig::second_name(&queue.config.name)?;
+    let passenger = passengers.iter().position(|passenger| *passenger == name.as_str())?;
+    Some(SecondQueue { switch, passenger, turns })
 }
 
 /// Removes files with spilled records that no uplink knows: of uplinks that are gone, or left by a crash.
@@ -213,9 +260,10 @@ fn forget_spilled(handles: &[UplinkHandle], broker: &BrokerHandle) {
 /// The places of uplinks that share a connection, by their name, with the name of the uplink that has it.
 type Seats = BTreeMap<String, (String, Arc<Seat>)>;
 
-fn seats(config: &Config) -> Seats {
+fn seats(queues: &[Queue]) -> Seats {
     let mut called: BTreeMap<&str, Arc<Notify>> = BTreeMap::new();
-    let shared = config.uplinks.iter().filter_map(|uplink| Some((uplink, uplink.via.as_ref()?)));
+    let uplinks = queues.iter().map(|queue| &queue.config);
+    let shared = uplinks.filter_map(|uplink| Some((uplink, uplink.via.as_ref()?)));
     shared
         .map(|(uplink, via)| {
             let called = Arc::clone(called.entry(via.as_str()).or_default());
@@ -225,11 +273,12 @@ fn seats(config: &Config) -> Seats {
         .collect()
 }
 
-/// Returns the places on the connection of an uplink, the highest priority first.
-fn passengers(seats: &Seats, carrier: &str) -> Vec<Arc<Seat>> {
-    let on_it = seats.values().filter(|(via, _)| via == carrier);
-    let mut on_it: Vec<Arc<Seat>> = on_it.map(|(_, seat)| Arc::clone(seat)).collect();
-    on_it.sort_by_key(|seat| std::cmp::Reverse(seat.priority()));
+/// Returns who has places on the connection of an uplink, the highest priority first.
+fn passengers<'s>(seats: &'s Seats, carrier: &str) -> Vec<(&'s str, Arc<Seat>)> {
+    let on_it = seats.iter().filter(|(_, (via, _))| via == carrier);
+    let on_it = on_it.map(|(name, (_, seat))| (name.as_str(), Arc::clone(seat)));
+    let mut on_it: Vec<_> = on_it.collect();
+    on_it.sort_by_key(|(_, seat)| std::cmp::Reverse(seat.priority()));
     on_it
 }
 
@@ -239,14 +288,14 @@ fn passengers(seats: &Seats, carrier: &str) -> Vec<Arc<Seat>> {
 /// After damage that may have taken part of the state, every uplink begins another epoch before anything is
 /// numbered, so that no number of the old one names two readings.
 async fn state(
-    config: &Config,
+    queues: &[Queue],
     recovery: &Recovery,
     broker: &BrokerHandle,
 ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StartError> {
     let mut entries: BTreeMap<Vec<u8>, Vec<u8>> =
         recovery.state.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
     let mut transaction = Transaction::new();
-    let names: Vec<&str> = config.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
+    let names: Vec<&str> = queues.iter().map(|queue| queue.config.name.as_str()).collect();
     let gone = broker.core().retire_uplinks(&names, &mut transaction);
     let failed = |name: &str| {
         let name = name.to_owned();
@@ -262,10 +311,11 @@ async fn state(
         warn!(
             "The journal lost part of its state; uplinks number their readings anew, in another epoch"
         );
-        let names: Vec<UplinkName> =
-            config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
-        uplink::renew_epochs(&names, epoch(recovery), &mut entries, &mut transaction)
-            .map_err(failed("after damage"))?;
+        for queue in queues {
+            let (names, epoch) = ([queue.config.name.clone()], epoch(recovery, queue.is_second));
+            uplink::renew_epochs(&names, epoch, &mut entries, &mut transaction)
+                .map_err(failed("after damage"))?;
+        }
     }
     // What an uplink lost is told by its records' own numbers, again and again until the cursor is past it.
     for damage in recovery.damages.iter().chain(&recovery.unsettled) {
@@ -278,16 +328,18 @@ async fn state(
     Ok(entries)
 }
 
-/// Returns the epoch of the data directory as the envelope carries it.
-fn epoch(recovery: &Recovery) -> i64 {
-    recovery.epoch.cast_signed() & i64::MAX
+/// Returns the epoch of the data directory as the envelope carries it; another one for second queues, as not every
+/// format says which queue a number is of.
+fn epoch(recovery: &Recovery, is_second: bool) -> i64 {
+    let epoch = recovery.epoch.cast_signed() & i64::MAX;
+    if is_second { epoch ^ (1 << 62) } else { epoch }
 }
 
 fn route(handle: &UplinkHandle) -> UplinkRoute {
     let (selects, refuses, appended) = (handle.clone(), handle.clone(), handle.clone());
     UplinkRoute {
         taker: handle.taker(),
-        selects: Arc::new(move |topic| selects.selects(topic)),
+        selects: Arc::new(move |message| selects.selects(message)),
         refuses: Arc::new(move || refuses.is_full()),
         appended: Arc::new(move |ordinal, bytes| appended.note_appended(ordinal, bytes)),
     }
@@ -323,16 +375,69 @@ fn format(format: config::PayloadFormat) -> tidegate_uplink::Format {
         config::PayloadFormat::Message => tidegate_uplink::Format::Message,
         config::PayloadFormat::Json => tidegate_uplink::Format::Json,
         config::PayloadFormat::Raw => tidegate_uplink::Format::Raw,
-        config::PayloadFormat::SparkplugB | config::PayloadFormat::Astarte => {
-            tidegate_uplink::Format::Typed
+        config::PayloadFormat::SparkplugB
+        | config::PayloadFormat::Astarte
+        | config::PayloadFormat::ThingsBoard => tidegate_uplink::Format::Typed,
+    }
+}
+
+/// What is spoken with a far side, if it is more than topics and payloads.
+struct Spoken(Option<Dialect>);
+
+impl Spoken {
+    fn new(uplink: &UplinkConfig, config: &Config) -> Result<Self, TlsError> {
+        let sparkplug = uplink.sparkplug.as_deref().map(|node| edge_node(node, uplink));
+        let board = uplink.thingsboard.as_ref().map(|board| Arc::clone(&board.settings));
+        let dialect = sparkplug
+            .map(Dialect::SparkplugB)
+            .or(device(uplink, config)?.map(Dialect::Astarte))
+            .or(uplink.link.hub.clone().map(Dialect::IotHub))
+            .or(board.map(Dialect::ThingsBoard));
+        Ok(Self(dialect))
+    }
+
+    /// Returns the way of commands, if any may come, and below which topic their outcomes go, if not as answers.
+    fn commands(&self) -> (Option<CommandRoute>, Option<Topic>) {
+        match &self.0 {
+            Some(Dialect::SparkplugB(node)) => (node.commands(), None),
+            Some(Dialect::Astarte(device)) => (device.commands(), None),
+            Some(Dialect::IotHub(hub)) => hub_commands(hub).unzip(),
+            Some(Dialect::ThingsBoard(board)) => (board_commands(board), None),
+            _ => (None, None),
         }
     }
+}
+
+/// Returns how the brokers of an uplink are connected to.
+fn endpoints(uplink: &UplinkConfig) -> Result<Vec<Endpoint>, TlsError> {
+    let board = uplink.thingsboard.as_ref();
+    let access_token = board.and_then(|board| board.access_token.as_ref());
+    let each = uplink.link.endpoints.iter().map(|config| {
+        let mut endpoint = endpoint(config)?;
+        if let Some(token) = access_token {
+            let username = token.expose().trim().to_owned();
+            endpoint.login = Some(Login { username, password: String::new() });
+        }
+        Ok(endpoint)
+    });
+    each.collect()
+}
+
+/// Returns an edge node of Sparkplug B that keeps to what its kind of far side takes.
+fn edge_node(node: &tidegate_sparkplug::Settings, uplink: &UplinkConfig) -> Arc<SparkplugB> {
+    let bounds = uplink.link.profile.bounds();
+    let most = |given: Option<usize>, bound: usize| Some(given.map_or(bound, |it| it.min(bound)));
+    Arc::new(SparkplugB::new(Arc::new(tidegate_sparkplug::Settings {
+        payload_bytes_max: most(node.payload_bytes_max, bounds.payload_bytes),
+        topic_bytes_max: most(node.topic_bytes_max, bounds.topic_bytes),
+        ..node.clone()
+    })))
 }
 
 fn settings(
     uplink: &UplinkConfig,
     config: &Config,
-    recovery: &Recovery,
+    epoch: i64,
 ) -> Result<UplinkSettings, StartError> {
     let wrong = |reason: &dyn std::fmt::Display| {
         StartError::Setting(format!("uplink {}: {reason}", uplink.name))
@@ -342,10 +447,11 @@ fn settings(
     let template = uplink.topic.fill("{encoding}", "{topic}");
     let core = tidegate_uplink::Settings {
         topic: tidegate_uplink::TopicTemplate::new(&template, &gateway, format)
-            .map_err(|error| wrong(&error))?,
+            .map_err(|error| wrong(&error))?
+            .stripping(uplink.bridge.strip.as_str()),
         gateway,
         name: uplink.name.clone(),
-        epoch: epoch(recovery),
+        epoch,
         rules: uplink.rules.clone(),
         rule_memory: MemoryLimits::default(),
         format,
@@ -369,20 +475,17 @@ fn settings(
     let commands = uplink.commands.as_ref();
     let route = commands.map(|commands| CommandRoute::new(commands.filter.clone())).transpose();
     let route = route.map_err(|error| wrong(&error))?;
-    let device = device(uplink, config).map_err(|error| wrong(&error))?;
-    let route = route.or_else(|| device.as_ref().and_then(|device| device.commands()));
-    let endpoints: Result<Vec<Endpoint>, TlsError> =
-        uplink.link.endpoints.iter().map(endpoint).collect();
-    let sparkplug = uplink.sparkplug.clone().map(SparkplugB::new).map(Arc::new);
-    let dialect_commands = sparkplug.as_ref().and_then(|node| node.commands());
+    let spoken = Spoken::new(uplink, config).map_err(|error| wrong(&error))?;
+    let (own_route, own_results) = spoken.commands();
     let link = LinkSettings {
-        endpoints: endpoints.map_err(|error| {
+        endpoints: endpoints(uplink).map_err(|error| {
             let hint = "without `ca`, the authorities of the operating system are believed";
             StartError::Setting(format!("uplink {}: {error} ({hint})", uplink.name))
         })?,
         way: uplink.link.way.clone(),
         seat: None,
         passengers: Vec::new(),
+        second: None,
         version: match uplink.link.version {
             config::MqttVersion::V3 => MqttVersion::V3_1_1,
             config::MqttVersion::V5 => MqttVersion::V5,
@@ -395,11 +498,28 @@ fn settings(
         replay_rates: uplink.waiting.replay,
         pauses: uplink.link.profile.bounds().pauses,
         session_expiry: uplink.link.session_expiry,
-        commands: route.or(dialect_commands),
-        results: commands.map(|commands| commands.results.clone()),
-        dialect: sparkplug.map(Dialect::SparkplugB).or(device.map(Dialect::Astarte)),
+        commands: route.or(own_route),
+        results: commands.map(|commands| commands.results.clone()).or(own_results),
+        dialect: spoken.0,
+        bridge: bridge(uplink, config),
     };
     let selector = Selector::new(uplink.topics.clone());
     let downlink = downlink_limits(&config.limits.downlink);
-    Ok(UplinkSettings { selector, core, link, downlink, grace: GRACE })
+    Ok(UplinkSettings { selector, branches: Vec::new(), core, link, downlink, grace: GRACE })
+}
+
+/// Returns what comes down by an uplink to be published here, and what of that goes out by it.
+fn bridge(uplink: &UplinkConfig, config: &Config) -> Bridge {
+    let carrier = uplink.via.as_ref().unwrap_or(&uplink.name);
+    let bridges = config.uplinks.iter().filter(|uplink| !uplink.bridge.inbound.is_empty());
+    let (own, others): (Vec<_>, Vec<_>) =
+        bridges.map(|bridge| &bridge.name).partition(|name| *name == carrier);
+    Bridge {
+        inbound: uplink.bridge.inbound.iter().map(|inbound| inbound.route.clone()).collect(),
+        topic_bytes_max: size(config.limits.mqtt.max_topic_bytes),
+        retain: uplink.bridge.retain,
+        relay: uplink.bridge.relay,
+        own: own.first().map(|name| Principal::uplink(name)),
+        others: others.into_iter().map(Principal::uplink).collect(),
+    }
 }

@@ -27,12 +27,14 @@ use super::{
 
 mod astarte;
 mod http;
+mod iot_hub;
 mod shared;
 mod sparkplug;
+mod thingsboard;
 mod v4;
 mod v5;
 
-pub use sparkplug::SparkplugB;
+pub use self::{iot_hub::hub_commands, sparkplug::SparkplugB, thingsboard::board_commands};
 
 /// Events that wait for the task; more than one wake-up of the event loop makes.
 const EVENTS: usize = 64;
@@ -77,11 +79,13 @@ type Driver = Pin<Box<dyn Future<Output = LinkError> + Send>>;
 #[derive(Debug)]
 enum Client {
     V4(rumqttc::AsyncClient),
-    V5(rumqttc::v5::AsyncClient),
+    V5(v5::Client),
     Http(http::Client),
     Shared(shared::Client),
     SparkplugB(sparkplug::Client),
     Astarte(astarte::Client),
+    IotHub(iot_hub::Client),
+    ThingsBoard(thingsboard::Client),
 }
 
 /// One connection, from its first attempt to its end.
@@ -215,7 +219,11 @@ impl Connection {
         self.patience = match self.client {
             // They notice silence by themselves.
             Client::Http(_) | Client::Shared(_) | Client::Astarte(_) => NEVER,
-            Client::V4(_) | Client::V5(_) | Client::SparkplugB(_) => keep_alive + keep_alive / 2,
+            Client::V4(_)
+            | Client::V5(_)
+            | Client::SparkplugB(_)
+            | Client::IotHub(_)
+            | Client::ThingsBoard(_) => keep_alive + keep_alive / 2,
         };
     }
 
@@ -252,11 +260,13 @@ impl Connection {
     pub(super) fn send(&mut self, token: Token, up: Up) -> Result<(), LinkError> {
         let taken = match &mut self.client {
             Client::V4(client) => v4::publish(client, up),
-            Client::V5(client) => v5::publish(client, up),
+            Client::V5(client) => client.publish(up),
             Client::Http(client) => client.publish(up),
             Client::Shared(client) => client.publish(up),
             Client::SparkplugB(client) => client.publish(up),
             Client::Astarte(client) => client.publish(up),
+            Client::IotHub(client) => client.publish(up),
+            Client::ThingsBoard(client) => client.publish(up),
         };
         taken?;
         self.handed_over.push_back(token);
@@ -267,9 +277,11 @@ impl Connection {
     pub(super) fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
         match &self.client {
             Client::V4(client) => v4::acknowledge(client, packet),
-            Client::V5(client) => v5::acknowledge(client, packet),
+            Client::V5(client) => client.acknowledge(packet),
             Client::SparkplugB(client) => client.acknowledge(packet),
             Client::Astarte(client) => client.acknowledge(packet),
+            Client::IotHub(client) => client.acknowledge(packet),
+            Client::ThingsBoard(client) => client.acknowledge(packet),
             // Nothing comes down by HTTP, or to a passenger.
             Client::Http(_) | Client::Shared(_) => Ok(()),
         }
@@ -292,16 +304,22 @@ impl Connection {
         self.in_flight.remove(&packet)
     }
 
-    /// Says good-bye, so that the broker does not wait for us.
-    pub(super) async fn close(mut self) {
-        let asked = match &self.client {
+    /// Begins to say good-bye; returns whether the connection will end by that.
+    pub(super) fn leave(&self) -> bool {
+        match &self.client {
             Client::V4(client) => client.try_disconnect().is_ok(),
-            Client::V5(client) => client.try_disconnect().is_ok(),
+            Client::V5(client) => client.close(),
             Client::SparkplugB(client) => client.close(),
             Client::Astarte(client) => client.disconnect(),
+            Client::IotHub(client) => client.leave(),
+            Client::ThingsBoard(client) => client.leave(),
             Client::Http(_) | Client::Shared(_) => false,
-        };
-        if asked && self.is_up {
+        }
+    }
+
+    /// Says good-bye, so that the broker does not wait for us.
+    pub(super) async fn close(mut self) {
+        if self.leave() && self.is_up {
             // The event loop ends with the connection; the far side may be slow to close it.
             let driven = async {
                 loop {
@@ -334,6 +352,14 @@ fn open_dialect(
             let (client, driver) = astarte::open(device, settings, endpoint, memory, events);
             Ok((Client::Astarte(client), Box::pin(driver) as Driver))
         }
+        Dialect::IotHub(device) => {
+            let (client, driver) = iot_hub::open(device, settings, endpoint, events)?;
+            Ok((Client::IotHub(client), driver))
+        }
+        Dialect::ThingsBoard(board) => {
+            let (client, driver) = thingsboard::open(board, settings, endpoint, events)?;
+            Ok((Client::ThingsBoard(client), driver))
+        }
     }
 }
 
@@ -348,7 +374,8 @@ fn open_mqtt(
     let (name, through) = (tunnel.name().to_owned(), settings.clone());
     Ok(match settings.version {
         MqttVersion::V3_1_1 => {
-            let (client, driver) = v4::open(settings, login, &name, events);
+            let opening = v4::Opening::usual(settings, login, &name);
+            let (client, driver) = v4::open(settings, opening, events, std::convert::identity);
             (Client::V4(client), Box::pin(tunnel.drive(through, endpoint, driver)))
         }
         MqttVersion::V5 => {

@@ -3,16 +3,13 @@
 use std::{
     collections::BTreeSet,
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use parking_lot::Mutex;
-use tidegate_model::{Timestamp, Topic, UplinkName};
+use tidegate_model::{Message, Timestamp, UplinkName};
 use tidegate_store::{Position, Seq, SpillEntry, Spilled, TakerId};
-use tidegate_uplink::{Keys, Ledger, Status, WhenFull, saved_books};
+use tidegate_uplink::{Keys, Ledger, QueueView, Status, WhenFull, saved_books};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::warn;
 
@@ -20,14 +17,16 @@ use super::{
     audit::Audit,
     backlog::{self, Queue},
     command::IncomingCommand,
+    intake::{Bridged, Intake},
     outcome::OutcomeSender,
     settings::UplinkSettings,
     shared::{Books, Shared},
     state::Entries,
+    switch::Branch,
     task::{UplinkError, UplinkTask},
     writes::Writes,
 };
-use crate::{clock::Clock, store::StoreHandle};
+use crate::{clock::Clock, store::StoreHandle, time_trust::TimeTrust};
 
 /// What an uplink gets from the gateway.
 #[derive(Debug)]
@@ -42,10 +41,12 @@ pub struct UplinkContext {
     pub entries: Entries,
     /// The clocks.
     pub clock: Clock,
-    /// Whether the wall clock is trusted.
-    pub time_is_trusted: Arc<AtomicBool>,
+    /// Who knows whether the wall clock is right.
+    pub time: TimeTrust,
     /// Takes the commands that come down. A command that finds it full has the outcome `busy`.
     pub commands: mpsc::Sender<IncomingCommand>,
+    /// Takes what comes down to be published here.
+    pub intake: Arc<dyn Intake>,
 }
 
 /// How the connection to the cloud is doing.
@@ -100,6 +101,8 @@ pub struct Snapshot {
     pub queued_bytes: u64,
     /// Whether records are refused at the front because too much waits.
     pub is_refusing: bool,
+    /// Whether it takes what comes in; else another queue does.
+    pub takes: bool,
     /// How the connection is doing.
     pub connection: ConnectionState,
     /// Since when.
@@ -121,6 +124,8 @@ pub struct Snapshot {
     pub commands: u64,
     /// Outcomes of commands that wait for the cloud.
     pub outcomes_waiting: usize,
+    /// What came down to be published here.
+    pub bridged: Bridged,
 }
 
 /// The acknowledgements of commands that may wait for the task.
@@ -167,8 +172,10 @@ pub fn new(
         passing: Mutex::default(),
         unreadable_files,
         clock: context.clock,
-        time_is_trusted: context.time_is_trusted,
+        time: context.time,
         commands: context.commands,
+        intake: context.intake,
+        bridged: Mutex::default(),
         outcomes: tokio::sync::Mutex::new(outcomes),
         acks_sender,
         acks: tokio::sync::Mutex::new(acks),
@@ -225,9 +232,29 @@ impl UplinkHandle {
         self.0.entries.lock().keys().filter_map(|key| keys.spill_number(key)).collect()
     }
 
-    /// Returns whether a message on `topic` is for this uplink.
-    pub fn selects(&self, topic: &Topic) -> bool {
-        self.0.settings.selector.matches(topic)
+    /// Returns whether a message is for this uplink: by its topic, and by the way it has come. Which of several queues
+    /// takes it is the same for all while the lock of the broker's core is held.
+    pub fn selects(&self, message: &Message) -> bool {
+        let UplinkSettings { selector, branches, core, link, .. } = &self.0.settings;
+        branches.iter().all(Branch::is_active)
+            && selector.matches(&message.topic)
+            && link.bridge.lets_out(message, &core.gateway, core.format)
+    }
+
+    /// Returns how the queue is doing, for those who steer between two.
+    pub fn view(&self) -> QueueView {
+        let is_empty = self.0.books.lock().ledger.queued == 0;
+        let state = self.0.state.lock();
+        let waited = state
+            .core
+            .oldest
+            .filter(|_| !is_empty)
+            .map(|oldest| self.0.clock.wall().saturating_since(oldest));
+        QueueView {
+            is_connected: state.connection == ConnectionState::Connected,
+            is_empty,
+            lag: waited.unwrap_or_default(),
+        }
     }
 
     /// Books a record that was appended for this uplink. To be called once for each, in order.

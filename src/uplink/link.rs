@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tidegate_model::Properties;
 use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo, TypedReading};
 
 use crate::dial::DialError;
@@ -24,6 +25,8 @@ pub(super) enum LinkEvent {
     Sent { packet: u16 },
     /// A message was answered.
     Answered { packet: u16, answer: Answer },
+    /// Something is wrong that somebody has to look at, while everything else goes on.
+    Degraded { reason: String },
     /// The far side does not let us have commands.
     NotSubscribed { reason: String },
     /// A command, or whatever else was published there.
@@ -31,6 +34,8 @@ pub(super) enum LinkEvent {
     /// The connection wants to remember something under a name of its own, or to forget it: a later one is opened
     /// with it.
     Keep { name: Vec<u8>, value: Option<Vec<u8>> },
+    /// What the connection was opened with will soon be worth nothing: it is to be replaced, in good order.
+    Renew,
     /// Anything else that shows that the far side is there.
     Alive,
 }
@@ -55,6 +60,16 @@ pub(super) struct Incoming {
     pub(super) content_type: Option<String>,
     pub(super) content_encoding: Option<String>,
     pub(super) reply_to: Option<ReplyTo>,
+    /// What else its publisher said beside it, for those who publish it here.
+    pub(super) said: Option<Box<Said>>,
+}
+
+/// What MQTT 5 says beside a payload, and a bridge passes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) payload_is_utf8: bool,
+    pub(super) expires_in: Option<Duration>,
+    pub(super) user: Vec<(String, String)>,
 }
 
 /// A message that goes up.
@@ -69,6 +84,22 @@ pub(super) struct Up {
     pub(super) is_numbered: bool,
     /// The reading itself, for a dialect.
     pub(super) typed: Option<Arc<TypedReading>>,
+    /// Whether the far side is to retain it.
+    pub(super) retain: bool,
+    /// What the publisher of the message said beside it, if it goes up as it is.
+    pub(super) said: Option<Arc<Properties>>,
+    /// For how many more seconds it is of use, if not for ever.
+    pub(super) expires_in: Option<u32>,
+    /// Which gateways it has been through, if the far side is to know.
+    pub(super) path: Option<Arc<str>>,
+}
+
+impl Up {
+    /// Returns the MIME type of the payload: what its publisher said, if it goes up as it is.
+    pub(super) fn content_type(&self) -> &str {
+        let said = self.said.as_ref().and_then(|said| said.content_type.as_deref());
+        said.unwrap_or(self.content_type)
+    }
 }
 
 /// Why a connection ended, or was not made.

@@ -8,6 +8,7 @@ mod backlog;
 mod command;
 mod connection;
 mod handle;
+mod intake;
 mod link;
 mod listener;
 mod outcome;
@@ -17,6 +18,7 @@ mod settings;
 mod shared;
 mod spill;
 mod state;
+mod switch;
 mod task;
 mod tunnel;
 mod writes;
@@ -24,8 +26,9 @@ mod writes;
 pub use self::{
     audit::Audit,
     command::{CommandAck, IncomingCommand},
-    connection::SparkplugB,
+    connection::{SparkplugB, board_commands, hub_commands},
     handle::{ConnectionState, Snapshot, UplinkContext, UplinkHandle, new},
+    intake::{Bridged, Intake},
     outcome::OutcomeSender,
     seat::Seat,
     settings::{
@@ -33,6 +36,7 @@ pub use self::{
         MqttVersion, RouteError, UplinkSettings,
     },
     state::{Entries, forget, renew_epochs},
+    switch::{Branch, SecondQueue, Switch},
     task::{UplinkError, UplinkTask},
 };
 

@@ -2,6 +2,7 @@
 
 mod cloud;
 mod commands;
+mod inbound;
 mod records;
 
 use std::{
@@ -11,10 +12,11 @@ use std::{
 };
 
 use tidegate_store::{Item, QueueReader, SpillEntry, Transaction};
-use tidegate_uplink::{Core, Endpoints, Keys, Outbox, OutcomeId, Pace, WriteId};
+use tidegate_uplink::{Core, Endpoints, Keys, Outbox, OutcomeId, Pace, Turns, WriteId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::inbound::Inbound;
 use super::{
     command::AckId,
     connection::Connection,
@@ -50,6 +52,17 @@ enum Ticket {
     Nothing,
 }
 
+/// How far the replacement of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    /// There is none.
+    None,
+    /// Nothing more is sent, and answers are awaited.
+    ExpectAnswers,
+    /// The good-bye is said.
+    ExpectEnd,
+}
+
 /// One run of the task of an uplink.
 pub(super) struct Run<'a> {
     shared: &'a Arc<Shared>,
@@ -58,10 +71,14 @@ pub(super) struct Run<'a> {
     reader: QueueReader<JournalFiles>,
     spiller: Spiller,
     items: VecDeque<Item>,
+    /// Until when what was read waits, as it is not known yet how its stamps are to be taken.
+    items_wait_until: Option<Instant>,
     tickets: VecDeque<(u64, Ticket)>,
     durable: watch::Receiver<tidegate_store::Seq>,
     pressure: watch::Receiver<crate::store::Pressure>,
     connection: Option<Connection>,
+    /// What the connection has brought to be published here.
+    inbound: Inbound,
     /// The number of the last connection.
     connection_number: u64,
     endpoints: Endpoints,
@@ -70,12 +87,16 @@ pub(super) struct Run<'a> {
     replay_pace: Pace,
     /// Whether this uplink goes first among equals next.
     is_own_turn: bool,
+    /// How turns are shared out with its second queue.
+    turns: Option<Turns>,
     /// The largest packet that the far side takes.
     packet_bytes_max: usize,
     /// When the next message may go, if one waits for that.
     paced_until: Option<Duration>,
-    /// Until when answers are awaited before a connection is given up for one to a preferred broker.
+    /// Until when answers are awaited before a connection is given up for a better one.
     returning: Option<Instant>,
+    /// How far a connection is on its way to be replaced by another like it.
+    renewal: Renewal,
     /// Whether there may be something to read, and from when on it is read.
     may_read: bool,
     read_at: Instant,
@@ -101,10 +122,12 @@ impl<'a> Run<'a> {
             core,
             outbox,
             items: VecDeque::new(),
+            items_wait_until: None,
             tickets: VecDeque::new(),
             durable: shared.store.durable_seq(),
             pressure: shared.store.pressure(),
             connection: None,
+            inbound: Inbound::default(),
             connection_number: 0,
             endpoints: Endpoints::new(
                 if link.seat.is_some() { 1 } else { link.endpoints.len() },
@@ -113,9 +136,11 @@ impl<'a> Run<'a> {
             pace: Pace::new(link.rates, shared.clock.uptime()),
             replay_pace: Pace::new(link.replay_rates, shared.clock.uptime()),
             is_own_turn: false,
+            turns: link.second.as_ref().map(|second| second.turns),
             packet_bytes_max: usize::MAX,
             paced_until: None,
             returning: None,
+            renewal: Renewal::None,
             may_read: true,
             read_at: now,
             read_interval: interval.clamp(Duration::from_millis(1), READ_INTERVAL_MAX),
@@ -155,6 +180,7 @@ impl<'a> Run<'a> {
                 }
                 Some(told) = told.recv(), if self.outbox.has_room() => self.tell(told, None)?,
                 Some(ack) = acks.recv() => self.acknowledge(ack),
+                () = self.inbound.settled() => {}
                 Ok(()) = self.pressure.changed() => {}
                 () = called(&self.shared.settings.link.passengers) => {}
                 () = self.shared.is_over.notified() => {}
@@ -180,6 +206,7 @@ impl<'a> Run<'a> {
         }
         self.submit_writes()?;
         self.return_if_due();
+        self.settle_inbound();
         self.send();
         self.connect();
         let mut state = self.shared.state.lock();
@@ -264,6 +291,7 @@ impl<'a> Run<'a> {
             && self.items.is_empty()
             && self.core.is_idle()
             && self.outbox.is_empty()
+            && self.inbound.is_settled()
             // Who shares the connection stops at the same time, and has it until then.
             && !self.passengers().iter().any(|seat| seat.is_taken())
             && self.tickets.is_empty()
@@ -297,12 +325,13 @@ impl<'a> Run<'a> {
         let returns_at = self.endpoints.returns_at().map(at);
         wake = returns_at.filter(|_| self.returning.is_none()).map_or(wake, |due| wake.min(due));
         wake = self.returning.map_or(wake, |due| wake.min(due));
+        wake = self.inbound.wake_at().map_or(wake, |due| wake.min(due));
         if let Some(deadline) = self.stop_deadline {
             wake = wake.min(deadline);
         }
         if self.core.wants_items() {
             if !self.items.is_empty() {
-                wake = now;
+                wake = wake.min(self.items_wait_until.unwrap_or(now));
             } else if self.may_read {
                 wake = wake.min(self.read_at);
             }

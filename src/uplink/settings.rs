@@ -11,9 +11,18 @@ use thiserror::Error;
 use tidegate_model::{CommandKind, Topic, TopicFilter};
 use tidegate_rules::Selector;
 use tidegate_tls::{ClientTls, Trust};
-use tidegate_uplink::{Pauses, Rates, Settings, decoder::Limits};
+use tidegate_uplink::{
+    HubSettings, Pauses, Rates, Settings,
+    bridge::{Bridge, InRoute},
+    decoder::Limits,
+    thingsboard::BoardSettings,
+};
 
-use super::{connection::SparkplugB, seat::Seat};
+use super::{
+    connection::SparkplugB,
+    seat::Seat,
+    switch::{Branch, SecondQueue},
+};
 use crate::dial::{Way, authority};
 
 /// Everything about one uplink.
@@ -21,12 +30,15 @@ use crate::dial::{Way, authority};
 pub struct UplinkSettings {
     /// Which topics it takes.
     pub selector: Selector,
+    /// Where it is decided whether it takes what comes in; at each of them it must.
+    pub branches: Vec<Branch>,
     /// What it makes of them.
     pub core: Settings,
     /// Where they go.
     pub link: LinkSettings,
     /// How large what comes down may be.
     pub downlink: Limits,
+
     /// How long a stop may take to deliver what is under way.
     pub grace: Duration,
 }
@@ -52,6 +64,8 @@ pub struct LinkSettings {
     pub seat: Option<Arc<Seat>>,
     /// The places of others on this one's connection.
     pub passengers: Vec<Arc<Seat>>,
+    /// The second queue of this uplink, which is among the passengers.
+    pub second: Option<SecondQueue>,
     /// The version of MQTT.
     pub version: MqttVersion,
     /// The client identifier: the same after every restart, and of this uplink alone.
@@ -76,9 +90,11 @@ pub struct LinkSettings {
     pub results: Option<Topic>,
     /// What is spoken over MQTT, if it is more than topics and payloads.
     pub dialect: Option<Dialect>,
+    /// What comes down to be published here, and what of that goes out again.
+    pub bridge: Bridge,
 }
 
-/// What a far side wants said over MQTT in a way of its own: its connection makes that of readings in the
+/// What a far side wants said over MQTT in a way of its own: its connection makes that of payloads, or of readings in the
 /// format [`Typed`](tidegate_uplink::Format::Typed).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -87,6 +103,10 @@ pub enum Dialect {
     SparkplugB(Arc<SparkplugB>),
     /// Astarte: the gateway is a device of a realm.
     Astarte(Arc<AstarteSettings>),
+    /// Azure IoT Hub, which carries what is said of a payload in its topic.
+    IotHub(Arc<HubSettings>),
+    /// ThingsBoard: a gateway with devices.
+    ThingsBoard(Arc<BoardSettings>),
 }
 
 /// A device of Astarte. The endpoint of its link is the pairing service.
@@ -121,6 +141,17 @@ impl LinkSettings {
     pub const IN_FLIGHT_MAX: usize = 512;
     /// The default of [`session_expiry`](Self::session_expiry).
     pub const SESSION_EXPIRY_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+
+    /// Returns what is subscribed to.
+    pub(super) fn heard(&self) -> Vec<&TopicFilter> {
+        let commands = self.commands.iter().map(CommandRoute::filter);
+        commands.chain(self.bridge.inbound.iter().map(InRoute::filter)).collect()
+    }
+
+    /// Returns whether anything may come down, which the far side is to keep while there is no connection.
+    pub(super) fn hears(&self) -> bool {
+        !self.heard().is_empty()
+    }
 }
 
 /// One broker that an uplink may connect to.
@@ -185,7 +216,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A user name with its password. Its `Debug` form hides the password.
+/// A user name with its password. Its `Debug` form hides both, as a name may be an access token.
 #[derive(Clone)]
 pub struct Login {
     /// The user name.
@@ -196,7 +227,7 @@ pub struct Login {
 
 impl fmt::Debug for Login {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+        formatter.debug_struct("Login").finish_non_exhaustive()
     }
 }
 

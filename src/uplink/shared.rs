@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,15 +18,18 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::{
     command::{AckId, IncomingCommand},
     handle::{ConnectionState, Snapshot, SpilledSize},
+    intake::{Bridged, Intake},
     outcome::{OutcomeSender, Told},
     settings::UplinkSettings,
     state::{Entries, apply},
+    switch::Branch,
     task::UplinkError,
     writes::Writes,
 };
 use crate::{
     clock::Clock,
     store::{JournalFiles, StoreHandle},
+    time_trust::TimeTrust,
 };
 
 /// Over how long the rate of delivery is taken.
@@ -71,8 +74,10 @@ pub(super) struct Shared {
     /// Files whose entries were damaged when the process began: they are left alone.
     pub(super) unreadable_files: BTreeSet<u64>,
     pub(super) clock: Clock,
-    pub(super) time_is_trusted: Arc<AtomicBool>,
+    pub(super) time: TimeTrust,
     pub(super) commands: mpsc::Sender<IncomingCommand>,
+    pub(super) intake: Arc<dyn Intake>,
+    pub(super) bridged: Mutex<Bridged>,
     pub(super) outcomes: tokio::sync::Mutex<mpsc::Receiver<Told>>,
     pub(super) acks_sender: mpsc::Sender<AckId>,
     pub(super) acks: tokio::sync::Mutex<mpsc::Receiver<AckId>>,
@@ -96,7 +101,7 @@ impl Shared {
         tidegate_uplink::Now {
             elapsed: self.clock.uptime(),
             wall: self.clock.wall(),
-            wall_is_trusted: self.time_is_trusted.load(Ordering::Relaxed),
+            wall_is_trusted: self.time.is_trusted(),
         }
     }
 
@@ -217,6 +222,7 @@ impl Shared {
             kept_after: self.spilled.end(books.needed),
             queued_bytes: books.queued_bytes,
             is_refusing: self.is_refusing(books.queued_bytes),
+            takes: self.settings.branches.iter().all(Branch::is_active),
             connection: state.connection.clone(),
             since: state.since,
             last_error: state.last_error.clone(),
@@ -227,6 +233,7 @@ impl Shared {
             readings_per_second,
             commands: self.commands_total.load(Ordering::Relaxed),
             outcomes_waiting: state.outcomes_waiting,
+            bridged: self.bridged.lock().clone(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The driver against a cloud that follows a script, over real sockets.
 
+mod aliases;
+mod bridge;
 mod cloud;
 mod commands;
 mod outcomes;

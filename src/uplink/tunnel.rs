@@ -18,6 +18,7 @@ use tidegate_uplink::{Disconnect, Failure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{UnixListener, UnixStream},
+    sync::watch,
     time::timeout,
 };
 use tokio_tungstenite::{
@@ -50,6 +51,7 @@ const FRAME_BYTES: usize = 32 << 10;
 pub(super) struct Tunnel {
     listener: UnixListener,
     name: String,
+    reached: watch::Sender<bool>,
 }
 
 /// How a tunnel came to its end.
@@ -69,12 +71,17 @@ impl Tunnel {
     pub(super) fn open() -> io::Result<Self> {
         let random = RandomState::new();
         let name = format!("\0tidegate-{:016x}{:016x}", random.hash_one(0), random.hash_one(1));
-        Ok(Self { listener: UnixListener::bind(&name)?, name })
+        Ok(Self { listener: UnixListener::bind(&name)?, name, reached: watch::Sender::new(false) })
     }
 
     /// Returns what rumqttc is to take for a path.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns what becomes true when the far side is reached: what is written from then on is on its way.
+    pub(super) fn reached(&self) -> watch::Receiver<bool> {
+        self.reached.subscribe()
     }
 
     /// Drives `client`, whose connection comes in here, until one of them ends.
@@ -106,6 +113,7 @@ impl Tunnel {
 
     async fn run(self, settings: &LinkSettings, endpoint: usize) -> End {
         let endpoint = &settings.endpoints[endpoint];
+        let reached = self.reached.clone();
         let connected = async {
             let tls = endpoint.tls.as_ref().map(|tls| tls.config());
             let stream = dial::dial(&endpoint.host, endpoint.port, &settings.way, tls).await;
@@ -117,6 +125,9 @@ impl Tunnel {
         };
         let (near, far) = tokio::join!(self.accept(), timeout(DIAL_TIMEOUT, connected));
         let far = far.unwrap_or_else(|_| Err(LinkError::transient("the far side does not answer")));
+        if near.is_ok() && far.is_ok() {
+            reached.send_replace(true);
+        }
         match (near, far) {
             (Ok(near), Ok(Far::Bytes(far))) => End::Broken(pass_bytes(near, far).await),
             (Ok(near), Ok(Far::Frames(far))) => End::Broken(pass_frames(near, *far).await),

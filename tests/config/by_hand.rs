@@ -40,10 +40,22 @@ fn uplinks() {
     check(&Case::all_of(include_str!("wrong/uplinks.txt")));
 }
 
+/// uplink.1, uplink.28: second queues and stand-ins have names, connections and topics that fit.
+#[test]
+fn queues_of_uplinks() {
+    check(&Case::all_of(include_str!("wrong/queues.txt")));
+}
+
 /// uplink.22: what a realm would answer by throwing the session away shows before the start.
 #[test]
 fn devices_of_astarte() {
     check(&Case::all_of(include_str!("wrong/astarte.txt")));
+}
+
+/// uplink.24: what a cloud would not take, or has no meaning there.
+#[test]
+fn uplink_24_clouds() {
+    check(&Case::all_of(include_str!("wrong/clouds.txt")));
 }
 
 /// uplink.4, uplink.5: a rule that is wrong is told by its key and value.

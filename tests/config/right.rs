@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate::config::{
     Compression, Config, Durability, JwtKeys, Limits, LinkHost, MqttVersion, OpcUaLogin,
-    OpcUaSecurity, PayloadFormat, StoreConfig, UplinkConfig, WhenFull,
+    OpcUaSecurity, PayloadFormat, StoreConfig, TimeConfig, UplinkConfig, WhenFull,
 };
 use tidegate_rules::{Action, Deadband};
 use tidegate_settings::ByteSize;
@@ -397,6 +397,54 @@ topic = "up/{gateway}/{encoding}"
     assert_eq!((plain.when_full, plain.max_bytes), (WhenFull::DropOldest, ByteSize::mib(512)));
 }
 
+/// uplink.32, A6: who says that the clock is right.
+#[test]
+fn uplink_32_who_says_that_the_clock_is_right() {
+    let time = |table: &str| {
+        let config = format!("[gateway]\nid = \"gw\"\ndata-dir = \"data\"\n{table}");
+        load(&[("tidegate.toml", &config)]).gateway.time
+    };
+    let seconds = Duration::from_secs;
+    assert_eq!(time(""), TimeConfig::Service { wait: seconds(60) });
+    assert_eq!(time("time = { trusted = true }"), TimeConfig::Trusted);
+    let TimeConfig::Mark { path, wait } = time("time = { mark = \"m\", wait = \"0s\" }") else {
+        panic!("a mark")
+    };
+    assert!(path.ends_with("m") && path.is_absolute() && wait.is_zero());
+}
+
+/// uplink.1, uplink.28: live readings first, all of them or a share; a stand-in takes the topics of the other.
+#[test]
+fn uplink_28_second_queues_and_stand_ins() {
+    let config = load(&[(
+        "tidegate.toml",
+        r#"
+[gateway]
+id = "gw"
+data-dir = "data"
+[[uplink]]
+name = "cloud"
+url = "mqtt://127.0.0.1"
+topics = ["a/#", "b/+"]
+topic = "up/{gateway}/{encoding}"
+replay = { order = "live-first" }
+[[uplink]]
+name = "spare"
+url = "mqtt://127.0.0.1:1884"
+topic = "up/{gateway}/{encoding}"
+replay = { order = "live-first", live-share = 0.75 }
+stand-in = { for = "cloud", after = "90s" }
+"#,
+    )]);
+    let [cloud, spare] = &config.uplinks[..] else { panic!("two") };
+    assert_eq!((cloud.waiting.live_share, spare.waiting.live_share), (Some(1.0), Some(0.75)));
+    assert_eq!(cloud.stand_in, None);
+    let stand_in = spare.stand_in.as_ref().unwrap();
+    let times = (stand_in.after.as_secs(), stand_in.back_after.as_secs());
+    assert_eq!((stand_in.name.as_str(), times), ("cloud", (90, 300)));
+    assert_eq!(spare.topics, cloud.topics);
+}
+
 /// uplink.23: which edge node an uplink is; the gateway's id where it does not say.
 #[test]
 fn an_edge_node_of_sparkplug_arrives() {
@@ -425,6 +473,8 @@ state = "2.2"
 aliases = false
 commands = true
 silence = "5m"
+forget = "90d"
+max-message = "64KiB"
 [[uplink.sparkplug-b.device]]
 topics = "a/{press}/{metric}"
 device = "press-{press}"
@@ -435,7 +485,9 @@ metric = "{metric}"
         config.uplinks.iter().map(|it| it.sparkplug.clone().expect("a node")).collect();
     assert_eq!((nodes[0].node.id.as_str(), &nodes[0].primary_host), ("gw", &None));
     assert_eq!((nodes[0].aliases, nodes[0].commands, nodes[0].silence), (true, false, None));
+    assert_eq!((nodes[0].forget.as_secs(), nodes[0].payload_bytes_max), (30 * 86_400, None));
     let node = &nodes[1];
+    assert_eq!((node.forget.as_secs(), node.payload_bytes_max), (90 * 86_400, Some(64 << 10)));
     assert_eq!((node.node.group.as_str(), node.node.id.as_str()), ("hall1", "n"));
     assert_eq!(node.primary_host.as_ref().map(|host| host.as_str()), Some("scada"));
     assert_eq!((node.state, node.aliases, node.commands), (StateVersion::V2, false, true));

@@ -123,13 +123,14 @@ fn broker_12_near_the_ceiling_few_strangers_stay() {
         assert_eq!(wire.subscribe(&format!("queue/{session}"), 1), 1);
     }
     let mut crowds = Crowds::start();
-    // In the middle of a handshake, and before CONNECT.
-    for (crowd, port) in [("first", websocket), ("second", port)] {
+    let open = || gateway.status(&[])["broker"]["connections"].as_u64();
+    // In the middle of a handshake, and before CONNECT. The gateway has to have taken the older ones first: what is
+    // ready for the peer may still wait to be accepted, and the listeners do not wait for each other.
+    for (crowd, port, all) in [("first", websocket, 60), ("second", port, 120)] {
         crowds.gather(crowd, "silent", port, 60, json!({}));
         crowds.ready(crowd);
+        wait::until("all to be taken", || (open() >= Some(all)).then_some(()));
     }
-    let open = || gateway.status(&[])["broker"]["connections"].as_u64();
-    wait::until("all to be taken", || (open() >= Some(120)).then_some(()));
     assert_eq!(pressure(&gateway).1["refused"]["connections"], 0, "there is room for all");
 
     let (mut writer, _) = Wire::connect(port, &hello(5, "writer"));

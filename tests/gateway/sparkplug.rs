@@ -15,7 +15,14 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{gateway::Gateway, mosquitto::Mosquitto, peer::Peer, ports, site::Site, wait};
+use crate::support::{
+    gateway::Gateway,
+    mosquitto::{Mosquitto, Options},
+    peer::Peer,
+    ports,
+    site::Site,
+    wait,
+};
 
 /// The name of the node for the host peer.
 const NODE: &str = "hall1/gw-1";
@@ -83,7 +90,7 @@ struct Hall {
     host: Peer,
     cable: Cable,
     // Last, so that it outlives those who are connected to it.
-    _broker: Mosquitto,
+    broker: Mosquitto,
 }
 
 /// What differs between tests.
@@ -95,15 +102,27 @@ struct Setup<'a> {
     more: &'a str,
     /// Further arguments of the host.
     host: &'a [&'a str],
+    /// Further lines of the broker's configuration.
+    broker: &'a str,
+    /// Whether the way to the broker is a [`Cable`].
+    by_cable: bool,
 }
 
-const SETUP: Setup<'_> =
-    Setup { version: "5", state: "3.0", more: "primary-host = \"scada\"", host: &[] };
+const SETUP: Setup<'_> = Setup {
+    version: "5",
+    state: "3.0",
+    more: "primary-host = \"scada\"",
+    host: &[],
+    broker: "",
+    by_cable: true,
+};
 
 impl Hall {
     fn start(setup: Setup<'_>) -> Self {
-        let broker = Mosquitto::start();
+        let options = Options { persistent: true, more: setup.broker, ..Options::default() };
+        let broker = Mosquitto::start_with(options);
         let cable = Cable::lay(broker.port());
+        let to = if setup.by_cable { cable.port } else { broker.port() };
         let mqtt = ports::free_port();
         let config = format!(
             r#"
@@ -127,7 +146,7 @@ topics = "hall1/{{press}}/{{metric}}"
 device = "{{press}}"
 metric = "{{metric}}"
 "#,
-            cable.port, setup.version, setup.more
+            to, setup.version, setup.more
         );
         let port = broker.port().to_string();
         let arguments = ["--port", &port, "--state", setup.state];
@@ -136,7 +155,7 @@ metric = "{{metric}}"
         let mut device = Peer::start("mqtt_client.py", &[]);
         let options = json!({"host": "127.0.0.1", "port": mqtt, "version": 5, "reconnect": true});
         device.ask("connect", options);
-        Self { gateway, device, host, cable, _broker: broker }
+        Self { gateway, device, host, cable, broker }
     }
 
     /// Lets the device publish the numbers from `first` on, as readings of `metric`.
@@ -212,6 +231,11 @@ fn uplink_42_nothing_acknowledged_is_lost() {
         let rows = hall.all_arrived(count, "press-1", "count");
         let report = hall.report();
         assert_eq!(report["faults"], json!([]), "version {version}: {report}");
+        // What is sent again says so, after a kill, too.
+        let live = rows.iter().filter(|row| row["historical"] == false && row["how"] == "data");
+        let live: Vec<u64> = live.filter_map(|row| row["value"].as_u64()).collect();
+        let different: BTreeSet<u64> = live.iter().copied().collect();
+        assert_eq!(live.len(), different.len(), "the same reading twice, and none is history");
         let history = rows.iter().filter(|row| row["historical"] == true).count();
         assert!(history > 0, "what went nowhere came as history");
         assert!(rows.iter().any(|row| row["historical"] == false && row["how"] == "data"));
@@ -307,6 +331,105 @@ fn uplink_23_the_primary_host_comes_and_goes() {
         .collect();
     assert!((101..=150).all(|number| late.contains(&number)), "{late:?}");
     assert_eq!(hall.report()["faults"], json!([]));
+}
+
+/// uplink.23: where the primary host is not, the next broker is tried; the retained STATE of one broker is not that of
+/// another, and the times in them are not either.
+#[test]
+fn uplink_23_the_host_is_looked_for_at_the_next_broker() {
+    let elsewhere = Mosquitto::start();
+    let port = elsewhere.port().to_string();
+    let mut there = Peer::start("sparkplug_host.py", &["--port", &port]);
+    // `[[uplink.backup]]` is a table of the uplink, whichever of its tables stand before it.
+    let more =
+        format!("primary-host = \"scada\"\n[[uplink.backup]]\nurl = \"mqtt://127.0.0.1:{port}\"");
+    let mut hall = Hall::start(Setup { more: &more, host: &["--offline"], ..SETUP });
+    // Said later than what the other broker has.
+    hall.host.ask("set_state", json!({"online": false}));
+    hall.series("press", 1, 20, "press-1/count");
+    let values: Vec<u64> = (1..=20).collect();
+    let wanted = json!({"metric": "count", "device": "press-1", "values": values, "timeout": 28.0});
+    there.ask("wait_values", wanted);
+    assert_eq!(hall.uplink()["endpoint"], format!("127.0.0.1:{port}"));
+    // When it goes there and comes here, so does the node.
+    there.ask("set_state", json!({"online": false}));
+    there.ask("wait_messages", json!({"kind": "NDEATH", "count": 1}));
+    hall.host.ask("set_state", json!({"online": true}));
+    let births = json!({"kind": "NBIRTH", "count": 1, "timeout": 28.0});
+    hall.host.ask("wait_messages", births);
+    hall.series("more", 21, 20, "press-1/count");
+    hall.acked("more", 20);
+    let wanted =
+        json!({"metric": "count", "device": "press-1", "values": (21..=40).collect::<Vec<u64>>()});
+    hall.host.ask("wait_values", wanted);
+    // One node is at one broker: the one here began when the one there had died.
+    let kinds = there.ask("kinds", json!({}));
+    assert_eq!(kinds.as_array().and_then(|kinds| kinds.last()), Some(&json!("NDEATH")));
+    assert_eq!(there.ask("report", json!({}))["faults"], json!([]));
+    assert_eq!(hall.report()["faults"], json!([]));
+}
+
+/// uplink.23: a broker says how large packets may be: births have room for some metrics, messages are divided, and what
+/// fits nowhere is a dead letter that status tells of. The host misses no number.
+#[test]
+fn uplink_23_nothing_is_larger_than_the_broker_takes() {
+    let broker = "max_packet_size 1200\n";
+    let mut hall = Hall::start(Setup { more: "", broker, ..SETUP });
+    let publish = |hall: &mut Hall, topic: &str, payload: &str| {
+        let publish = json!({"topic": topic, "payload": payload, "qos": 1});
+        assert_eq!(hall.device.ask("publish", publish), 0);
+    };
+    for number in 0..60 {
+        let topic = format!("hall1/wide/a-metric-with-a-name-{number}");
+        publish(&mut hall, &topic, "1.5");
+    }
+    publish(&mut hall, "hall1/press-1/text", "\"short\"");
+    publish(&mut hall, "hall1/press-1/text", &format!("\"{}\"", "x".repeat(2_000)));
+    publish(&mut hall, "hall1/press-1/text", &format!("\"{}\"", "y".repeat(1_000)));
+    let uplink = wait::until("every reading to have its fate", || {
+        let uplink = hall.uplink();
+        (uplink["queued"] == 0 && uplink["received"] == 63).then_some(uplink)
+    });
+    let dropped = uplink["dropped"].as_object().expect("an object");
+    let dead: u64 = dropped.values().filter_map(Value::as_u64).sum();
+    assert!((20..50).contains(&dead) && dropped.len() == 1, "{uplink}");
+    assert_eq!(uplink["delivered"].as_u64(), Some(63 - dead));
+    assert_eq!((&uplink["balanced"], &uplink["connected"]), (&json!(true), &json!(true)));
+    assert_eq!(uplink["connections"], 1, "the connection does not fall over it");
+    assert!(uplink["last-refusal"].to_string().contains("bytes"), "{uplink}");
+    let text = json!({"metric": "text", "device": "press-1"});
+    let rows = hall.host.ask("seen", text);
+    let last = rows.as_array().and_then(|rows| rows.last()).expect("it was seen");
+    assert_eq!(last["value"], json!("y".repeat(1_000)));
+    let report = hall.report();
+    assert_eq!((&report["faults"], &report["rebirths_asked"]), (&json!([]), &json!(0)));
+}
+
+/// uplink.23: `bdSeq` counts the CONNECT packets, not the attempts that found nobody.
+#[test]
+fn uplink_23_sessions_are_counted_by_connect() {
+    let mut hall = Hall::start(Setup { more: "", by_cable: false, ..SETUP });
+    assert_eq!(hall.messages("NBIRTH", 1)[0]["bd_seq"], 0);
+    hall.broker.stop();
+    wait::until("an attempt in vain", || {
+        let error = hall.uplink()["error"].to_string();
+        error.contains("refused").then_some(())
+    });
+    // Several of them.
+    thread::sleep(Duration::from_secs(4));
+    hall.broker.start_again();
+    let mut number = 0;
+    let births = wait::until("a birth", || {
+        // A host that was away for the birth asks for one when it hears of the node.
+        number += 1;
+        let publish =
+            json!({"topic": "hall1/press-1/count", "payload": number.to_string(), "qos": 1});
+        hall.device.ask("publish", publish);
+        thread::sleep(Duration::from_millis(300));
+        let births = hall.messages("NBIRTH", 1);
+        (births.len() > 1).then_some(births)
+    });
+    assert!(births[1..].iter().all(|birth| birth["bd_seq"] == 1), "{births:?}");
 }
 
 /// uplink.23: what a host writes to a metric becomes a command of the gateway, by alias and by name; without `commands`

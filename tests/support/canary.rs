@@ -1,4 +1,7 @@
 //! The canary (recipe R12): round trips that must stay quick whatever is done to the gateway.
+//!
+//! Beside them it asks a plain server of its own. What that one has to wait for is the machine's doing, not the
+//! gateway's, and is granted to the gateway on top.
 
 use serde_json::{Value, json};
 
@@ -64,12 +67,15 @@ impl Canary {
             let trips = report.as_object().expect("an object");
             trips.values().all(|trips| trips["count"].as_u64() > Some(0)).then_some(report)
         });
+        let figure = |trips: &Value, name: &str| trips[name].as_f64().expect("a number");
+        let control = &report["control"];
         for (protocol, trips) in report.as_object().expect("an object") {
             println!("canary {protocol}: {trips}");
-            let figure = |name: &str| trips[name].as_f64().expect("a number");
-            assert!(figure("count") > 0.0, "{protocol}: {trips}");
-            assert!(figure("gap") <= GAP_MAX, "{protocol}: {trips}");
-            assert!(figure("p99") <= TRIP_MAX, "{protocol}: {trips}");
+            assert!(figure(trips, "count") > 0.0, "{protocol}: {trips}");
+            for (name, limit) in [("gap", GAP_MAX), ("p99", TRIP_MAX)] {
+                let granted = limit + figure(control, name);
+                assert!(figure(trips, name) <= granted, "{protocol}: {trips}, control: {control}");
+            }
         }
     }
 }

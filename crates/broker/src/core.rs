@@ -9,7 +9,7 @@ use std::{
 
 use slab::Slab;
 use thiserror::Error;
-use tidegate_model::{ClientId, Principal, Topic};
+use tidegate_model::{ClientId, Message, Principal};
 use tidegate_store::{Seq, TakerId, Transaction};
 
 use crate::{
@@ -97,8 +97,8 @@ pub struct Superseded;
 pub struct UplinkRoute {
     /// Its number in the journal.
     pub taker: TakerId,
-    /// Whether it wants messages of a topic; without memory.
-    pub selects: Arc<dyn Fn(&Topic) -> bool + Send + Sync>,
+    /// Whether it wants a message, by its topic and the way it has come; without memory.
+    pub selects: Arc<dyn Fn(&Message) -> bool + Send + Sync>,
     /// Whether it would rather have messages refused than lose old ones, and is full now.
     pub refuses: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Hears of each record that is appended for it, in order: its ordinal and the size of its body.
@@ -233,6 +233,11 @@ impl Broker {
         persist::put_uplink(transaction, name, taker);
         self.uplink_names.insert(name.into(), taker);
         taker
+    }
+
+    /// Returns the number of the named uplink, if it has one.
+    pub fn uplink_named(&self, name: &str) -> Option<TakerId> {
+        self.uplink_names.get(name).copied()
     }
 
     /// Forgets the uplinks that are not among `kept`, with their records; returns their names.

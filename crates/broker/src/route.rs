@@ -328,7 +328,7 @@ impl Broker {
                 continue;
             }
             let mut uplinks =
-                self.uplinks.iter().filter(|uplink| (uplink.selects)(&message.topic)).peekable();
+                self.uplinks.iter().filter(|uplink| (uplink.selects)(message)).peekable();
             let stored = || {
                 message.retain
                     || targets
@@ -426,7 +426,7 @@ impl Broker {
         let wanted: Vec<TakerId> = self
             .uplinks
             .iter()
-            .filter(|uplink| (uplink.selects)(&message.topic))
+            .filter(|uplink| (uplink.selects)(message))
             .filter(|uplink| message.qos > Qos::AtMostOnce || !(uplink.refuses)())
             .map(|uplink| uplink.taker)
             .collect();

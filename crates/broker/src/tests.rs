@@ -505,7 +505,7 @@ fn a_full_journal_refuses_what_must_be_durable() {
     let taker = house.core.uplink_taker("cloud", &mut Transaction::new());
     house.core.add_uplink(UplinkRoute {
         taker,
-        selects: Arc::new(|topic| topic.as_str().starts_with("up/")),
+        selects: Arc::new(|message| message.topic.as_str().starts_with("up/")),
         refuses: Arc::new(|| false),
         appended: Arc::new(|_, _| {}),
     });

@@ -202,6 +202,27 @@ impl TopicFilter {
         }
         theirs.next().is_none()
     }
+
+    /// Returns whether there is a topic that both filters match.
+    ///
+    /// `$` topics follow section 4.7.2: a leading wildcard matches none of them.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let is_dollar = |filter: &Self| filter.0.starts_with('$');
+        let is_wild = |filter: &Self| filter.0.starts_with(['+', '#']);
+        if (is_dollar(self) && is_wild(other)) || (is_wild(self) && is_dollar(other)) {
+            return false;
+        }
+        let (mut ours, mut theirs) = (self.levels(), other.levels());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+                (None, _) | (_, None) => return false,
+                (Some("+"), _) | (_, Some("+")) => {}
+                (ours, theirs) if ours == theirs => {}
+                _ => return false,
+            }
+        }
+    }
 }
 
 macro_rules! text {
@@ -274,6 +295,32 @@ mod tests {
         for (wide, narrow, expected) in cases {
             let covers = TopicFilter::new(wide).unwrap().covers(&TopicFilter::new(narrow).unwrap());
             assert_eq!(covers, expected, "{wide} over {narrow}");
+        }
+    }
+
+    #[test]
+    fn filters_overlap_if_one_topic_is_for_both() {
+        #[rustfmt::skip]
+        let cases = [
+            ("#",       "a/b",      true),
+            ("a/#",     "a",        true),
+            ("a/#",     "+",        true),
+            ("a/+",     "+/b",      true),
+            ("a/+/c",   "a/b/+",    true),
+            ("a/b",     "a/b",      true),
+            ("a/b",     "a/c",      false),
+            ("a/+",     "a",        false),
+            ("a/+",     "a/b/c",    false),
+            ("a/b/#",   "a/c/#",    false),
+            ("#",       "$SYS/#",   false),
+            ("+/b",     "$SYS/b",   false),
+            ("$SYS/#",  "$SYS/+",   true),
+        ];
+        for (ours, theirs, expected) in cases {
+            let (ours, theirs) =
+                (TopicFilter::new(ours).unwrap(), TopicFilter::new(theirs).unwrap());
+            assert_eq!(ours.overlaps(&theirs), expected, "{ours} and {theirs}");
+            assert_eq!(theirs.overlaps(&ours), expected, "{theirs} and {ours}");
         }
     }
 

@@ -19,8 +19,14 @@ use crate::{
 pub const METRICS_MAX: usize = 10_000;
 /// How many metrics are kept in one entry of the journal.
 pub const BLOCK_METRICS: usize = 64;
-/// Larger values are not remembered: births say that there is none.
-const REMEMBERED_BYTES_MAX: usize = 1_024;
+/// Larger values are not kept over a restart: births say then that there is none.
+const KEPT_BYTES_MAX: usize = 1_024;
+/// So many bytes of larger values are remembered while the process runs; births say of others that there is none.
+const LARGE_BYTES_MAX: usize = 1 << 20;
+/// Who has said nothing for so long gives its place to another who wants it.
+pub(crate) const SILENT_ENOUGH_MS: u64 = 3_600_000;
+/// The name under which a kept metric has the time at which it was last heard.
+const HEARD: &str = "heard";
 /// After so many changes of its type a metric is text for good.
 const RETYPES_MAX: u8 = 3;
 
@@ -37,12 +43,17 @@ pub(crate) const NODE: usize = 0;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Last {
     pub(crate) time_ms: u64,
-    /// Nothing for null, and for what is too large to be remembered.
+    /// Nothing for null, and for what there was no room to remember.
     pub(crate) value: Option<MetricValue>,
     pub(crate) quality: u32,
 }
 
 impl Last {
+    /// Returns how many bytes of it are not kept over a restart.
+    fn large_bytes(&self) -> usize {
+        self.value.as_ref().map(MetricValue::bytes).filter(|&it| it > KEPT_BYTES_MAX).unwrap_or(0)
+    }
+
     pub(crate) fn new(time_ms: u64, value: Option<MetricValue>, status: Status) -> Self {
         let quality = match status.quality() {
             // Uncertain is not for hosts that know three words; the value is there, and it is not good.
@@ -78,13 +89,19 @@ fn quality(word: u32) -> PropertySet {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) topic: Arc<str>,
-    /// The number of its device; none if the configuration gives its place to another.
-    pub(crate) device: Option<usize>,
+    /// The number of its device.
+    pub(crate) device: usize,
     pub(crate) name: Arc<str>,
+    /// What stands for its name: never that of another metric, not even of one that is forgotten.
+    pub(crate) alias: u64,
     pub(crate) datatype: DataType,
     pub(crate) last: Option<Last>,
-    /// Whether nothing has come since the process started.
-    pub(crate) is_stale: bool,
+    /// Whether its value is of before the process started.
+    is_stale: bool,
+    /// Whether anything has come since the process started.
+    is_heard: bool,
+    /// When something last came, in milliseconds since 1970; 0 if that is not known.
+    heard_ms: u64,
     retypes: u8,
 }
 
@@ -110,6 +127,37 @@ impl Entry {
         metric.datatype = Some(self.datatype.code());
         metric
     }
+
+    /// Returns how long nothing has come.
+    fn silence_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.heard_ms)
+    }
+
+    /// Returns whether another topic may have its place.
+    fn yields(&self, now_ms: u64) -> bool {
+        !self.is_heard || self.silence_ms(now_ms) >= SILENT_ENOUGH_MS
+    }
+
+    /// Returns what is kept of it, under its topic.
+    fn kept(&self) -> Metric {
+        let mut metric = self.birth(0);
+        let is_large = metric.value.as_ref().is_some_and(|it| it.bytes() > KEPT_BYTES_MAX);
+        if is_large {
+            metric.value = None;
+            metric.is_null = Some(true);
+        }
+        let value = Some(PropertyValue::Long(self.heard_ms));
+        let datatype = Some(DataType::DateTime.code());
+        let heard = Property { datatype, is_null: None, value };
+        metric.name = Some(self.topic.clone());
+        metric.alias = Some(self.alias);
+        metric.properties = Some(PropertySet { entries: vec![(HEARD.into(), heard)] });
+        metric
+    }
+
+    fn large_bytes(&self) -> usize {
+        self.last.as_ref().map_or(0, Last::large_bytes)
+    }
 }
 
 /// The node, or one of its devices.
@@ -117,31 +165,42 @@ impl Entry {
 pub(crate) struct Device {
     /// None for the node.
     pub(crate) id: Option<Arc<str>>,
-    pub(crate) metrics: Vec<usize>,
+    pub(crate) metrics: BTreeSet<usize>,
 }
 
 /// Why a reading can never be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum NoPlace {
-    #[error("the edge node has {METRICS_MAX} metrics, and takes no more")]
+    #[error(
+        "the edge node has {METRICS_MAX} metrics, none of them silent for an hour, and takes no more"
+    )]
     Full,
     #[error("the metric `{0}` is the edge node's own")]
     Reserved(Arc<str>),
     #[error("`{device}` cannot be a device: {reason}")]
     Device { device: Arc<str>, reason: crate::IdError },
-    #[error("the metric `{metric}` of the same device is already made of `{other}`")]
+    #[error(
+        "the metric `{metric}` of the same device is already made of `{other}`, which is heard"
+    )]
     Taken { metric: Arc<str>, other: Arc<str> },
 }
 
-/// All metrics; their places never change, so that their numbers can stand for their names.
+/// All metrics, by numbers that are given again when one is forgotten.
 #[derive(Clone, Debug)]
 pub(crate) struct Catalog {
-    entries: Vec<Entry>,
-    devices: Vec<Device>,
+    entries: BTreeMap<usize, Entry>,
+    devices: BTreeMap<usize, Device>,
     by_topic: BTreeMap<Arc<str>, usize>,
     by_place: BTreeMap<Place, usize>,
     by_device: BTreeMap<Arc<str>, usize>,
-    /// Blocks with a metric that is new or of another type.
+    by_alias: BTreeMap<u64, usize>,
+    /// Numbers below the highest that nobody has.
+    vacant: BTreeSet<usize>,
+    vacant_devices: BTreeSet<usize>,
+    next_alias: u64,
+    /// Bytes of remembered values that are not kept.
+    large_bytes: usize,
+    /// Blocks with a metric that is new, of another type or gone.
     changed: BTreeSet<usize>,
     /// Blocks with a newer value.
     aged: BTreeSet<usize>,
@@ -150,26 +209,36 @@ pub(crate) struct Catalog {
 impl Catalog {
     pub(crate) fn new() -> Self {
         Self {
-            entries: Vec::new(),
-            devices: vec![Device { id: None, metrics: Vec::new() }],
+            entries: BTreeMap::new(),
+            devices: BTreeMap::from([(NODE, Device { id: None, metrics: BTreeSet::new() })]),
             by_topic: BTreeMap::new(),
             by_place: BTreeMap::new(),
             by_device: BTreeMap::new(),
+            by_alias: BTreeMap::new(),
+            vacant: BTreeSet::new(),
+            vacant_devices: BTreeSet::new(),
+            next_alias: 1,
+            large_bytes: 0,
             changed: BTreeSet::new(),
             aged: BTreeSet::new(),
         }
     }
 
-    pub(crate) fn devices(&self) -> &[Device] {
-        &self.devices
+    /// Returns the numbers of the devices, without the node.
+    pub(crate) fn devices(&self) -> Vec<usize> {
+        self.devices.keys().copied().filter(|device| *device != NODE).collect()
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
-        &self.entries
+    pub(crate) fn device(&self, device: usize) -> &Device {
+        &self.devices[&device]
     }
 
     pub(crate) fn entry(&self, index: usize) -> &Entry {
-        &self.entries[index]
+        &self.entries[&index]
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= METRICS_MAX
     }
 
     pub(crate) fn find(&self, topic: &str) -> Option<usize> {
@@ -189,22 +258,13 @@ impl Catalog {
 
     /// Returns the metric with this alias, if it is one of this device.
     pub(crate) fn aliased(&self, device: Option<&str>, alias: u64) -> Option<usize> {
-        let index = usize::try_from(alias).ok()?.checked_sub(1)?;
-        let entry = self.entries.get(index)?;
-        let of = &self.devices[entry.device?];
+        let index = *self.by_alias.get(&alias)?;
+        let of = self.device(self.entry(index).device);
         (of.id.as_deref() == device).then_some(index)
     }
 
-    /// Returns the number that stands for a metric's name.
-    pub(crate) fn alias(index: usize) -> u64 {
-        index as u64 + 1
-    }
-
-    /// Checks whether a topic could become a metric, which it is not yet.
-    pub(crate) fn check(&self, place: &Place) -> Result<(), NoPlace> {
-        if self.entries.len() >= METRICS_MAX {
-            return Err(NoPlace::Full);
-        }
+    /// Checks whether a topic could become a metric, which it is not yet, and returns the one whose place it may have.
+    pub(crate) fn check(&self, place: &Place, now_ms: u64) -> Result<Option<usize>, NoPlace> {
         if naming::is_reserved(place) {
             return Err(NoPlace::Reserved(place.metric.clone()));
         }
@@ -213,76 +273,167 @@ impl Catalog {
         {
             return Err(NoPlace::Device { device: device.clone(), reason });
         }
-        match self.by_place.get(place) {
-            Some(&other) => Err(NoPlace::Taken {
-                metric: place.metric.clone(),
-                other: self.entries[other].topic.clone(),
-            }),
-            None => Ok(()),
+        let Some(&index) = self.by_place.get(place) else { return Ok(None) };
+        let entry = self.entry(index);
+        if entry.yields(now_ms) {
+            return Ok(Some(index));
         }
+        Err(NoPlace::Taken { metric: place.metric.clone(), other: entry.topic.clone() })
     }
 
-    /// Adds a metric whose place was [checked](Self::check), and returns its number.
+    /// Adds a metric whose place was [checked](Self::check) and found free, and returns its number.
     pub(crate) fn add(&mut self, topic: Arc<str>, place: Place, datatype: DataType) -> usize {
-        let index = self.push(topic, Some(place), datatype);
+        let end = self.entries.len() + self.vacant.len();
+        let index = self.vacant.pop_first().unwrap_or(end);
+        self.insert(index, self.next_alias, topic, place, datatype);
         self.changed.insert(index / BLOCK_METRICS);
         index
     }
 
-    fn push(&mut self, topic: Arc<str>, place: Option<Place>, datatype: DataType) -> usize {
-        let index = self.entries.len();
-        let name = place.as_ref().map_or_else(|| topic.clone(), |place| place.metric.clone());
-        let device = place.map(|place| {
-            let device = self.device(place.device.as_ref());
-            self.devices[device].metrics.push(index);
-            self.by_place.insert(place, index);
-            device
-        });
+    fn insert(
+        &mut self,
+        index: usize,
+        alias: u64,
+        topic: Arc<str>,
+        place: Place,
+        datatype: DataType,
+    ) {
+        let device = self.device_for(place.device.as_ref());
+        if let Some(device) = self.devices.get_mut(&device) {
+            device.metrics.insert(index);
+        }
+        self.next_alias = self.next_alias.max(alias + 1);
+        self.by_alias.insert(alias, index);
         self.by_topic.insert(topic.clone(), index);
-        let (last, is_stale, retypes) = (None, false, 0);
-        self.entries.push(Entry { topic, device, name, datatype, last, is_stale, retypes });
-        index
+        let entry = Entry {
+            topic,
+            device,
+            name: place.metric.clone(),
+            alias,
+            datatype,
+            last: None,
+            is_stale: false,
+            is_heard: false,
+            heard_ms: 0,
+            retypes: 0,
+        };
+        self.by_place.insert(place, index);
+        self.entries.insert(index, entry);
     }
 
-    fn device(&mut self, id: Option<&Arc<str>>) -> usize {
+    fn device_for(&mut self, id: Option<&Arc<str>>) -> usize {
         let Some(id) = id else { return NODE };
         if let Some(&device) = self.by_device.get(id) {
             return device;
         }
-        self.devices.push(Device { id: Some(id.clone()), metrics: Vec::new() });
-        self.by_device.insert(id.clone(), self.devices.len() - 1);
-        self.devices.len() - 1
+        let end = self.devices.len() + self.vacant_devices.len();
+        let device = self.vacant_devices.pop_first().unwrap_or(end);
+        self.devices.insert(device, Device { id: Some(id.clone()), metrics: BTreeSet::new() });
+        self.by_device.insert(id.clone(), device);
+        device
+    }
+
+    /// Gives the place of a metric to another topic.
+    pub(crate) fn hand_over(&mut self, index: usize, topic: Arc<str>) {
+        let Some(entry) = self.entries.get_mut(&index) else { return };
+        let before = std::mem::replace(&mut entry.topic, topic.clone());
+        self.by_topic.remove(&before);
+        self.by_topic.insert(topic, index);
+        self.changed.insert(index / BLOCK_METRICS);
+    }
+
+    /// Forgets a metric, and returns its device.
+    pub(crate) fn remove(&mut self, index: usize) -> Option<usize> {
+        let entry = self.entries.remove(&index)?;
+        let device = self.devices.get_mut(&entry.device)?;
+        device.metrics.remove(&index);
+        let place = Place { device: device.id.clone(), metric: entry.name.clone() };
+        self.by_place.remove(&place);
+        self.by_topic.remove(&entry.topic);
+        self.by_alias.remove(&entry.alias);
+        self.large_bytes -= entry.large_bytes();
+        self.vacant.insert(index);
+        self.changed.insert(index / BLOCK_METRICS);
+        Some(entry.device)
+    }
+
+    /// Forgets a device that has no metrics, and returns its id.
+    pub(crate) fn remove_device(&mut self, device: usize) -> Option<Arc<str>> {
+        let id = self.devices.remove(&device)?.id?;
+        self.by_device.remove(&id);
+        self.vacant_devices.insert(device);
+        Some(id)
+    }
+
+    /// Returns metrics of which nothing has come for so long, the longest silent first; `is_needed` says of a topic
+    /// whether something is about to.
+    pub(crate) fn silent(
+        &mut self,
+        silence_ms: u64,
+        now_ms: u64,
+        is_needed: impl Fn(&Arc<str>) -> bool,
+    ) -> Vec<usize> {
+        let mut silent = Vec::new();
+        for (index, entry) in &mut self.entries {
+            if entry.heard_ms == 0 || entry.heard_ms > now_ms {
+                // Nobody knows, or the clock was wrong then: it counts from now.
+                entry.heard_ms = now_ms;
+                self.aged.insert(index / BLOCK_METRICS);
+            } else if entry.silence_ms(now_ms) >= silence_ms && !is_needed(&entry.topic) {
+                silent.push((entry.heard_ms, *index));
+            }
+        }
+        silent.sort_unstable();
+        silent.into_iter().map(|(_, index)| index).collect()
     }
 
     /// Gives a metric the type that `value` has, or text if its type has changed too often.
     pub(crate) fn retype(&mut self, index: usize, value: &Value) {
-        let entry = &mut self.entries[index];
+        let Some(entry) = self.entries.get_mut(&index) else { return };
         entry.retypes += 1;
         let text = entry.retypes >= RETYPES_MAX;
         entry.datatype = DataType::of(value).filter(|_| !text).unwrap_or(DataType::String);
         // What it was is of the old type.
+        self.large_bytes -= entry.large_bytes();
         entry.last = None;
         self.changed.insert(index / BLOCK_METRICS);
     }
 
+    /// Takes notice that something has come of a metric.
+    pub(crate) fn hear(&mut self, index: usize, now_ms: u64) {
+        let Some(entry) = self.entries.get_mut(&index) else { return };
+        entry.is_heard = true;
+        entry.heard_ms = now_ms;
+        self.aged.insert(index / BLOCK_METRICS);
+    }
+
     /// Takes notice of what a metric is now.
     pub(crate) fn note(&mut self, index: usize, mut last: Last) {
-        last.value = last.value.filter(|value| value.bytes() <= REMEMBERED_BYTES_MAX);
-        let entry = &mut self.entries[index];
+        let Some(entry) = self.entries.get_mut(&index) else { return };
+        self.large_bytes -= entry.large_bytes();
+        if self.large_bytes + last.large_bytes() > LARGE_BYTES_MAX {
+            last.value = None;
+        }
+        self.large_bytes += last.large_bytes();
         entry.last = Some(last);
         entry.is_stale = false;
         self.aged.insert(index / BLOCK_METRICS);
     }
 
-    /// Returns what the birth of a device says of its metrics.
-    pub(crate) fn births(&self, device: usize, aliases: bool, now_ms: u64) -> Vec<Metric> {
-        let metrics = self.devices[device].metrics.iter();
-        let births = metrics.map(|&index| {
-            let mut metric = self.entries[index].birth(now_ms);
-            metric.alias = aliases.then(|| Self::alias(index));
-            metric
-        });
-        births.collect()
+    /// Returns what the birth of a device says of its metrics, with their numbers.
+    pub(crate) fn births(
+        &self,
+        device: usize,
+        aliases: bool,
+        now_ms: u64,
+    ) -> impl Iterator<Item = (usize, Metric)> {
+        let metrics = self.devices.get(&device).into_iter().flat_map(|device| &device.metrics);
+        metrics.map(move |&index| {
+            let entry = self.entry(index);
+            let mut metric = entry.birth(now_ms);
+            metric.alias = aliases.then_some(entry.alias);
+            (index, metric)
+        })
     }
 
     /// Returns the numbers of the blocks to be kept: those with changes, or with newer values too.
@@ -295,33 +446,64 @@ impl Catalog {
         blocks
     }
 
-    /// Returns the metrics of a block, under their topics.
-    pub(crate) fn block(&self, block: usize) -> Vec<Metric> {
-        let entries = self.entries.iter().skip(block * BLOCK_METRICS).take(BLOCK_METRICS);
-        let metrics =
-            entries.map(|entry| Metric { name: Some(entry.topic.clone()), ..entry.birth(0) });
-        metrics.collect()
+    /// Has a block kept again.
+    pub(crate) fn touch(&mut self, block: usize) {
+        self.changed.insert(block);
     }
 
-    /// Adds a metric of a kept block; `None` if it is none.
-    pub(crate) fn restore(&mut self, rules: &[DeviceRule], metric: &Metric) -> Option<()> {
+    /// Returns the metrics of a block, under their topics.
+    pub(crate) fn block(&self, block: usize) -> Vec<Metric> {
+        let first = block * BLOCK_METRICS;
+        let entries = self.entries.range(first..first + BLOCK_METRICS);
+        entries.map(|(_, entry)| entry.kept()).collect()
+    }
+
+    /// Adds the metric that was kept at this place of this block; `None` if it is none.
+    ///
+    /// One whose place the configuration now gives to another, or to nobody, is forgotten: a reading finds it a new one.
+    pub(crate) fn restore(
+        &mut self,
+        rules: &[DeviceRule],
+        (block, at): (usize, usize),
+        metric: &Metric,
+    ) -> Option<()> {
         let topic = metric.name.clone()?;
-        if self.by_topic.contains_key(&topic) {
+        let datatype = DataType::from_code(metric.datatype?)?;
+        // Early versions kept no aliases: they followed from the places.
+        let alias = metric.alias.unwrap_or((block * BLOCK_METRICS + at) as u64 + 1);
+        if alias == u64::MAX
+            || self.by_alias.contains_key(&alias)
+            || self.by_topic.contains_key(&topic)
+        {
             return None;
         }
-        let datatype = DataType::from_code(metric.datatype?)?;
         let place = naming::place(rules, &topic);
-        // The configuration may have changed since.
-        let place = self.check(&place).is_ok().then_some(place);
-        let index = self.push(topic, place, datatype);
-        let entry = &mut self.entries[index];
+        if self.check(&place, 0) != Ok(None) || self.is_full() {
+            self.changed.insert(block);
+            return Some(());
+        }
+        let index = self.entries.len();
+        self.insert(index, alias, topic, place, datatype);
+        if index / BLOCK_METRICS != block {
+            // There was a hole before it, which is closed now.
+            self.changed.extend([block, index / BLOCK_METRICS]);
+        }
+        let entry = self.entries.get_mut(&index)?;
         entry.is_stale = true;
+        entry.heard_ms = heard(metric);
         let time_ms = metric.timestamp.filter(|&time| time > 0);
-        entry.last = time_ms.map(|time_ms| Last {
-            time_ms,
-            value: metric.value.clone(),
-            quality: QUALITY_GOOD,
-        });
+        let value = metric.value.clone();
+        let last = time_ms.map(|time_ms| Last { time_ms, value, quality: QUALITY_GOOD });
+        self.large_bytes += last.as_ref().map_or(0, Last::large_bytes);
+        entry.last = last;
         Some(())
+    }
+}
+
+/// Returns when a kept metric was last heard; 0 if that was not kept.
+fn heard(metric: &Metric) -> u64 {
+    match metric.properties.as_ref().and_then(|properties| properties.get(HEARD)) {
+        Some(Property { value: Some(PropertyValue::Long(heard)), .. }) => *heard,
+        _ => 0,
     }
 }

@@ -1,9 +1,11 @@
 //! What outlives a session: the metrics with what they last were, the numbers of sessions, and when the host was seen.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::{
-    catalog::{BLOCK_METRICS, Catalog, METRICS_MAX},
+    catalog::{BLOCK_METRICS, Catalog},
     naming::DeviceRule,
     payload::{Limits, Payload},
 };
@@ -42,8 +44,8 @@ pub struct Kept {
 pub struct Memory {
     pub(crate) catalog: Catalog,
     bd_seq: Option<BdSeq>,
-    /// The time of the last STATE with which the primary host was there.
-    pub(crate) host_seen: u64,
+    /// The time of the last STATE of the primary host, by the number of the server that it came from.
+    pub(crate) host_said: BTreeMap<usize, u64>,
     /// Names of what is kept and cannot be read.
     unreadable: Vec<Vec<u8>>,
 }
@@ -51,31 +53,34 @@ pub struct Memory {
 impl Memory {
     /// Begins with nothing.
     pub fn new() -> Self {
-        Self { catalog: Catalog::new(), bd_seq: None, host_seen: 0, unreadable: Vec::new() }
+        Self {
+            catalog: Catalog::new(),
+            bd_seq: None,
+            host_said: BTreeMap::new(),
+            unreadable: Vec::new(),
+        }
     }
 
     /// Goes on with what was kept, in the order of names; `rules` are those of today.
     ///
-    /// Metrics that cannot be read are forgotten, all of them, as their numbers follow from each other; see
-    /// [`is_damaged`](Self::is_damaged).
+    /// Metrics in what cannot be read are forgotten; see [`is_damaged`](Self::is_damaged).
     pub fn open<'a>(
         kept: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         rules: &[DeviceRule],
     ) -> Self {
         let mut memory = Self::new();
-        let mut blocks = Vec::new();
-        let mut are_right = true;
         for (name, value) in kept {
             if name == BD_SEQ {
                 memory.bd_seq = value.first().copied().map(BdSeq);
-            } else if name.starts_with(BLOCK) {
-                blocks.push(name.to_vec());
-                are_right = are_right && memory.restore(value, rules).is_some();
+                continue;
             }
-        }
-        if !are_right {
-            memory.catalog = Catalog::new();
-            memory.unreadable = blocks;
+            let number = name.strip_prefix(BLOCK).and_then(|number| number.try_into().ok());
+            let Some(number) = number.map(u16::from_be_bytes).map(usize::from) else { continue };
+            if memory.restore(number, value, rules).is_none() {
+                // What of it could be read is kept anew.
+                memory.catalog.touch(number);
+                memory.unreadable.push(name.to_vec());
+            }
         }
         memory
     }
@@ -85,14 +90,14 @@ impl Memory {
         !self.unreadable.is_empty()
     }
 
-    /// Adds the metrics of a kept block; `None` if it is none.
-    fn restore(&mut self, block: &[u8], rules: &[DeviceRule]) -> Option<()> {
+    /// Adds the metrics of a kept block; `None` if not all of it can be read.
+    fn restore(&mut self, number: usize, block: &[u8], rules: &[DeviceRule]) -> Option<()> {
         let block = Payload::decode(Bytes::copy_from_slice(block), Limits::OWN).ok()?;
-        let room = METRICS_MAX.saturating_sub(self.catalog.entries().len());
-        if block.metrics.len() > room.min(BLOCK_METRICS) {
+        if block.metrics.is_empty() || block.metrics.len() > BLOCK_METRICS {
             return None;
         }
-        block.metrics.iter().try_for_each(|metric| self.catalog.restore(rules, metric))
+        let mut metrics = block.metrics.iter().enumerate();
+        metrics.try_for_each(|(at, metric)| self.catalog.restore(rules, (number, at), metric))
     }
 
     /// Counts a session, and returns its number.
@@ -116,7 +121,9 @@ impl Memory {
             let metrics = self.catalog.block(block);
             let number = u16::try_from(block).expect("there are few metrics");
             let name = [BLOCK, &number.to_be_bytes()].concat();
-            Kept { name, value: Some(Payload { metrics, ..Payload::default() }.encode()) }
+            let value =
+                (!metrics.is_empty()).then(|| Payload { metrics, ..Payload::default() }.encode());
+            Kept { name, value }
         });
         // What is forgotten comes first: it may be kept anew.
         forgotten.chain(kept).collect()

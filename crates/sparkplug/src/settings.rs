@@ -25,4 +25,15 @@ pub struct Settings {
     pub devices: Vec<DeviceRule>,
     /// After how long without a reading a device counts as lost; never without it.
     pub silence: Option<Duration>,
+    /// After how long without a reading a metric is forgotten.
+    pub forget: Duration,
+    /// The largest payload that the broker takes, if that is known beforehand.
+    pub payload_bytes_max: Option<usize>,
+    /// The longest topic that it takes, likewise.
+    pub topic_bytes_max: Option<usize>,
+}
+
+impl Settings {
+    /// The default of [`forget`](Self::forget).
+    pub const FORGET_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3_600);
 }

@@ -1,3 +1,6 @@
+mod forget;
 mod payload;
 mod placing;
+mod rig;
+mod room;
 mod session;

@@ -1,7 +1,9 @@
 //! The readings of a batch, by stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use tidegate_model::{Clock, Reading, Status, Timestamp, Topic, Unit, Value};
+use tidegate_model::{Clock, Properties, Reading, Status, Timestamp, Topic, Unit, Value};
 
 use crate::{
     bson::size_bound, encoder::packed::READINGS_PER_ENTRY, ledger::DropReason, streams::StreamId,
@@ -14,6 +16,10 @@ pub struct RawPayload {
     pub bytes: Bytes,
     /// Whether they are the JSON of a typed reading.
     pub is_json: bool,
+    /// Whether the message was to be retained.
+    pub retain: bool,
+    /// What its publisher said beside the payload.
+    pub properties: Option<Arc<Properties>>,
 }
 
 /// Consecutive readings of one stream with one unit.

@@ -161,6 +161,8 @@ mod tests {
             payload: vec![0; payload].into(),
             encoding,
             typed: None,
+            retain: false,
+            properties: None,
         }
     }
 

@@ -102,6 +102,12 @@ impl Endpoints {
         self.each[self.current].backoff.reset();
     }
 
+    /// Takes notice that the connection was given up for another to the same broker, at once: that is no failure.
+    pub fn note_renewing(&mut self) {
+        self.connected = None;
+        self.each[self.current].backoff.reset();
+    }
+
     /// Returns the broker that is connected to, or was last.
     pub fn current(&self) -> usize {
         self.current

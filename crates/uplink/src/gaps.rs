@@ -37,10 +37,32 @@ impl PendingGaps {
         self.ranges.is_empty()
     }
 
+    /// Adds a range. What is there already stays as it is.
     pub(crate) fn add(&mut self, gap: GapEntry) {
-        self.changed.insert(page(gap.stream));
-        let mut gap = gap;
-        let before = self.ranges.range(..=(gap.stream, gap.from)).next_back();
+        let GapEntry { stream, mut from, to, why } = gap;
+        self.changed.insert(page(stream));
+        // The one that begins before, and all that begin within.
+        let first = self.ranges.range(..=(stream, from)).next_back();
+        let first = first.map(|(&(of, from), &(to, _))| (of, from, to));
+        if let Some((.., end)) = first.filter(|(of, ..)| *of == stream) {
+            from = from.max(end + 1);
+        }
+        while from <= to {
+            let next = self.ranges.range((stream, from)..=(stream, to)).next();
+            let Some((&(_, begin), &(end, _))) = next else {
+                self.insert(GapEntry { stream, from, to, why });
+                return;
+            };
+            if from < begin {
+                self.insert(GapEntry { stream, from, to: begin - 1, why });
+            }
+            from = end + 1;
+        }
+    }
+
+    /// Puts in a range that overlaps none; with those that it touches it becomes one.
+    fn insert(&mut self, mut gap: GapEntry) {
+        let before = self.ranges.range(..(gap.stream, gap.from)).next_back();
         if let Some((&(stream, from), &(to, why))) = before
             && stream == gap.stream
             && why == gap.why
@@ -130,5 +152,39 @@ mod tests {
                 ((StreamId::new(2), 21), (22, DropReason::DeadLetter)),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_there_already_stays() {
+        type Ranges = &'static [(u64, u64)];
+        #[rustfmt::skip]
+        let cases: [(Ranges, Ranges); 7] = [
+            // added                                 kept
+            (&[(51, 63), (51, 51)],                  &[(51, 63)]),
+            (&[(51, 63), (55, 60)],                  &[(51, 63)]),
+            (&[(51, 63), (60, 70)],                  &[(51, 70)]),
+            (&[(51, 63), (40, 55)],                  &[(40, 63)]),
+            (&[(10, 12), (20, 22), (5, 30)],         &[(5, 30)]),
+            (&[(10, 12), (20, 22), (12, 18)],        &[(10, 18), (20, 22)]),
+            (&[(10, 12), (10, 12)],                  &[(10, 12)]),
+        ];
+        for (added, kept) in cases {
+            let mut pending = PendingGaps::default();
+            // Others are left alone.
+            pending.add(gap(0, 1, 100, DropReason::Full));
+            pending.add(gap(2, 1, 100, DropReason::Full));
+            for (from, to) in added {
+                pending.add(gap(1, *from, *to, DropReason::Full));
+            }
+            let ranges = pending.ranges.iter().filter(|((stream, _), _)| stream.get() == 1);
+            let ranges: Vec<_> = ranges.map(|((_, from), (to, _))| (*from, *to)).collect();
+            assert_eq!(ranges, kept, "{added:?}");
+        }
+        let mut pending = PendingGaps::default();
+        pending.add(gap(1, 10, 12, DropReason::Full));
+        pending.add(gap(1, 5, 20, DropReason::Age));
+        let whys: Vec<_> = pending.ranges.into_iter().map(|((_, from), of)| (from, of)).collect();
+        let (full, age) = (DropReason::Full, DropReason::Age);
+        assert_eq!(whys, [(5, (9, age)), (10, (12, full)), (13, (20, age))]);
     }
 }

@@ -4,10 +4,12 @@
 //! journal and publications for the cloud come out. [`decoder`] is the way back from a payload to
 //! readings, [`downlink`] reads what comes down.
 
+pub mod bridge;
 pub mod bson;
 pub mod cost;
 pub mod decoder;
 pub mod downlink;
+pub mod thingsboard;
 pub mod verify;
 
 mod backoff;
@@ -16,14 +18,18 @@ mod core;
 mod decision;
 mod encoder;
 mod endpoints;
+mod eras;
 mod gaps;
+mod iot_hub;
 mod keys;
 mod ledger;
 mod outbox;
 mod pace;
 mod payload;
+mod percent;
 mod profile;
 mod settings;
+mod steering;
 mod streams;
 
 pub use self::backoff::{Backoff, Failure, Pauses};
@@ -34,6 +40,11 @@ pub use self::core::{
 };
 pub use self::encoder::{Compressor, Encoder, Publication, TypedReading};
 pub use self::endpoints::Endpoints;
+pub use self::eras::{Era, Stamp, Verdict};
+pub use self::iot_hub::{
+    HubDevice, HubDeviceIdError, HubDown, HubProperties, HubSettings, HubSigner, MethodOrder,
+    MethodRefusal, SharedAccessKey, SharedAccessKeyError, method_order, method_status,
+};
 pub use self::keys::{Change, Keys};
 pub use self::ledger::{DropReason, Ledger, Outcomes};
 pub use self::outbox::{Outbox, Outcome, OutcomeId, ReplyTo};
@@ -44,6 +55,7 @@ pub use self::settings::{
     BatchLimits, Compression, Encoding, Format, Level, Settings, TimeUnit, TopicTemplate,
     TopicTemplateError, WhenFull,
 };
+pub use self::steering::{QueueView, Steerer, Steering, Turns};
 pub use self::streams::{StreamId, UNKNOWN_STREAM};
 use tidegate_rules::wire;
 pub use tidegate_rules::wire::Malformed;

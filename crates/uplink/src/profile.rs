@@ -15,6 +15,10 @@ pub enum Profile {
     Mqtt,
     /// AWS IoT Core.
     AwsIotCore,
+    /// Azure IoT Hub, or an IoT Edge before it.
+    AzureIotHub,
+    /// The MQTT broker of Azure Event Grid.
+    AzureEventGrid,
 }
 
 /// What a kind of far side takes.
@@ -32,8 +36,8 @@ pub struct Bounds {
     pub keep_alive: (Duration, Duration),
     /// How many messages may be without an answer: as a rule, and at most.
     pub in_flight: (usize, usize),
-    /// How fast it takes messages.
-    pub rates: Rates,
+    /// How fast it takes messages: as a rule, and at most.
+    pub rates: (Rates, Rates),
     /// How long it keeps a session: as a rule, and at most.
     pub session_expiry: (Duration, Duration),
     /// How long to wait between attempts to connect.
@@ -76,7 +80,7 @@ const MQTT: Bounds = Bounds {
     client_id_bytes: u16::MAX as usize,
     keep_alive: (Duration::from_secs(5), Duration::from_secs(3_600)),
     in_flight: (512, 512),
-    rates: Rates { messages: None, bytes: None },
+    rates: (Rates { messages: None, bytes: None }, Rates { messages: None, bytes: None }),
     session_expiry: (Duration::from_secs(DAY), Duration::from_secs(365 * DAY)),
     pauses: Pauses::USUAL,
 };
@@ -90,7 +94,7 @@ const AWS_IOT_CORE: Bounds = Bounds {
     client_id_bytes: 128,
     keep_alive: (Duration::from_secs(30), Duration::from_secs(1_200)),
     in_flight: (20, 100),
-    rates: Rates { messages: Some(100), bytes: Some(512 << 10) },
+    rates: (AWS_RATES, AWS_RATES),
     session_expiry: (Duration::from_secs(3_600), Duration::from_secs(7 * DAY)),
     pauses: Pauses {
         // One CONNECT a second for a client identifier.
@@ -101,6 +105,43 @@ const AWS_IOT_CORE: Bounds = Bounds {
     },
 };
 
+const AWS_RATES: Rates = Rates { messages: Some(100), bytes: Some(512 << 10) };
+
+/// From the service's pages "Communicate with an IoT hub using the MQTT protocol" and "Reference - IoT Hub quotas and
+/// throttling". A topic is a property here, which takes up to three times as many bytes when it is encoded; with it a
+/// message stays below 256 KiB. The rate is what a hub takes of all its devices in the smallest paid tier; larger ones take
+/// more. The in-flight rule is ours.
+const AZURE_IOT_HUB: Bounds = Bounds {
+    payload_bytes: 252 << 10,
+    topic_bytes: 1_024,
+    topic_levels: usize::MAX,
+    client_id_bytes: 128,
+    keep_alive: (Duration::from_secs(5), Duration::from_secs(1_177)),
+    in_flight: (64, 512),
+    rates: (Rates { messages: Some(100), bytes: None }, Rates { messages: None, bytes: None }),
+    session_expiry: (Duration::from_secs(3_600), Duration::from_secs(2 * DAY)),
+    pauses: Pauses::USUAL,
+};
+
+/// From the service's pages "MQTT features supported by Azure Event Grid's MQTT broker feature" and "Quotas and limits";
+/// that its 512 KiB are those of the packet leaves less for the payload. The in-flight rule is ours.
+const AZURE_EVENT_GRID: Bounds = Bounds {
+    payload_bytes: 508 << 10,
+    topic_bytes: u16::MAX as usize,
+    topic_levels: usize::MAX,
+    client_id_bytes: 128,
+    keep_alive: (Duration::from_secs(5), Duration::from_secs(1_160)),
+    in_flight: (64, 100),
+    rates: (EVENT_GRID_RATES, EVENT_GRID_RATES),
+    session_expiry: (Duration::from_secs(3_600), Duration::from_secs(8 * 3_600)),
+    pauses: Pauses::USUAL,
+};
+
+const EVENT_GRID_RATES: Rates = Rates { messages: Some(1_000), bytes: Some(1_000_000) };
+
+/// What stands for topics of the hub's own, on the way to them.
+const HUB_OWN: [&str; 2] = ["$iothub/result/", "$iothub/methods/res/"];
+
 /// Topics that go straight to a rule of AWS IoT Core; what comes before the third `/` counts in no limit.
 const BASIC_INGEST: &str = "$aws/rules/";
 
@@ -110,6 +151,8 @@ impl Profile {
         match self {
             Self::Mqtt => &MQTT,
             Self::AwsIotCore => &AWS_IOT_CORE,
+            Self::AzureIotHub => &AZURE_IOT_HUB,
+            Self::AzureEventGrid => &AZURE_EVENT_GRID,
         }
     }
 
@@ -121,6 +164,11 @@ impl Profile {
     pub fn check_topic(self, topic: &str) -> Result<(), TopicRefusal> {
         let counted = match self {
             Self::Mqtt => topic,
+            Self::AzureIotHub if HUB_OWN.iter().any(|own| topic.starts_with(own)) => topic,
+            Self::AzureIotHub | Self::AzureEventGrid if topic.starts_with('$') => {
+                return Err(TopicRefusal::Reserved);
+            }
+            Self::AzureIotHub | Self::AzureEventGrid => topic,
             Self::AwsIotCore => match topic.strip_prefix(BASIC_INGEST) {
                 Some(behind) => behind.split_once('/').map_or("", |(_, rest)| rest),
                 None if topic.starts_with('$') => return Err(TopicRefusal::Reserved),
@@ -182,5 +230,21 @@ mod tests {
         assert!(aws.refuses_client_id(&"x".repeat(129)).is_some());
         assert!(aws.refuses_client_id("$GEN/1").is_some());
         assert_eq!(Profile::Mqtt.refuses_client_id("$x"), None);
+    }
+
+    /// uplink.24: a topic is a property of a message to a hub; only outcomes of commands go elsewhere.
+    #[test]
+    fn azure_takes_topics_that_are_not_its_own() {
+        for profile in [Profile::AzureIotHub, Profile::AzureEventGrid] {
+            assert_eq!(profile.check_topic("hall1/a/b/c/d/e/f/g/h/i"), Ok(()));
+            assert_eq!(profile.check_topic("$SYS/x"), Err(TopicRefusal::Reserved));
+            assert_eq!(profile.check_topic("$share/x"), Err(TopicRefusal::Reserved));
+        }
+        let hub = Profile::AzureIotHub;
+        assert_eq!(hub.check_topic("$iothub/result/hall1/a"), Ok(()));
+        assert_eq!(hub.check_topic("$iothub/methods/res/?$rid=1"), Ok(()));
+        assert_eq!(hub.check_topic("$iothub/twin/GET"), Err(TopicRefusal::Reserved));
+        let long = TopicRefusal::TooLong { bytes: 1_025, most: 1_024 };
+        assert_eq!(hub.check_topic(&"x".repeat(1_025)), Err(long));
     }
 }

@@ -279,6 +279,8 @@ pub enum TopicTemplateError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicTemplate {
     parts: Vec<TemplatePart>,
+    /// What `{topic}` is without, where a local topic begins with it.
+    strip: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -316,7 +318,7 @@ impl TopicTemplate {
             rest = after;
         }
         push_text(&mut parts, rest);
-        let template = Self { parts };
+        let template = Self { parts, strip: "".into() };
         match (format.is_per_reading(), template.parts.contains(&TemplatePart::Topic)) {
             (true, false) => return Err(TopicTemplateError::TopicMissing),
             (false, true) => return Err(TopicTemplateError::TopicForBatch),
@@ -326,8 +328,16 @@ impl TopicTemplate {
         Ok(template)
     }
 
+    /// Returns the same, but with `{topic}` standing for what follows `start` of topics that begin with it.
+    #[must_use]
+    pub fn stripping(self, start: impl Into<Arc<str>>) -> Self {
+        Self { strip: start.into(), ..self }
+    }
+
     /// Fills in the rest. `topic` is used only where the template asks for it.
     pub fn fill(&self, encoding: Encoding, topic: &str) -> String {
+        let below = topic.strip_prefix(&*self.strip).filter(|below| !below.is_empty());
+        let topic = below.unwrap_or(topic);
         let mut filled = String::new();
         for part in &self.parts {
             filled.push_str(match part {
@@ -376,6 +386,14 @@ mod tests {
         for (text, format, expected) in cases {
             assert_eq!(fill(text, format), expected.map(str::to_owned), "{text}");
         }
+        let stripping = |topic| {
+            let template = TopicTemplate::new("up/{topic}", "gw-1", Format::Raw).unwrap();
+            template.stripping("hall1/").fill(Encoding::Raw, topic)
+        };
+        assert_eq!(
+            ["hall1/t", "hall2/t", "hall1/", "hall1"].map(stripping),
+            ["up/t", "up/hall2/t", "up/hall1/", "up/hall1"]
+        );
         assert!(matches!(
             fill("up/{host}", Format::Columns),
             Err(TopicTemplateError::UnknownPlaceholder { placeholder }) if placeholder == "host"

@@ -42,6 +42,11 @@ pub struct UplinkTls {
     pub alpn: Vec<String>,
 }
 
+/// Where Azure IoT Hub, and IoT Edge, take WebSocket frames.
+const HUB_PATH: &str = "/$iothub/websocket";
+/// The same for who has no certificate, as the service's own libraries ask for it.
+const HUB_PATH_WITHOUT_CERTIFICATE: &str = "/$iothub/websocket?iothub-no-client-cert=true";
+
 const TLS_KEYS: [&str; 5] = ["ca", "crl", "cert", "key", "alpn"];
 
 /// Reads where the preferred broker is, and who meets whom there.
@@ -116,8 +121,53 @@ fn suit(
     {
         tls.alpn = vec!["http/1.1".to_owned()];
     }
-    if profile == Profile::AwsIotCore {
-        suit_aws(table, endpoint, issues);
+    match profile {
+        Profile::AwsIotCore => suit_aws(table, endpoint, issues),
+        Profile::AzureIotHub => suit_hub(table, endpoint, issues),
+        Profile::AzureEventGrid => suit_event_grid(table, endpoint, issues),
+        _ => {}
+    }
+}
+
+/// Notes what Azure IoT Hub would not let in, and asks for its WebSocket by its path. Whether there is a key or a
+/// certificate is looked at where the key is.
+fn suit_hub(table: &TableReader<'_>, endpoint: &mut EndpointConfig, issues: &mut Issues) {
+    refuse_plain(table, endpoint, "Azure IoT Hub", issues);
+    let by_certificate = endpoint.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+    let path = if by_certificate { HUB_PATH } else { HUB_PATH_WITHOUT_CERTIFICATE };
+    endpoint.url.suit_websocket_path(path);
+}
+
+/// Notes what Azure Event Grid would not let in.
+fn suit_event_grid(table: &TableReader<'_>, endpoint: &EndpointConfig, issues: &mut Issues) {
+    let at = table.value_span("url");
+    refuse_plain(table, endpoint, "Azure Event Grid", issues);
+    let Some(tls) = &endpoint.tls else { return };
+    if tls.identity.is_none() {
+        let issue = Issue::error(at, "Azure Event Grid knows its clients by their certificates");
+        issues.push(issue.with_hint("add `cert` and `key`"));
+    }
+    if endpoint.login.is_none() {
+        let message = "the client's authentication name is not told: it must stand in the certificate, where the \
+                       namespace looks for it";
+        issues.push(Issue::hint(at, message).with_hint("add it as `username`"));
+    }
+}
+
+/// Notes a connection without TLS, or by posts.
+fn refuse_plain(
+    table: &TableReader<'_>,
+    endpoint: &EndpointConfig,
+    who: &str,
+    issues: &mut Issues,
+) {
+    let at = table.value_span("url");
+    if endpoint.url.http_target().is_some() {
+        let message = format!("{who} is spoken to by MQTT with this profile");
+        issues.error(at, message, "write `mqtts://` or `wss://`");
+    } else if !endpoint.url.is_encrypted() {
+        let message = format!("{who} takes encrypted connections only");
+        issues.error(at, message, "write `mqtts://` or `wss://`");
     }
 }
 

@@ -1,14 +1,16 @@
 //! The connection of an uplink.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_model::UplinkName;
 use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
-use tidegate_uplink::{Profile, Rates};
+use tidegate_uplink::{HubSettings, Profile, Rates};
 
 use super::astarte::AstarteConfig;
 use super::endpoint::{EndpointConfig, read_backup, read_endpoint};
+use super::iot_hub::read_hub;
 use super::way::read_way;
 use crate::config::context::Context;
 use crate::dial::Way;
@@ -63,10 +65,12 @@ pub struct LinkConfig {
     pub session_expiry: Duration,
     /// How fast the broker takes messages.
     pub rates: Rates,
+    /// Which device of Azure IoT Hub it is, with that profile.
+    pub hub: Option<Arc<HubSettings>>,
 }
 
 /// The keys of a connection, which an uplink that shares another's does not have.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "url",
     "username",
     "password",
@@ -80,6 +84,7 @@ const KEYS: [&str; 20] = [
     "proxy",
     "interface",
     "profile",
+    "azure-iot-hub",
     "version",
     "client-id",
     "keep-alive",
@@ -128,9 +133,15 @@ pub(super) fn read_link(
     context: &Context<'_>,
     issues: &mut Issues,
 ) -> Option<LinkConfig> {
-    let words = [("mqtt", Profile::Mqtt), ("aws-iot-core", Profile::AwsIotCore)];
+    let words = [
+        ("mqtt", Profile::Mqtt),
+        ("aws-iot-core", Profile::AwsIotCore),
+        ("azure-iot-hub", Profile::AzureIotHub),
+        ("azure-event-grid", Profile::AzureEventGrid),
+    ];
     let profile = table.optional_or("profile", Profile::Mqtt, read::word(&words), issues);
     let bounds = profile.bounds();
+    let hub = read_hub(table, profile, context, issues);
     let preferred = match far {
         Far::Given => read_endpoint(table, profile, context, issues),
         Far::Pairing(device) => device.map(|device| device.pairing.clone()),
@@ -140,8 +151,9 @@ pub(super) fn read_link(
     };
     let backups = table.tables("backup", read, issues);
     let way = read_way(table, context, issues);
-    let version = table.optional_or("version", VERSION_DEFAULT, MqttVersion::read, issues);
+    let version = read_version(table, profile, issues);
     let client_id = table.optional("client-id", read::text, issues);
+    let client_id = hub.as_ref().map(|hub| hub.device.id().to_owned()).or(client_id);
     check_client_id(table, client_id.as_deref(), profile, issues);
     let (least, most) = bounds.keep_alive;
     let keep_alives = read::duration_within(least..=most);
@@ -153,12 +165,12 @@ pub(super) fn read_link(
     let session_expiry = table.optional_or("session-expiry", usual, expiries, issues);
     let (usual, most) = bounds.in_flight;
     let in_flight_max = table.optional_or("max-in-flight", usual, read::integer(1..=most), issues);
-    let message_rates = read::integer(1..=bounds.rates.messages.unwrap_or(1_000_000));
-    let byte_rates = read_byte_rate(bounds.rates.bytes.unwrap_or(1 << 30));
+    let (usual, most) = bounds.rates;
+    let message_rates = read::integer(1..=most.messages.unwrap_or(1_000_000));
+    let byte_rates = read_byte_rate(most.bytes.unwrap_or(1 << 30));
     let messages = table.optional("max-messages-per-second", message_rates, issues);
     let bytes = table.optional("max-bytes-per-second", byte_rates, issues);
-    let rates =
-        Rates { messages: messages.or(bounds.rates.messages), bytes: bytes.or(bounds.rates.bytes) };
+    let rates = Rates { messages: messages.or(usual.messages), bytes: bytes.or(usual.bytes) };
     preferred.map(|preferred| LinkConfig {
         endpoints: std::iter::once(preferred).chain(backups).collect(),
         way,
@@ -170,7 +182,21 @@ pub(super) fn read_link(
         in_flight_max,
         session_expiry,
         rates,
+        hub,
     })
+}
+
+/// Reads the version; some far sides know only one.
+fn read_version(table: &mut TableReader<'_>, profile: Profile, issues: &mut Issues) -> MqttVersion {
+    let at = table.value_span("version");
+    let version = table.optional("version", MqttVersion::read, issues);
+    if profile != Profile::AzureIotHub {
+        return version.unwrap_or(VERSION_DEFAULT);
+    }
+    if version == Some(MqttVersion::V5) {
+        issues.error(at, "Azure IoT Hub speaks MQTT 3.1.1", "remove `version`");
+    }
+    MqttVersion::V3
 }
 
 /// Notes a client identifier that the far side would not take.

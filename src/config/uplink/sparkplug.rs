@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_settings::{Issues, Node, TableReader, read};
+use tidegate_settings::{ByteSize, Issues, Node, TableReader, read};
 use tidegate_sparkplug::{DeviceRule, Id, NamingError, Settings, StateVersion};
 
 use crate::config::gateway::GatewayId;
 
+const DAY_S: u64 = 24 * 3_600;
 /// The key of the table.
 const KEY: &str = "sparkplug-b";
 const ID_HINT: &str =
@@ -35,7 +36,7 @@ pub(super) fn read_sparkplug(
 }
 
 /// Keys of other uplinks that have no place here, and what to do about them.
-const NOT_WANTED: [(&str, &str, &str); 5] = [
+const NOT_WANTED: [(&str, &str, &str); 6] = [
     ("topic", "the format \"sparkplug-b\" has topics of its own", "remove `topic`"),
     (
         "commands",
@@ -48,6 +49,11 @@ const NOT_WANTED: [(&str, &str, &str); 5] = [
         "remove it: hosts see the new value of the metric",
     ),
     ("compress", "hosts of Sparkplug B do not all know compression", "remove `compress`"),
+    (
+        "session-expiry",
+        "sessions of Sparkplug B end with their connection",
+        "remove `session-expiry`: commands are for hosts that see the edge node alive",
+    ),
     (
         "via",
         "an edge node of Sparkplug B has a connection of its own",
@@ -78,6 +84,11 @@ fn read_node(
     let commands = table.optional_or("commands", false, read::boolean, issues);
     let silences = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3_600);
     let silence = table.optional("silence", read::duration_within(silences), issues);
+    let forgets =
+        read::duration_within(Duration::from_secs(60)..=Duration::from_secs(3_650 * DAY_S));
+    let forget = table.optional_or("forget", Settings::FORGET_DEFAULT, forgets, issues);
+    let sizes = read::byte_size_within(ByteSize::kib(1)..=ByteSize::mib(256));
+    let message = table.optional("max-message", sizes, issues);
     let devices = table.tables("device", read_device, issues);
     table.finish(issues);
     Some(Arc::new(Settings {
@@ -88,6 +99,9 @@ fn read_node(
         commands,
         devices,
         silence,
+        forget,
+        payload_bytes_max: message.map(ByteSize::to_usize),
+        topic_bytes_max: None,
     }))
 }
 

@@ -9,13 +9,17 @@ use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 use tidegate_uplink::Profile;
 
 use super::astarte::{self, AstarteConfig};
+use super::bridge::{Around, BridgeConfig};
 use super::commands::{check_echo, read_commands};
 use super::link::{Far, read_link, read_shared};
 use super::rule::read_rule;
 use super::sparkplug::read_sparkplug;
+use super::stand_in::{self, Above, StandInConfig};
+use super::thingsboard::read_thingsboard;
+use super::waiting::check_live_first;
 use super::{
-    BatchLimits, CommandsConfig, Compression, Level, LinkConfig, MqttVersion, TimeUnit,
-    TopicTemplate, TopicTemplateError, WaitingConfig,
+    BatchLimits, CommandsConfig, Compression, Level, LinkConfig, MqttVersion, ThingsBoardConfig,
+    TimeUnit, TopicTemplate, TopicTemplateError, WaitingConfig,
 };
 use crate::config::context::Context;
 use crate::config::gateway::GatewayId;
@@ -30,6 +34,8 @@ pub struct UplinkConfig {
     pub link: LinkConfig,
     /// The uplink whose connection this one shares.
     pub via: Option<UplinkName>,
+    /// For which uplink this one stands in; it takes its topics meanwhile, and no others.
+    pub stand_in: Option<StandInConfig>,
     /// Who goes first on a shared connection: the higher; who has it has 0.
     pub priority: i32,
     /// The client id: the broker keeps the session under it.
@@ -56,6 +62,10 @@ pub struct UplinkConfig {
     pub sparkplug: Option<Arc<tidegate_sparkplug::Settings>>,
     /// Who it is in a realm of Astarte, with that format.
     pub astarte: Option<AstarteConfig>,
+    /// What comes down to be published here, and what goes up as it is.
+    pub bridge: BridgeConfig,
+    /// What its devices are in ThingsBoard, with that format.
+    pub thingsboard: Option<ThingsBoardConfig>,
 }
 
 /// How readings are written (`docs/telemetry-envelope.md`).
@@ -76,6 +86,8 @@ pub enum PayloadFormat {
     SparkplugB,
     /// As the interfaces of a device of Astarte say.
     Astarte,
+    /// Telemetry and attributes of the devices of a gateway of ThingsBoard.
+    ThingsBoard,
 }
 
 impl PayloadFormat {
@@ -86,7 +98,7 @@ impl PayloadFormat {
 
     /// Returns whether it says more than payloads, on topics of its own and a connection of its own.
     pub fn is_dialect(self) -> bool {
-        matches!(self, Self::SparkplugB | Self::Astarte)
+        matches!(self, Self::SparkplugB | Self::Astarte | Self::ThingsBoard)
     }
 }
 
@@ -99,6 +111,15 @@ pub enum WhenFull {
     Refuse,
 }
 
+impl UplinkConfig {
+    /// Returns the name under which a second queue counts, which an uplink has that lets live readings go first.
+    pub fn second_name(name: &UplinkName) -> Option<UplinkName> {
+        UplinkName::new(&format!("{name}.2")).ok()
+    }
+}
+
+/// The property `topic` of a batch for Azure IoT Hub.
+const HUB_TOPIC_DEFAULT: &str = "tidegate/{gateway}/{encoding}";
 const FORMAT_DEFAULT: PayloadFormat = PayloadFormat::Columns;
 
 pub(in crate::config) const FILTER_HINT: &str = "`+` stands alone for one level, `#` alone at the end for the rest, such as \"hall1/+/temperature\"";
@@ -110,53 +131,56 @@ pub(in crate::config) fn read(
     gateway: &GatewayId,
     context: &Context<'_>,
     names: &mut Unique,
-    carriers: &BTreeMap<String, LinkConfig>,
+    above: &Above,
     issues: &mut Issues,
 ) -> Option<UplinkConfig> {
-    let name_hint = "use 1 to 64 letters, digits, `-`, `_` and `.`";
-    let parse_name = read::parsed("an uplink's name", name_hint, UplinkName::new);
-    let name = table.required_like("name", "name = \"cloud\"", parse_name, issues);
-    // A wrong name is noted already; the rest of the table is checked with another.
-    let name = name.or_else(|| UplinkName::new("unnamed").ok())?;
-    if table.has("name") {
-        names.note(name.as_str(), table.value_span("name"), issues);
-    }
+    let name = read_name(&mut table, names, issues)?;
     let device = astarte::read_device(&mut table, context, issues);
     let (via, link, priority) =
-        read_connection(&mut table, context, carriers, device.as_ref(), issues);
-    let version = link.as_ref().map_or(MqttVersion::V5, |link| link.version);
-    let topics = read_topics(&mut table, device.as_ref(), issues);
+        read_connection(&mut table, context, &above.carriers, device.as_ref(), issues);
+    let profile = link.as_ref().map_or_else(Profile::default, |link| link.profile);
+    let (stand_in, topics) = read_taken(&mut table, above, via.as_ref(), device.as_ref(), issues);
 
     let format = table.optional_or("format", FORMAT_DEFAULT, PayloadFormat::read, issues);
     let is_sparkplug = format == PayloadFormat::SparkplugB;
     let sparkplug = read_sparkplug(&mut table, gateway, is_sparkplug, issues);
-    let topic = read_topic(&mut table, gateway, &name, format, issues);
+    let is_board = format == PayloadFormat::ThingsBoard;
+    let thingsboard = read_thingsboard(&mut table, is_board, context, issues);
+    let topic = read_topic(&mut table, gateway, &name, format, profile, issues);
     let compression = read_compression(&mut table, format, issues);
-    let words = [("ms", TimeUnit::Millis), ("us", TimeUnit::Micros)];
-    let time_unit_given = table.key_span("time-unit");
-    let time_unit = table.optional_or("time-unit", TimeUnit::default(), read::word(&words), issues);
-    let batch_given = table.key_span("batch");
-    let batch = table.table("batch", BatchLimits::read, issues).unwrap_or_default();
-    let of_dialect = format.is_dialect();
-    let commands_at = table.key_span("commands").filter(|_| !of_dialect);
+    let (time_unit, batch) = read_batches(&mut table, format, issues);
+    let has_own_commands = format.is_dialect() || profile == Profile::AzureIotHub;
+    let commands_at = table.key_span("commands").filter(|_| !has_own_commands);
     let commands =
-        if of_dialect { None } else { read_commands(&mut table, gateway, &name, issues) };
+        if has_own_commands { None } else { read_commands(&mut table, gateway, &name, issues) };
     check_posts(&table, format, commands_at, link.as_ref(), issues);
+    let bridge = {
+        let around = Around {
+            gateway,
+            uplink: &name,
+            format,
+            topics: &topics,
+            link: link.as_ref(),
+            via: via.as_ref(),
+            commands: commands.as_ref(),
+            topic: topic.as_ref(),
+        };
+        BridgeConfig::read(&mut table, &around, issues)
+    };
     let waiting = WaitingConfig::read(&mut table, issues);
     let mut rule_names = Unique::new("rules of this uplink named");
     let read = |rule: TableReader<'_>, issues: &mut Issues| {
         read_rule(rule, &topics, gateway, &mut rule_names, issues)
     };
     let rules = table.tables("rule", read, issues);
-    if let (Some(topic), Some(link)) = (&topic, &link) {
-        check_topic(&table, topic, link.profile, issues);
+    if waiting.live_share.is_some() {
+        check_live_first(&table, &name, format, via.is_none(), &rules, names, issues);
     }
     if let Some(topic) = &topic {
-        check_format(&table, topic, format, version, compression, issues);
+        let link = link.as_ref();
+        check_published(&table, topic, link, format, compression, issues);
         check_echo(&table, topic, commands.as_ref(), issues);
     }
-    let for_batches = [("batch", batch_given), ("time-unit", time_unit_given)];
-    hint_at_batches(format, for_batches, issues);
     table.finish(issues);
     let link = link?;
     Some(UplinkConfig {
@@ -164,6 +188,7 @@ pub(in crate::config) fn read(
         client_id: link.client_id.clone().unwrap_or_else(|| format!("{gateway}-{name}")),
         link,
         via,
+        stand_in,
         priority,
         name,
         topics,
@@ -176,7 +201,42 @@ pub(in crate::config) fn read(
         rules,
         sparkplug,
         astarte: device,
+        bridge,
+        thingsboard,
     })
+}
+
+fn read_name(
+    table: &mut TableReader<'_>,
+    names: &mut Unique,
+    issues: &mut Issues,
+) -> Option<UplinkName> {
+    let hint = "use 1 to 64 letters, digits, `-`, `_` and `.`";
+    let parse = read::parsed("an uplink's name", hint, UplinkName::new);
+    let name = table.required_like("name", "name = \"cloud\"", parse, issues);
+    // A wrong name is noted already; the rest of the table is checked with another.
+    let name = name.or_else(|| UplinkName::new("unnamed").ok())?;
+    if table.has("name") {
+        names.note(name.as_str(), table.value_span("name"), issues);
+    }
+    Some(name)
+}
+
+/// Reads for whom the uplink stands in, if it does, and which topics it takes.
+fn read_taken(
+    table: &mut TableReader<'_>,
+    above: &Above,
+    via: Option<&UplinkName>,
+    device: Option<&AstarteConfig>,
+    issues: &mut Issues,
+) -> (Option<StandInConfig>, Vec<TopicFilter>) {
+    if table.has("stand-in") {
+        // What is wrong with it is noted; it has no topics of its own in any case.
+        let (stand_in, topics) = stand_in::read(table, above, via, issues).unzip();
+        (stand_in, topics.unwrap_or_default())
+    } else {
+        (None, read_topics(table, device, issues))
+    }
 }
 
 impl PayloadFormat {
@@ -189,6 +249,7 @@ impl PayloadFormat {
             ("raw", Self::Raw),
             ("sparkplug-b", Self::SparkplugB),
             ("astarte", Self::Astarte),
+            ("thingsboard", Self::ThingsBoard),
         ];
         read::word(&words)(node, issues)
     }
@@ -244,23 +305,30 @@ pub(in crate::config) fn read_filter(node: &Node, issues: &mut Issues) -> Option
     filter.ok()
 }
 
-/// Reads `topic`; a dialect has its own.
+/// Reads `topic`; a dialect has its own, and for a hub it is a property that may be left out.
 fn read_topic(
     table: &mut TableReader<'_>,
     gateway: &GatewayId,
     uplink: &UplinkName,
     format: PayloadFormat,
+    profile: Profile,
     issues: &mut Issues,
 ) -> Option<TopicTemplate> {
     if format.is_dialect() {
         return TopicTemplate::new("{topic}", gateway, uplink).ok();
+    }
+    if profile == Profile::AzureIotHub && !table.has("topic") {
+        // Absent, but to be named among the keys that there are.
+        table.take("topic");
+        let usual = if format.is_per_reading() { "{topic}" } else { HUB_TOPIC_DEFAULT };
+        return TopicTemplate::new(usual, gateway, uplink).ok();
     }
     let template = |node: &Node, issues: &mut Issues| read_template(node, gateway, uplink, issues);
     let example = "topic = \"tidegate/{gateway}/{encoding}\"";
     table.required_like("topic", example, template, issues)
 }
 
-fn read_template(
+pub(super) fn read_template(
     node: &Node,
     gateway: &GatewayId,
     uplink: &UplinkName,
@@ -280,8 +348,16 @@ fn read_template(
     }
 }
 
-/// Notes keys of batches beside a format that has none.
-fn hint_at_batches(format: PayloadFormat, keys: [(&str, Option<Span>); 2], issues: &mut Issues) {
+/// Reads the keys of batches, and notes them beside a format that has none.
+fn read_batches(
+    table: &mut TableReader<'_>,
+    format: PayloadFormat,
+    issues: &mut Issues,
+) -> (TimeUnit, BatchLimits) {
+    let keys = ["batch", "time-unit"].map(|key| (key, table.key_span(key)));
+    let words = [("ms", TimeUnit::Millis), ("us", TimeUnit::Micros)];
+    let time_unit = table.optional_or("time-unit", TimeUnit::default(), read::word(&words), issues);
+    let batch = table.table("batch", BatchLimits::read, issues).unwrap_or_default();
     for (key, at) in keys.into_iter().filter(|_| format.is_per_reading()) {
         if let Some(at) = at {
             let message = format!("`{key}` has no effect: this format sends each reading alone");
@@ -289,6 +365,7 @@ fn hint_at_batches(format: PayloadFormat, keys: [(&str, Option<Span>); 2], issue
             issues.push(issue.with_hint("remove it, or write `format = \"columns\"`"));
         }
     }
+    (time_unit, batch)
 }
 
 /// Reads `topics`; those of a device's maps where it is left out there.
@@ -342,7 +419,7 @@ fn check_posts(
 ) {
     let mut endpoints = link.iter().flat_map(|link| &link.endpoints);
     let posts = endpoints.any(|endpoint| endpoint.url.http_target().is_some());
-    if posts && format == PayloadFormat::SparkplugB {
+    if posts && matches!(format, PayloadFormat::SparkplugB | PayloadFormat::ThingsBoard) {
         let hint = "write a URL with `mqtt://`, `mqtts://`, `ws://` or `wss://`";
         issues.error(table.value_span("format"), "this format is spoken over MQTT alone", hint);
     }
@@ -350,6 +427,24 @@ fn check_posts(
         let hint = "remove it, or connect by MQTT";
         issues.error(at, "nothing comes down by HTTP: `commands` has no meaning", hint);
     }
+}
+
+/// Notes a topic that does not fit the far side, or what is published there.
+fn check_published(
+    table: &TableReader<'_>,
+    topic: &TopicTemplate,
+    link: Option<&LinkConfig>,
+    format: PayloadFormat,
+    compression: Compression,
+    issues: &mut Issues,
+) {
+    if let Some(link) = link {
+        check_topic(table, topic, link.profile, issues);
+    }
+    // A hub is told in another way what a payload is.
+    let is_told = link
+        .is_none_or(|link| link.version == MqttVersion::V5 || link.profile == Profile::AzureIotHub);
+    check_format(table, topic, format, is_told, compression, issues);
 }
 
 /// Notes a topic that the far side would not take, whatever stands in for `{topic}`.
@@ -374,7 +469,7 @@ fn check_format(
     table: &TableReader<'_>,
     topic: &TopicTemplate,
     format: PayloadFormat,
-    version: MqttVersion,
+    is_told: bool,
     compression: Compression,
     issues: &mut Issues,
 ) {
@@ -392,8 +487,7 @@ fn check_format(
         ),
         _ => {}
     }
-    let telling = topic.has_encoding() || version == MqttVersion::V5;
-    if compression != Compression::None && !telling {
+    if compression != Compression::None && !is_told && !topic.has_encoding() {
         issues.error(
             at,
             "with MQTT 3.1.1 the topic must tell whether a message is compressed",

@@ -93,6 +93,13 @@ impl LinkUrl {
         self.scheme.has_frames().then_some(&self.path)
     }
 
+    /// Asks for WebSocket frames by another path than the usual one, if frames are asked for and no path is given.
+    pub(super) fn suit_websocket_path(&mut self, path: &str) {
+        if self.scheme.has_frames() && self.path == WEBSOCKET_PATH_DEFAULT {
+            path.clone_into(&mut self.path);
+        }
+    }
+
     /// Returns the path to post behind, without a `/` at its end, and the query, if it is no broker but a server of HTTP.
     pub fn http_target(&self) -> Option<(&str, Option<&str>)> {
         let (path, query) = match self.path.split_once('?') {

@@ -12,7 +12,7 @@ use hyper::{
     Request, Response, StatusCode, Uri,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
-    header::{self, HeaderMap},
+    header::{self, HeaderMap, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use ring::digest;
@@ -208,7 +208,7 @@ impl Poster {
         let mut request = Request::post(target)
             .header(header::HOST, authority(host, *port))
             .header(header::USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
-            .header(header::CONTENT_TYPE, up.content_type);
+            .header(header::CONTENT_TYPE, content_type(up));
         if up.is_numbered {
             request = request.header("Idempotency-Key", format!("\"{}\"", key(up)));
         }
@@ -307,6 +307,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
+/// Returns the MIME type; one that HTTP cannot say is left out for what the format says.
+fn content_type(up: &Up) -> HeaderValue {
+    HeaderValue::from_str(up.content_type())
+        .unwrap_or_else(|_| HeaderValue::from_static(up.content_type))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,6 +327,10 @@ mod tests {
             correlation: None,
             is_numbered: true,
             typed: None,
+            retain: false,
+            said: None,
+            expires_in: None,
+            path: None,
         }
     }
 

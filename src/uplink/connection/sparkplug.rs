@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 use tidegate_model::TopicFilter;
 use tidegate_sparkplug::{Memory as Catalog, Settings};
 use tidegate_uplink::TypedReading;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tracing::warn;
 
 use self::{line::Line, node::Node};
@@ -23,7 +26,7 @@ use super::{
         settings::{CommandRoute, LinkSettings},
         tunnel::Tunnel,
     },
-    CONNECT_TIMEOUT, Driver, Memory, REQUESTS,
+    CONNECT_TIMEOUT, Driver, IN_FLIGHT_MAX, Memory, REQUESTS,
 };
 
 /// Below this, commands go to the run; what follows is the local topic.
@@ -35,7 +38,7 @@ const VALUES_INTERVAL: Duration = Duration::from_secs(300);
 /// A broker has so long to take what was said last.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Readings that are remembered as sent by connections before.
-const SENT_BEFORE_MAX: usize = 4 * super::IN_FLIGHT_MAX as usize;
+const SENT_BEFORE_MAX: usize = 4 * IN_FLIGHT_MAX as usize;
 
 /// An edge node, over all its connections.
 #[derive(Debug)]
@@ -48,8 +51,33 @@ pub struct SparkplugB {
 #[derive(Debug, Default)]
 struct Left {
     catalog: Option<Catalog>,
-    /// Readings that were sent and have had no answer, by topic and number.
-    sent: BTreeSet<(Arc<str>, u64)>,
+    /// Readings that were sent and have had no answer.
+    sent: BTreeSet<RowId>,
+    /// So many of the next readings may have been sent before, though nobody remembers which.
+    doubtful: usize,
+}
+
+/// A reading: its topic, and its epoch and number there.
+type RowId = (Arc<str>, i64, u64);
+
+impl Left {
+    /// Takes notice that a reading is sent; returns whether it was before.
+    fn take_sent(&mut self, row: &RowId) -> bool {
+        let is_doubtful = self.doubtful > 0;
+        self.doubtful = self.doubtful.saturating_sub(1);
+        self.sent.remove(row) || is_doubtful
+    }
+
+    /// Takes notice of readings that a connection leaves without an answer.
+    fn note_unanswered(&mut self, rows: impl ExactSizeIterator<Item = RowId>) {
+        if self.sent.len() + rows.len() > SENT_BEFORE_MAX {
+            // What has no answer is sent again first, and there is no more of it than this. Most of what is remembered
+            // has left the queue another way.
+            self.sent.clear();
+            self.doubtful = usize::from(IN_FLIGHT_MAX);
+        }
+        self.sent.extend(rows);
+    }
 }
 
 impl SparkplugB {
@@ -123,13 +151,14 @@ pub(super) fn open(
 ) -> Result<(Client, Driver), LinkError> {
     let tunnel = Tunnel::open().map_err(|error| LinkError::transient(error.to_string()))?;
     let (requests, queue) = mpsc::channel(REQUESTS);
-    let catalog = open_catalog(shared, &memory, settings);
     let edge = Edge {
-        node: Node::new(Arc::clone(shared), catalog, settings, events),
+        shared: Arc::clone(shared),
         settings: settings.clone(),
         endpoint,
         tunnel: tunnel.name().to_owned(),
+        reached: tunnel.reached(),
         requests: queue,
+        events,
     };
     let driver = tunnel.drive(settings.clone(), endpoint, edge.drive(memory));
     Ok((Client { requests, next: 0 }, Box::pin(driver)))
@@ -151,11 +180,14 @@ fn open_catalog(shared: &SparkplugB, memory: &Memory, settings: &LinkSettings) -
 
 /// One connection, driven to its end.
 struct Edge {
-    node: Node,
+    shared: Arc<SparkplugB>,
     settings: LinkSettings,
     endpoint: usize,
     tunnel: String,
+    /// Whether the broker is reached.
+    reached: watch::Receiver<bool>,
     requests: mpsc::Receiver<Request>,
+    events: mpsc::Sender<LinkEvent>,
 }
 
 impl Edge {
@@ -166,15 +198,14 @@ impl Edge {
         }
     }
 
-    async fn run(&mut self, mut memory: Memory) -> Result<(), LinkError> {
-        // Nobody may hear of a number that a restart would give again.
-        self.node.keep_number().await?;
-        let durable = memory.durable.wait_for(|durable| *durable > 0).await;
-        durable.map_err(|_| nobody())?;
-        let opened = timeout(CONNECT_TIMEOUT, self.connect()).await;
-        let silent = |_| LinkError::transient("the broker does not answer");
-        let mut line = opened.map_err(silent)??;
-        let ended = self.serve(&mut line).await;
+    async fn run(&mut self, memory: Memory) -> Result<(), LinkError> {
+        let mut line = Line::open(&self.tunnel, self.settings.version).await?;
+        // Sessions are counted by the CONNECT packets that are sent: none is if nobody is there.
+        self.reached.wait_for(|reached| *reached).await.map_err(|_| nobody())?;
+        let mut node = self.begin(memory).await?;
+        let opened = timeout(CONNECT_TIMEOUT, self.connect(&mut node, &mut line)).await;
+        opened.map_err(|_| LinkError::transient("the broker does not answer"))??;
+        let ended = self.serve(&mut node, &mut line).await;
         if matches!(ended, Ok(()) | Err(End::HostIsGone)) {
             let _ = timeout(LAST_WORDS, line.finish()).await;
         }
@@ -184,28 +215,37 @@ impl Edge {
         })
     }
 
+    /// Begins a session; nobody may hear of a number that a restart would give again.
+    async fn begin(&self, mut memory: Memory) -> Result<Node, LinkError> {
+        let catalog = open_catalog(&self.shared, &memory, &self.settings);
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        let mut node = Node::new(shared, catalog, &self.settings, self.endpoint, events);
+        node.keep_number().await?;
+        let durable = memory.durable.wait_for(|durable| *durable > 0).await;
+        durable.map_err(|_| nobody())?;
+        Ok(node)
+    }
+
     /// Introduces the node and subscribes.
-    async fn connect(&mut self) -> Result<Line, LinkError> {
+    async fn connect(&self, node: &mut Node, line: &mut Line) -> Result<(), LinkError> {
         let login = self.settings.endpoints[self.endpoint].login.as_ref();
-        let will = self.node.session().will();
-        let mut line = Line::open(&self.tunnel, self.settings.version).await?;
+        let will = node.session().will();
         let broker = line.introduce(&self.settings, login, will).await?;
-        self.node.set_broker(broker);
-        let filters = self.node.session().subscriptions();
-        line.subscribe(&filters)?;
-        Ok(line)
+        node.set_broker(broker);
+        let filters = node.session().subscriptions();
+        line.subscribe(&filters)
     }
 
     /// Serves until the connection is to be closed, or is broken.
-    async fn serve(&mut self, line: &mut Line) -> Result<(), End> {
+    async fn serve(&mut self, node: &mut Node, line: &mut Line) -> Result<(), End> {
         let others = self.settings.endpoints.len() > 1;
         loop {
             while let Some(packet) = line.take()? {
-                self.node.handle_packet(packet, line).await?;
+                node.handle_packet(packet, line).await?;
             }
-            self.node.work(line, others).await?;
-            let wake = self.node.wake_at();
-            let takes = self.node.has_room() && line.waiting() < OUTPUT_BYTES_MAX;
+            node.work(line, others).await?;
+            let wake = node.wake_at();
+            let takes = node.has_room() && line.waiting() < OUTPUT_BYTES_MAX;
             tokio::select! {
                 moved = line.turn() => moved?,
                 request = self.requests.recv(), if takes => {
@@ -213,11 +253,11 @@ impl Edge {
                     while let Some(request) = next {
                         match request {
                             Request::Row { packet, topic, typed } => {
-                                self.node.take_row(packet, topic, typed).await?;
+                                node.take_row(packet, topic, typed).await?;
                             }
-                            Request::Settled { command } => self.node.settle(command, line)?,
+                            Request::Settled { command } => node.settle(command, line)?,
                             Request::Close => {
-                                self.node.say_goodbye(line).await?;
+                                node.say_goodbye(line).await?;
                                 return Ok(());
                             }
                         }

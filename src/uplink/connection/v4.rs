@@ -4,7 +4,7 @@ use std::future::Future;
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Outgoing,
-    Packet, Publish, QoS, StateError, SubscribeReasonCode,
+    Packet, Publish, QoS, StateError, SubscribeFilter, SubscribeReasonCode,
 };
 use tidegate_uplink::{Ack, Disconnect, Failure};
 use tokio::sync::mpsc;
@@ -20,15 +20,48 @@ use super::{
 /// The largest packet of the protocol.
 const PACKET_BYTES_MAX: usize = 268_435_455;
 
-pub(super) fn open(
+/// What a connection is opened with, beside what the settings say.
+#[derive(Debug)]
+pub(super) struct Opening<'a> {
+    /// As whom to log in.
+    pub(super) login: Option<&'a Login>,
+    /// What to subscribe to; the broker keeps the session if there is anything.
+    pub(super) filters: Vec<SubscribeFilter>,
+    /// The way out.
+    pub(super) tunnel: &'a str,
+}
+
+impl<'a> Opening<'a> {
+    /// Opens for what the settings want to hear.
+    pub(super) fn usual(
+        settings: &LinkSettings,
+        login: Option<&'a Login>,
+        tunnel: &'a str,
+    ) -> Self {
+        let filters = settings.heard().into_iter().map(|filter| at_least_once(filter.as_str()));
+        Self { login, filters: filters.collect(), tunnel }
+    }
+}
+
+/// Returns the subscription to a filter with QoS 1.
+pub(super) fn at_least_once(filter: &str) -> SubscribeFilter {
+    SubscribeFilter::new(filter.to_owned(), QoS::AtLeastOnce)
+}
+
+/// Opens a connection whose events go through `translate`.
+pub(super) fn open<T>(
     settings: &LinkSettings,
-    login: Option<&Login>,
-    tunnel: &str,
+    opening: Opening<'_>,
     events: mpsc::Sender<LinkEvent>,
-) -> (AsyncClient, impl Future<Output = LinkError> + Send + use<>) {
+    translate: T,
+) -> (AsyncClient, impl Future<Output = LinkError> + Send + use<T>)
+where
+    T: FnMut(LinkEvent) -> LinkEvent + Send,
+{
+    let Opening { login, filters, tunnel } = opening;
     let mut options = MqttOptions::new(&settings.client_id, tunnel, 0);
     options.set_keep_alive(settings.keep_alive);
-    options.set_clean_session(settings.commands.is_none());
+    options.set_clean_session(filters.is_empty());
     options.set_inflight(IN_FLIGHT_MAX);
     options.set_manual_acks(true);
     options.set_transport(rumqttc::Transport::unix());
@@ -39,22 +72,26 @@ pub(super) fn open(
     }
     let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);
     event_loop.set_network_options(network());
-    if let Some(commands) = &settings.commands {
+    if !filters.is_empty() {
         client
-            .try_subscribe(commands.filter().as_str(), QoS::AtLeastOnce)
-            .expect("the filter was checked, and the queue is empty");
+            .try_subscribe_many(filters)
+            .expect("the filters were checked, and the queue is empty");
     }
-    (client, drive(event_loop, events))
+    (client, drive(event_loop, events, translate))
 }
 
-async fn drive(mut event_loop: EventLoop, events: mpsc::Sender<LinkEvent>) -> LinkError {
+async fn drive(
+    mut event_loop: EventLoop,
+    events: mpsc::Sender<LinkEvent>,
+    mut translate: impl FnMut(LinkEvent) -> LinkEvent + Send,
+) -> LinkError {
     loop {
         let event = match event_loop.poll().await {
             Ok(event) => event,
             Err(error) => return link_error(&error),
         };
         let Some(event) = link_event(event) else { continue };
-        if events.send(event).await.is_err() {
+        if events.send(translate(event)).await.is_err() {
             return LinkError::transient("nobody listens");
         }
     }
@@ -85,6 +122,7 @@ fn link_event(event: Event) -> Option<LinkEvent> {
             content_type: None,
             content_encoding: None,
             reply_to: None,
+            said: None,
         }),
         Event::Incoming(_) => LinkEvent::Alive,
     })
@@ -100,7 +138,7 @@ fn link_error(error: &ConnectionError) -> LinkError {
         ) => (Failure::Lasting, Disconnect::Otherwise),
         ConnectionError::MqttState(
             StateError::ConnectionAborted | StateError::Io(_) | StateError::Deserialization(_),
-        ) => (Failure::Transient, Disconnect::ByPeer),
+        ) => (Failure::Transient, Disconnect::Closed),
         _ => (Failure::Transient, Disconnect::Otherwise),
     };
     LinkError { reason: error.to_string(), failure, how }
@@ -108,7 +146,7 @@ fn link_error(error: &ConnectionError) -> LinkError {
 
 pub(super) fn publish(client: &AsyncClient, up: Up) -> Result<(), LinkError> {
     client
-        .try_publish(&*up.topic, QoS::AtLeastOnce, false, up.payload)
+        .try_publish(&*up.topic, QoS::AtLeastOnce, up.retain, up.payload)
         .map_err(|_| LinkError::transient("the connection takes no more messages"))
 }
 

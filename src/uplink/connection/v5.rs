@@ -1,6 +1,14 @@
 //! MQTT 5.0.
 
-use std::{future::Future, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rumqttc::{
@@ -10,19 +18,19 @@ use rumqttc::{
         mqttbytes::{
             QoS,
             v5::{
-                ConnectReturnCode, DisconnectReasonCode, Packet, PubAck, PubAckReason, Publish,
-                PublishProperties, SubscribeReasonCode,
+                ConnectReturnCode, DisconnectReasonCode, Filter, Packet, PubAck, PubAckReason,
+                Publish, PublishProperties, RetainForwardRule, SubscribeReasonCode,
             },
         },
     },
 };
-use tidegate_model::Topic;
-use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo};
+use tidegate_model::{Topic, TopicFilter};
+use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo, bridge};
 use tokio::sync::mpsc;
 
 use super::{
     super::{
-        link::{Answer, Incoming, LinkError, LinkEvent, Up},
+        link::{Answer, Incoming, LinkError, LinkEvent, Said, Up},
         settings::{LinkSettings, Login},
     },
     CONNECT_TIMEOUT, IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, network,
@@ -30,6 +38,8 @@ use super::{
 
 /// Commands that a broker may send without having our answer.
 const RECEIVE_MAX: u16 = 64;
+/// The most topics that have aliases, whatever a broker allows: as many are remembered.
+const ALIASES_MAX: u16 = 1_024;
 /// The user property that says how a payload is compressed.
 const CONTENT_ENCODING: &str = "content-encoding";
 
@@ -38,10 +48,10 @@ pub(super) fn open(
     login: Option<&Login>,
     tunnel: &str,
     events: mpsc::Sender<LinkEvent>,
-) -> (AsyncClient, impl Future<Output = LinkError> + Send + use<>) {
+) -> (Client, impl Future<Output = LinkError> + Send + use<>) {
     let mut options = MqttOptions::new(&settings.client_id, tunnel, 0);
     options.set_keep_alive(settings.keep_alive);
-    let keeps_session = settings.commands.is_some();
+    let keeps_session = settings.hears();
     options.set_clean_start(!keeps_session);
     let expiry = if keeps_session { settings.session_expiry.as_secs() } else { 0 };
     options.set_session_expiry_interval(Some(u32::try_from(expiry).unwrap_or(u32::MAX)));
@@ -56,20 +66,112 @@ pub(super) fn open(
         options.set_credentials(&login.username, &login.password);
     }
     let (client, event_loop) = AsyncClient::new(options, REQUESTS);
-    if let Some(commands) = &settings.commands {
-        client
-            .try_subscribe(commands.filter().as_str(), QoS::AtLeastOnce)
-            .expect("the filter was checked, and the queue is empty");
+    let filters = subscriptions(settings);
+    if !filters.is_empty() {
+        client.try_subscribe_many(filters).expect("filters were checked, and the queue is empty");
     }
-    (client, drive(event_loop, events))
+    let aliases_max = Arc::new(AtomicU16::new(0));
+    let driver = drive(event_loop, events, Arc::clone(&aliases_max));
+    (Client { client, aliases_max, aliases: HashMap::new() }, driver)
 }
 
-async fn drive(mut event_loop: EventLoop, events: mpsc::Sender<LinkEvent>) -> LinkError {
+/// Returns what is subscribed to. What a bridge brings comes as it was published, but not what we have published
+/// ourselves; what is retained comes once, when the broker makes the subscription.
+fn subscriptions(settings: &LinkSettings) -> Vec<Filter> {
+    let plain = |filter: &TopicFilter| Filter::new(filter.as_str(), QoS::AtLeastOnce);
+    let commands = settings.commands.iter().map(|commands| plain(commands.filter()));
+    let bridged = settings.bridge.inbound.iter().map(|route| Filter {
+        nolocal: true,
+        preserve_retain: true,
+        retain_forward_rule: RetainForwardRule::OnNewSubscribe,
+        ..plain(route.filter())
+    });
+    commands.chain(bridged).collect()
+}
+
+/// Hands messages over.
+#[derive(Debug)]
+pub(super) struct Client {
+    client: AsyncClient,
+    /// How many topics may have aliases on this connection, as the broker says.
+    aliases_max: Arc<AtomicU16>,
+    aliases: HashMap<Arc<str>, u16>,
+}
+
+impl Client {
+    pub(super) fn publish(&mut self, up: Up) -> Result<(), LinkError> {
+        let (topic, topic_alias) = self.shorten(&up.topic);
+        let (retain, payload) = (up.retain, up.payload.clone());
+        let properties = PublishProperties { topic_alias, ..properties(up) };
+        self.client
+            .try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties)
+            .map_err(|_| LinkError::transient("the connection takes no more messages"))
+    }
+
+    /// Returns what stands for a topic (MQTT 5.0, section 3.3.2.3.4): the first topics get aliases, as many as the broker
+    /// takes, and each is named in full once. Messages go in the order in which they are handed over.
+    fn shorten(&mut self, topic: &Arc<str>) -> (String, Option<u16>) {
+        if let Some(alias) = self.aliases.get(topic) {
+            return (String::new(), Some(*alias));
+        }
+        let most = self.aliases_max.load(Ordering::Relaxed).min(ALIASES_MAX);
+        let next = u16::try_from(self.aliases.len() + 1).ok().filter(|next| *next <= most);
+        if let Some(alias) = next {
+            self.aliases.insert(Arc::clone(topic), alias);
+        }
+        (topic.to_string(), next)
+    }
+
+    pub(super) fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
+        let mut publish = Publish::new("", QoS::AtLeastOnce, Bytes::new(), None);
+        publish.pkid = packet;
+        self.client
+            .try_ack(&publish)
+            .map_err(|_| LinkError::transient("the connection takes no more acknowledgements"))
+    }
+
+    /// Says good-bye; returns whether it could be handed over.
+    pub(super) fn close(&self) -> bool {
+        self.client.try_disconnect().is_ok()
+    }
+}
+
+/// Returns what is said beside a payload.
+fn properties(up: Up) -> PublishProperties {
+    let said = up.said.as_deref();
+    let mut properties = PublishProperties {
+        content_type: Some(up.content_type().to_owned()),
+        payload_format_indicator: said.filter(|said| said.payload_is_utf8).map(|_| 1),
+        message_expiry_interval: up.expires_in,
+        correlation_data: up.correlation,
+        ..PublishProperties::default()
+    };
+    let user = &mut properties.user_properties;
+    if let Some(encoding) = up.content_encoding {
+        user.push((CONTENT_ENCODING.to_owned(), encoding.to_owned()));
+    }
+    let others = said.into_iter().flat_map(|said| &said.user);
+    let others = others.filter(|(name, _)| &**name != bridge::PATH);
+    user.extend(others.map(|(name, value)| (name.to_string(), value.to_string())));
+    user.extend(up.path.map(|path| (bridge::PATH.to_owned(), path.to_string())));
+    properties
+}
+
+async fn drive(
+    mut event_loop: EventLoop,
+    events: mpsc::Sender<LinkEvent>,
+    aliases_max: Arc<AtomicU16>,
+) -> LinkError {
     loop {
         let event = match event_loop.poll().await {
             Ok(event) => event,
             Err(error) => return link_error(&error),
         };
+        if let Event::Incoming(Packet::ConnAck(ack)) = &event {
+            // Known before the first message is handed over.
+            let most = ack.properties.as_ref().and_then(|properties| properties.topic_alias_max);
+            aliases_max.store(most.unwrap_or(0), Ordering::Relaxed);
+        }
         let Some(event) = link_event(event) else { continue };
         if events.send(event).await.is_err() {
             return LinkError::transient("nobody listens");
@@ -135,8 +237,13 @@ fn answer(ack: &PubAck) -> Answer {
 
 fn incoming(publish: Publish) -> Incoming {
     let properties = publish.properties.unwrap_or_default();
-    let mut encoding = properties.user_properties.into_iter();
-    let encoding = encoding.find(|(name, _)| name == CONTENT_ENCODING).map(|(_, value)| value);
+    let mut user = properties.user_properties.iter();
+    let encoding = user.find(|(name, _)| name == CONTENT_ENCODING).map(|(_, value)| value.clone());
+    let said = Said {
+        payload_is_utf8: properties.payload_format_indicator == Some(1),
+        expires_in: properties.message_expiry_interval.map(|it| Duration::from_secs(it.into())),
+        user: properties.user_properties,
+    };
     let correlation = properties.correlation_data;
     Incoming {
         topic: publish.topic,
@@ -150,6 +257,7 @@ fn incoming(publish: Publish) -> Incoming {
             // An answer to any other could never be sent.
             .filter(|topic| Topic::new(topic).is_ok())
             .map(|topic| ReplyTo { topic: topic.into(), correlation }),
+        said: (said != Said::default()).then(|| Box::new(said)),
     }
 }
 
@@ -179,7 +287,7 @@ fn link_error(error: &ConnectionError) -> LinkError {
         }
         ConnectionError::MqttState(
             StateError::ConnectionAborted | StateError::Io(_) | StateError::Deserialization(_),
-        ) => (Failure::Transient, Disconnect::ByPeer),
+        ) => (Failure::Transient, Disconnect::Closed),
         _ => (Failure::Transient, Disconnect::Otherwise),
     };
     LinkError { reason: error.to_string(), failure, how }
@@ -197,26 +305,4 @@ fn failure(code: ConnectReturnCode) -> Failure {
         | ConnectReturnCode::ConnectionRateExceeded => Failure::Transient,
         _ => Failure::Lasting,
     }
-}
-
-pub(super) fn publish(client: &AsyncClient, up: Up) -> Result<(), LinkError> {
-    let mut properties = PublishProperties {
-        content_type: Some(up.content_type.to_owned()),
-        correlation_data: up.correlation,
-        ..PublishProperties::default()
-    };
-    if let Some(encoding) = up.content_encoding {
-        properties.user_properties.push((CONTENT_ENCODING.to_owned(), encoding.to_owned()));
-    }
-    client
-        .try_publish_with_properties(&*up.topic, QoS::AtLeastOnce, false, up.payload, properties)
-        .map_err(|_| LinkError::transient("the connection takes no more messages"))
-}
-
-pub(super) fn acknowledge(client: &AsyncClient, packet: u16) -> Result<(), LinkError> {
-    let mut publish = Publish::new("", QoS::AtLeastOnce, Bytes::new(), None);
-    publish.pkid = packet;
-    client
-        .try_ack(&publish)
-        .map_err(|_| LinkError::transient("the connection takes no more acknowledgements"))
 }

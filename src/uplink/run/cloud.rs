@@ -2,20 +2,24 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use tidegate_model::Properties;
 use tidegate_store::Transaction;
-use tidegate_uplink::{Ack, Disconnect, Encoding, Failure, Format, Keys, Outcome, OutcomeId};
+use tidegate_uplink::{
+    Ack, Disconnect, Encoding, Failure, Format, Keys, Outcome, OutcomeId, Turns, bridge,
+};
 use tracing::{info, warn};
 
-use super::{ConnectionState, Run, Ticket, UplinkError};
+use super::{ConnectionState, Inbound, Renewal, Run, Ticket, UplinkError};
 use crate::uplink::{
     connection::{Connection, Kept, Token},
     link::{Answer, LinkError, LinkEvent, Up},
-    settings::Endpoint,
+    settings::{Endpoint, MqttVersion},
+    switch::SecondQueue,
 };
 
 /// Answers are awaited for so long when a connection is given up for one to a preferred broker.
@@ -32,8 +36,8 @@ impl Run<'_> {
         while self.connection.as_ref().is_some_and(Connection::has_room) {
             let now = self.shared.clock.uptime();
             let ready = self.pace.ready_at(now);
-            if ready > now || self.returning.is_some() {
-                self.paced_until = Some(ready).filter(|_| self.returning.is_none());
+            if ready > now || self.is_leaving() {
+                self.paced_until = Some(ready).filter(|_| !self.is_leaving());
                 return;
             }
             let Some((token, up)) = self.next_up() else { return };
@@ -44,6 +48,11 @@ impl Run<'_> {
                 return self.disconnect(error);
             }
         }
+    }
+
+    /// Returns whether nothing more is to go by this connection.
+    fn is_leaving(&self) -> bool {
+        self.returning.is_some() || self.renewal != Renewal::None
     }
 
     /// Takes what goes next: outcomes first, then by priority, where this uplink has 0.
@@ -62,20 +71,47 @@ impl Run<'_> {
         self.is_own_turn = !self.is_own_turn;
         let equal = |run: &Self| run.passenger_up(|priority| priority == 0);
         let next = if self.is_own_turn {
-            self.own_up().or_else(|| equal(self))
+            self.either_up().or_else(|| equal(self))
         } else {
-            equal(self).or_else(|| self.own_up())
+            equal(self).or_else(|| self.either_up())
         };
         next.or_else(|| self.passenger_up(|priority| priority < 0))
     }
 
-    /// Takes the next message of an uplink that shares the connection, the highest priority first.
+    /// Takes the next message of another uplink that shares the connection, the highest priority first.
     fn passenger_up(&self, is_wanted: impl Fn(i32) -> bool) -> Option<(Token, Up)> {
+        let second = self.shared.settings.link.second.as_ref().map(|second| second.passenger);
         let mut places = self.passengers().iter().enumerate();
-        let (place, seat) =
-            places.find(|(_, seat)| is_wanted(seat.priority()) && seat.has_post())?;
-        let post = seat.take_post()?;
+        let (place, _) = places.find(|(place, seat)| {
+            Some(*place) != second && is_wanted(seat.priority()) && seat.has_post()
+        })?;
+        self.take_post(place)
+    }
+
+    fn take_post(&self, place: usize) -> Option<(Token, Up)> {
+        let post = self.passengers()[place].take_post()?;
         Some((Token::Passenger(place, post.ticket), post.up))
+    }
+
+    /// Takes the next message of this uplink, from either of its queues if it has two.
+    fn either_up(&mut self) -> Option<(Token, Up)> {
+        let Some(SecondQueue { switch, passenger, .. }) = &self.shared.settings.link.second else {
+            return self.own_up();
+        };
+        let second_is_live = switch.active() == 1;
+        let is_live_turn = self.turns.as_ref().is_none_or(Turns::is_first);
+        let second_goes_first = second_is_live == is_live_turn;
+        let both_wait = self.passengers()[*passenger].has_post() && self.core.has_unsent();
+        let next = if second_goes_first {
+            self.take_post(*passenger).or_else(|| self.own_up())
+        } else {
+            self.own_up().or_else(|| self.take_post(*passenger))
+        };
+        // Whoever waits alone goes for nothing.
+        if let (Some(turns), Some((token, _)), true) = (&mut self.turns, &next, both_wait) {
+            turns.note(matches!(token, Token::Passenger(..)) == second_is_live);
+        }
+        next
     }
 
     /// Takes the next message of this uplink.
@@ -103,8 +139,29 @@ impl Run<'_> {
             correlation: None,
             is_numbered: self.core.settings().format != Format::Raw,
             typed: publication.typed,
+            retain: publication.retain && self.shared.settings.link.bridge.retain,
+            path: self.path(publication.properties.as_deref()),
+            expires_in: self.expires_in(publication.properties.as_deref()),
+            said: publication.properties,
         };
         Some((Token::Batch(next.id), up))
+    }
+
+    /// Returns the way by which a message leaves, if the far side can be told: of one that goes up as it is, and of
+    /// all that relays.
+    fn path(&self, properties: Option<&Properties>) -> Option<Arc<str>> {
+        let (link, core) = (&self.shared.settings.link, self.core.settings());
+        let carries = core.format == Format::Raw || link.bridge.relay;
+        (carries && link.version == MqttVersion::V5)
+            .then(|| bridge::path_from_here(properties, &core.gateway))
+    }
+
+    /// Returns for how many more seconds a message is of use: at least one, as it was when it was decided.
+    fn expires_in(&self, properties: Option<&Properties>) -> Option<u32> {
+        let expires = properties?.expires?;
+        let left = expires.saturating_since(self.shared.clock.wall());
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(1))
     }
 
     /// Returns why the far side would not take the outcome of a command; `None` if it may.
@@ -149,8 +206,12 @@ impl Run<'_> {
         }
     }
 
-    /// Gives a connection up when a preferred broker is to be tried again, once what is under way is answered.
+    /// Gives a connection up when a preferred broker is to be tried again, or when it is to be replaced, once what is
+    /// under way is answered.
     pub(super) fn return_if_due(&mut self) {
+        if self.renewal != Renewal::None {
+            return self.renew();
+        }
         let now = self.shared.clock.uptime();
         let is_due = self.endpoints.returns_at().is_some_and(|due| due <= now);
         if self.connection.is_none() || !is_due {
@@ -166,13 +227,37 @@ impl Run<'_> {
         self.forget_connection(&LinkError::transient("a preferred broker is tried again"));
     }
 
+    /// Says good-bye once what is under way is answered, or there is no more time.
+    fn renew(&mut self) {
+        let deadline = *self.returning.get_or_insert_with(|| Instant::now() + RETURN_GRACE);
+        let is_late = Instant::now() >= deadline;
+        let Some(connection) = &self.connection else { return };
+        if is_late || (self.renewal == Renewal::ExpectAnswers && !connection.awaits_answers()) {
+            if self.renewal == Renewal::ExpectAnswers && connection.leave() && !is_late {
+                self.renewal = Renewal::ExpectEnd;
+                return;
+            }
+            self.note_renewed();
+        }
+    }
+
+    /// Lets a connection go that is replaced at once.
+    fn note_renewed(&mut self) {
+        info!(uplink = %self.name(), "Uplink renews its connection");
+        self.endpoints.note_renewing();
+        self.forget_connection(&LinkError::transient("it is renewed"));
+        self.shared.set_connection(ConnectionState::Connecting);
+    }
+
     pub(super) fn handle_event(
         &mut self,
         event: Result<LinkEvent, LinkError>,
     ) -> Result<(), UplinkError> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         match event {
+            Err(_) if self.renewal == Renewal::ExpectEnd => self.note_renewed(),
             Err(error) => self.disconnect(error),
+            Ok(LinkEvent::Renew) => self.renewal = Renewal::ExpectAnswers,
             Ok(LinkEvent::Connected { keep_alive, packet_bytes_max, receive_max }) => {
                 connection.set_up(receive_max, keep_alive, &self.shared.settings.link);
                 self.packet_bytes_max = packet_bytes_max;
@@ -193,8 +278,12 @@ impl Run<'_> {
                 let token = connection.take_answered(packet);
                 self.handle_answer(token, answer)?;
             }
+            Ok(LinkEvent::Degraded { reason }) => {
+                warn!(uplink = %self.name(), error = %reason, "Uplink does not deliver everything");
+                self.shared.state.lock().last_error = Some(reason);
+            }
             Ok(LinkEvent::NotSubscribed { reason }) => {
-                warn!(uplink = %self.name(), error = %reason, "No commands will come down");
+                warn!(uplink = %self.name(), error = %reason, "Nothing will come down");
                 self.shared.state.lock().last_error = Some(reason);
             }
             Ok(LinkEvent::Incoming(incoming)) => self.handle_incoming(incoming)?,
@@ -282,7 +371,7 @@ impl Run<'_> {
         let pause = self.endpoints.next(now).err().unwrap_or(now).saturating_sub(now);
         let until = self.shared.clock.wall().saturating_add(pause);
         let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        let (endpoint, by_peer) = (self.endpoint(), error.how == Disconnect::ByPeer);
+        let (endpoint, by_peer) = (self.endpoint(), error.how != Disconnect::Otherwise);
         if error.failure == Failure::Lasting {
             warn!(uplink = %self.name(), %endpoint, error = %error.reason, retry_ms, "Uplink is refused by the cloud");
         } else {
@@ -296,6 +385,7 @@ impl Run<'_> {
         // If the far side closed it, then for the sake of one message, whose uplink alone is concerned.
         let cause = self.connection.as_mut().and_then(Connection::oldest_unanswered);
         self.connection = None;
+        self.inbound = Inbound::default();
         let elsewhere = LinkError { how: Disconnect::Otherwise, ..why.clone() };
         for (place, seat) in self.passengers().iter().enumerate() {
             let is_cause = matches!(cause, Some(Token::Passenger(of, _)) if of == place);
@@ -304,6 +394,7 @@ impl Run<'_> {
         let is_own = matches!(cause, Some(Token::Batch(_)));
         let why = if is_own { why } else { &elsewhere };
         self.returning = None;
+        self.renewal = Renewal::None;
         self.outbox.handle_disconnected();
         self.core.handle_disconnected(why.how, self.shared.now());
         self.shared.state.lock().endpoint = None;
@@ -314,7 +405,7 @@ impl Run<'_> {
     }
 
     /// Reports a fault that may come with every message, once per interval.
-    fn report(&mut self, error: &str, text: &'static str) {
+    pub(super) fn report(&mut self, error: &str, text: &'static str) {
         self.shared.state.lock().last_error = Some(error.to_owned());
         if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
             self.reported = Some(Instant::now());
@@ -332,5 +423,9 @@ fn outcome_up(outcome: Outcome) -> Up {
         correlation: outcome.correlation,
         is_numbered: false,
         typed: None,
+        retain: false,
+        said: None,
+        expires_in: None,
+        path: None,
     }
 }

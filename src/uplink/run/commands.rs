@@ -15,8 +15,9 @@ use crate::uplink::{
 };
 
 impl Run<'_> {
-    /// Hands a command on, to be acknowledged when it is safe.
+    /// Hands a command or a message of a bridge on, to be acknowledged when it is safe.
     pub(super) fn handle_incoming(&mut self, incoming: Incoming) -> Result<(), UplinkError> {
+        let Some(incoming) = self.take_in(incoming) else { return Ok(()) };
         let Some(packet) = incoming.packet else { return Ok(()) };
         let ack = AckId { connection: self.connection_number, packet };
         let settings = &self.shared.settings;

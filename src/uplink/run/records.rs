@@ -1,7 +1,8 @@
 //! Records: from the journal to the core.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tidegate_store::Item;
 use tidegate_uplink::Load;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -11,6 +12,8 @@ use super::{Run, UplinkError};
 const BLOCK_RECORDS: usize = 512;
 /// Bytes of records taken from the reader at a time.
 const BLOCK_BYTES: usize = 256 << 10;
+/// How often it is looked whether the clock is known to be right, for records that wait for that.
+const CLOCK_INTERVAL: Duration = Duration::from_millis(100);
 /// Records handed to the core before the connection gets its turn.
 const RECORDS_PER_TURN: usize = 4_096;
 
@@ -27,6 +30,10 @@ impl Run<'_> {
 
     /// Hands records to the core while it wants them.
     pub(super) fn read(&mut self) -> Result<(), UplinkError> {
+        if self.items_wait_until.is_some_and(|until| until > Instant::now()) {
+            return Ok(());
+        }
+        self.items_wait_until = None;
         let is_due = self.may_read && Instant::now() >= self.read_at;
         if !self.core.wants_items() || (self.items.is_empty() && !is_due) {
             return Ok(());
@@ -53,6 +60,15 @@ impl Run<'_> {
                 self.read_at = Instant::now() + self.read_interval;
                 return Ok(());
             };
+            if let Item::Record { seq, .. } = &item {
+                let Some(stamp) = self.shared.time.stamp(*seq) else {
+                    // It is not known yet when it came in.
+                    self.items.push_front(item);
+                    self.items_wait_until = Some(Instant::now() + CLOCK_INTERVAL);
+                    return Ok(());
+                };
+                self.core.set_stamp(stamp);
+            }
             self.core.handle_item(&item, now);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! A cloud that does what the test says: real sockets, and packets one by one.
 
-use std::{io, time::Duration};
+use std::{io, num::NonZeroU16, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tidegate_model::{Properties, Topic, Value};
@@ -80,9 +80,14 @@ pub(super) struct Line {
 /// One publication as it came, and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Received {
+    /// Empty if the alias stands for it.
     pub(super) topic: String,
+    pub(super) alias: Option<u16>,
     pub(super) payload: Bytes,
     pub(super) packet_id: PacketId,
+    pub(super) retain: bool,
+    pub(super) message_expiry_s: Option<u32>,
+    pub(super) properties: Option<Box<Properties>>,
 }
 
 impl Line {
@@ -166,6 +171,13 @@ impl Line {
         self.send(Packet::Publish(PublishPacket { delivery, properties, ..plain })).await;
     }
 
+    /// Sends a message of somebody else with QoS 1.
+    pub(super) async fn deliver(&mut self, publish: PublishPacket, number: u16) {
+        let packet_id = PacketId::new(number).expect("not 0");
+        let delivery = Delivery::AtLeastOnce { packet_id, dup: false };
+        self.send(Packet::Publish(PublishPacket { delivery, ..publish })).await;
+    }
+
     /// Waits for the acknowledgement of a command and returns its number.
     pub(super) async fn acknowledged(&mut self) -> u16 {
         let Some(Packet::PubAck(ack)) = self.next().await else { panic!("no PUBACK") };
@@ -200,8 +212,10 @@ impl Received {
         let Delivery::AtLeastOnce { packet_id, dup: false } = publish.delivery else {
             panic!("{:?}", publish.delivery)
         };
-        let topic = publish.topic.expect("no aliases").to_string();
-        Self { topic, payload: publish.payload, packet_id }
+        let topic = publish.topic.map(|topic| topic.to_string()).unwrap_or_default();
+        let alias = publish.topic_alias.map(NonZeroU16::get);
+        let PublishPacket { payload, retain, message_expiry_s, properties, .. } = publish;
+        Self { topic, alias, payload, packet_id, retain, message_expiry_s, properties }
     }
 
     pub(super) fn batch(&self) -> Batch {

@@ -1,18 +1,16 @@
 //! An uplink that runs over a journal in a temporary folder.
 
-use std::{
-    future::Future,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
+use tidegate_adapter_api::Refusal;
 use tidegate_model::{Message, Payload, Principal, Qos, Timestamp, Topic, TopicFilter, UplinkName};
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_store::{Position, Recovery, Seq, TakerId, Transaction, record};
 use tidegate_uplink::{
     BatchLimits, Compression, Format, Pauses, Profile, Rates, Settings, TimeUnit, TopicTemplate,
-    WhenFull,
+    WhenFull, bridge::Bridge,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -23,8 +21,9 @@ use crate::{
     config::StoreConfig,
     dial::Way,
     store::{self, Completion, DataDirectory, Store, StoreHandle},
+    time_trust::TimeTrust,
     uplink::{
-        self, CommandRoute, Endpoint, IncomingCommand, LinkSettings, MqttVersion, Snapshot,
+        self, CommandRoute, Endpoint, IncomingCommand, Intake, LinkSettings, MqttVersion, Snapshot,
         UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
     },
 };
@@ -32,11 +31,16 @@ use crate::{
 const TAKER: TakerId = TakerId::new(1);
 /// Commands that may wait in a rig, so that one more meets a full queue.
 pub(super) const COMMANDS_MAX: usize = 2;
+/// Messages that may have come down without the test looking at them.
+const TAKEN_MAX: usize = 64;
 
 /// A running uplink.
 pub(super) struct Rig {
     pub(super) handle: UplinkHandle,
     pub(super) commands: mpsc::Receiver<IncomingCommand>,
+    /// What came down to be published here.
+    pub(super) taken: mpsc::Receiver<Taken>,
+    pub(super) house: Arc<House>,
     store: Store,
     stop: CancellationToken,
     task: JoinSet<Result<(), UplinkError>>,
@@ -70,6 +74,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         way: Way::default(),
         seat: None,
         passengers: Vec::new(),
+        second: None,
         version,
         client_id: "gw-cloud".into(),
         keep_alive: LinkSettings::KEEP_ALIVE_DEFAULT,
@@ -82,10 +87,12 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         commands: None,
         results: None,
         dialect: None,
+        bridge: Bridge::default(),
     };
     let selector = Selector::new(vec![TopicFilter::new("#").unwrap()]);
     let downlink = tidegate_uplink::decoder::Limits::DOWNLINK;
-    UplinkSettings { selector, core, link, downlink, grace: Duration::from_secs(3) }
+    let (branches, grace) = (Vec::new(), Duration::from_secs(3));
+    UplinkSettings { selector, branches, core, link, downlink, grace }
 }
 
 /// Returns a broker on loopback, without encryption.
@@ -99,6 +106,56 @@ pub(super) fn with_commands(mut settings: UplinkSettings) -> UplinkSettings {
     settings.link.commands = Some(CommandRoute::new(filter).unwrap());
     settings.link.results = Some(Topic::new("result").unwrap());
     settings
+}
+
+/// Returns a message as a client here publishes it.
+pub(super) fn message(payload: Vec<u8>) -> Message {
+    Message {
+        topic: Topic::new("plant/count").unwrap(),
+        payload: Payload::bytes(payload),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        properties: None,
+        publisher: Principal::anonymous(),
+        arrival: Timestamp::from_unix_micros(1_772_000_000_000_000),
+    }
+}
+
+/// A message that came down, and what is to be called once it is on disk.
+pub(super) struct Taken {
+    pub(super) message: Message,
+    pub(super) durable: Box<dyn FnOnce() + Send>,
+}
+
+/// In place of the broker of the gateway: takes what comes down as the test says.
+#[derive(Debug)]
+pub(super) struct House {
+    taken: mpsc::Sender<Taken>,
+    /// What is refused from now on, and why.
+    pub(super) refusal: Mutex<Option<Refusal>>,
+}
+
+impl House {
+    fn new() -> (Arc<Self>, mpsc::Receiver<Taken>) {
+        let (taken, receiver) = mpsc::channel(TAKEN_MAX);
+        (Arc::new(Self { taken, refusal: Mutex::default() }), receiver)
+    }
+}
+
+impl Intake for House {
+    fn publish(
+        &self,
+        message: Message,
+        durable: Box<dyn FnOnce() + Send>,
+    ) -> Result<bool, Refusal> {
+        if let Some(refusal) = self.refusal.lock().clone() {
+            return Err(refusal);
+        }
+        let is_awaited = message.qos > Qos::AtMostOnce;
+        let taken = Taken { message, durable };
+        assert!(self.taken.try_send(taken).is_ok(), "the test listens");
+        Ok(is_awaited)
+    }
 }
 
 impl Rig {
@@ -126,6 +183,7 @@ impl Rig {
         let (journal, recovery) = store::open(&directory, config).unwrap();
         let store = store::spawn("uplink test", directory, journal, &recovery, config).unwrap();
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let (house, taken) = House::new();
         let received = recovery.positions.get(&TAKER).copied().unwrap_or(Position::START);
         let state = recovery.state.iter().map(|(key, value)| (key.to_vec(), value.to_vec()));
         let context = UplinkContext {
@@ -134,15 +192,17 @@ impl Rig {
             received,
             entries: state.collect(),
             clock: Clock::start(),
-            time_is_trusted: Arc::new(AtomicBool::new(true)),
+            time: TimeTrust::default(),
             commands: sender,
+            intake: Arc::clone(&house) as _,
         };
         let (task, handle) = uplink::new(settings, context).unwrap();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(task.run(stop.clone()));
         let next = received.ordinal + 1;
-        (Self { handle, commands, store, stop, task: tasks, next, folder }, recovery)
+        let rig = Self { handle, commands, taken, house, store, stop, task: tasks, next, folder };
+        (rig, recovery)
     }
 
     /// Ends the run where it waits, as a panic would: nothing is closed or waited for.
@@ -183,17 +243,18 @@ impl Rig {
     }
 
     pub(super) fn append_bytes(&mut self, payload: Vec<u8>) {
-        let message = Message {
-            topic: Topic::new("plant/count").unwrap(),
-            payload: Payload::bytes(payload),
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            properties: None,
-            publisher: Principal::anonymous(),
-            arrival: Timestamp::from_unix_micros(1_772_000_000_000_000),
-        };
+        self.append_on("plant/count", payload);
+    }
+
+    /// Appends a record of another topic.
+    pub(super) fn append_on(&mut self, topic: &str, payload: Vec<u8>) {
+        let topic = Topic::new(topic).unwrap();
+        self.append_message(&Message { topic, ..message(payload) });
+    }
+
+    pub(super) fn append_message(&mut self, message: &Message) {
         let mut body = Vec::new();
-        record::encode_message(&message, &mut body).unwrap();
+        record::encode_message(message, &mut body).unwrap();
         let mut transaction = Transaction::new();
         transaction.append(Seq::new(self.next), &[(TAKER, self.next)], &body).unwrap();
         self.handle.note_appended(self.next, body.len());

@@ -1,13 +1,15 @@
 //! U01, long outage and drain.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::rules::memory;
+use crate::support::{rules::memory, wait};
 
 use super::{figure, lines::Lines};
 
+/// So long an uplink waits at most before it tries to connect again.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Readings that come at once while the backlog drains.
 const BURST: u64 = 20;
 /// How much faster the backlog drains than readings come.
@@ -30,7 +32,9 @@ fn uplink_43_fault_u01_a_long_outage_is_drained() {
     lines.read(backlog);
     let arrival = backlog as f64 / begun.elapsed().as_secs_f64();
     lines.broker.start_again();
-    lines.until("the connection", |uplink| uplink["connected"] == true);
+    // The pause between attempts has grown meanwhile, to a minute at most.
+    let is_up = || (lines.uplink()["connected"] == true).then_some(());
+    wait::within(2 * PAUSE_MAX, is_up).expect("the connection");
     let (begun, mut live) = (Instant::now(), 0);
     while lines.uplink()["delivered"].as_u64() < Some(backlog) {
         lines.read(BURST);

@@ -75,7 +75,7 @@ fn uplink_43_fault_u05_a_refused_payload_blocks_nothing() {
 #[test]
 fn uplink_43_fault_u05_a_record_that_closes_the_connection_is_given_up() {
     let fates = vec![Fate::after(0, Trouble::Poison(POISON, None)); 40];
-    let uplink = check(fates, "three times running");
+    let uplink = check(fates, "3 times running");
     let connections = uplink["connections"].as_u64().expect("a number");
     assert!((7..=14).contains(&connections), "{connections} connections");
 }

@@ -8,6 +8,7 @@ discarded without an answer and counted. Acknowledgements come late and out of o
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import random
 import ssl
@@ -157,6 +158,7 @@ class Connection:
         self.messages = Bucket(PUBLISHES_PER_SECOND, JITTER)
         self.bytes = Bucket(BYTES_PER_SECOND)
         self.unanswered = set()
+        self.aliases = {}
         self.tasks = set()
 
     async def run(self):
@@ -288,10 +290,22 @@ class Connection:
             case _:
                 raise Refusal("CLIENT_ERROR", f"a packet of type {kind}", 0x82)
 
+    def _in_full(self, publish):
+        """Returns a publication with the topic that its alias stands for on this connection."""
+        alias = publish.properties.get("topic_alias")
+        if alias is None:
+            return publish
+        if alias not in range(1, TOPIC_ALIASES + 1):
+            raise Refusal("CLIENT_ERROR", f"topic alias {alias}", 0x94)
+        if publish.topic:
+            self.aliases[alias] = publish.topic
+        elif alias not in self.aliases:
+            raise Refusal("CLIENT_ERROR", f"topic alias {alias} stands for nothing", 0x82)
+        return dataclasses.replace(publish, topic=self.aliases[alias])
+
     async def _publish(self, publish, size):
+        publish = self._in_full(publish)
         check_publish(publish)
-        if publish.properties.get("topic_alias", 1) not in range(1, TOPIC_ALIASES + 1):
-            raise Refusal("CLIENT_ERROR", f"topic alias {publish.properties['topic_alias']}", 0x94)
         self.service.policy.check_publish(publish)
         if publish.qos == 1 and len(self.unanswered) >= IN_FLIGHT and publish.packet_id not in self.unanswered:
             raise Refusal("CLIENT_ERROR", f"more than {IN_FLIGHT} without an answer", 0x93)

@@ -2,13 +2,17 @@
 
 Every `interval` seconds it logs in over MQTT 5 and gets a message of its own with QoS 1, asks for the health over HTTP on
 a new connection, and reads a resource over CoAP, each side by side and from an address of its own. `report` returns
-for each protocol how many round trips there were, how long they took and the longest stretch without one.
+for each protocol how many round trips there were, how long they took and the longest stretch without one. Beside them
+it asks a plain server of its own, in a process of its own: `control` says what the machine itself takes at the time.
 """
 
 import argparse
 import asyncio
 import os
+import socket
 import struct
+import threading
+import time
 
 from lines import serve
 
@@ -67,11 +71,38 @@ class Trips:
         }
 
 
+def answer_lines(listener):
+    """The server of the control: answers each connection with the line it sends."""
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(TIMEOUT)
+            try:
+                connection.sendall(connection.recv(64))
+            except OSError:
+                pass
+
+
+def start_control():
+    """Starts the server of the control in a process that ends with this one; returns its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    parent = os.getpid()
+    if os.fork() == 0:
+        threading.Thread(target=answer_lines, args=(listener,), daemon=True).start()
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(0)
+    port = listener.getsockname()[1]
+    listener.close()
+    return port
+
+
 class Canary:
     """All round trips."""
 
-    def __init__(self, options):
+    def __init__(self, options, control_port):
         self.options = options
+        self.control_port = control_port
         self.source = (options.source, 0)
         self.number = 0
         self.restart()
@@ -81,6 +112,7 @@ class Canary:
         now = asyncio.get_running_loop().time()
         kinds = {"mqtt": self.mqtt, "http": self.http, "coap": self.coap}
         self.kinds = {kind: trip for kind, trip in kinds.items() if getattr(self.options, kind)}
+        self.kinds["control"] = self.control
         self.trips = {kind: Trips(now) for kind in self.kinds}
 
     async def run(self, kind):
@@ -159,12 +191,21 @@ class Canary:
         finally:
             transport.close()
 
+    async def control(self):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.control_port)
+        try:
+            writer.write(b"ping\n")
+            if await reader.readexactly(5) != b"ping\n":
+                raise ValueError("another line")
+        finally:
+            writer.close()
+
     def report(self):
         now = asyncio.get_running_loop().time()
         return {kind: trips.report(now) for kind, trips in self.trips.items()}
 
 
-async def main():
+async def main(control_port):
     parser = argparse.ArgumentParser()
     for name in ("mqtt", "http", "coap"):
         parser.add_argument(f"--{name}", type=int)
@@ -173,7 +214,7 @@ async def main():
     parser.add_argument("--topic", default="canary/trip")
     parser.add_argument("--source", default="127.0.0.2")
     parser.add_argument("--interval", type=float, default=0.2)
-    canary = Canary(parser.parse_args())
+    canary = Canary(parser.parse_args(), control_port)
     running = [asyncio.create_task(canary.run(kind)) for kind in canary.kinds]
     await serve({"report": canary.report, "restart": canary.restart})
     for task in running:
@@ -181,4 +222,5 @@ async def main():
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    # Before there is any loop or thread that a fork would halve.
+    asyncio.run(main(start_control()))

@@ -109,6 +109,7 @@ class Connect:
     clean: bool
     keep_alive: int
     username: str | None = None
+    password: bytes | None = None
     will: tuple | None = None
     properties: dict = field(default_factory=dict)
 
@@ -143,7 +144,7 @@ def read_connect(body):
     if flags & 0x80:
         connect.username = cursor.text()
     if flags & 0x40:
-        cursor.binary()
+        connect.password = cursor.binary()
     return connect
 
 
@@ -217,13 +218,18 @@ def packet(kind, flags, body):
     return bytes([kind << 4 | flags]) + varint(len(body)) + body
 
 
-def connect(client_id, version=5, clean=True, keep_alive=60, will=None, **values):
+def connect(client_id, version=5, clean=True, keep_alive=60, will=None, username=None, password=None, **values):
     flags = (2 if clean else 0) | (4 | will[2] << 3 if will else 0)
+    flags |= (0x80 if username is not None else 0) | (0x40 if password is not None else 0)
     body = text("MQTT") + bytes([version, flags]) + struct.pack(">H", keep_alive)
     body += properties(**values) if version == 5 else b""
     body += text(client_id)
     if will:
         body += (b"\0" if version == 5 else b"") + text(will[0]) + binary(will[1])
+    if username is not None:
+        body += text(username)
+    if password is not None:
+        body += binary(password)
     return packet(CONNECT, 0, body)
 
 

@@ -90,6 +90,7 @@ class Host:
         self.paho = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"host-{options.host}", clean_session=True)
         self.paho.on_message = lambda _c, _u, message: self.loop.call_soon_threadsafe(self.take, message)
         self.paho.on_connect = lambda *_: self.paho.subscribe([(self.state_topic, 1), ("spBv1.0/#", 1)])
+        self.paho.on_disconnect = lambda *_: self.loop.call_soon_threadsafe(self.nodes.clear)
         self.paho.on_subscribe = lambda *_: self.loop.call_soon_threadsafe(self._subscribed)
         self.online_since = now()
 
@@ -136,6 +137,8 @@ class Host:
                 raise ValueError(f"quality of service {message.qos}")
             entry = {"kind": kind, "device": device, "at": now(), "metrics": len(payload.metrics)}
             entry["seq"] = payload.seq if payload.HasField("seq") else None
+            if kind in ("NBIRTH", "NDEATH"):
+                entry["bd_seq"] = self._bd_seq(payload)
             self.messages.append(entry)
             self._follow(key, kind, device, payload)
         except Exception as error:  # any failure is a finding of the test

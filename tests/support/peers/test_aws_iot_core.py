@@ -254,6 +254,7 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
             ({"retain": True}, 0x87, "may not retain"),
             ({"user": [("a", "x" * 8192)]}, 0x83, "user properties"),
             ({"topic_alias": 9}, 0x94, "topic alias 9"),
+            ({"topic": "", "topic_alias": 3}, 0x82, "stands for nothing"),
         ]
         for version in (5, 4):
             for more, code, detail in cases:

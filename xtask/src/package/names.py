@@ -83,7 +83,9 @@ def await_call(name, listener):
         caller.settimeout(PATIENCE_S)
         # CONNECT of MQTT: the gateway, and nobody else.
         if caller.recv(1) == b"\x10":
-            print(f"resolved {name}", flush=True)
+            # In one piece: several servers are called at a time.
+            sys.stdout.write(f"resolved {name}\n")
+            sys.stdout.flush()
 
 
 def main():

@@ -23,6 +23,7 @@ const NEEDS: &[Need] = &[
     Need { program: "coap-client-notls", package: "libcoap3-bin" },
     Need { program: "openssl", package: "openssl" },
     Need { program: "strace", package: "strace" },
+    Need { program: "faketime", package: "faketime" },
     // On a machine that runs systemd it is there; a container may lack it.
     Need { program: "systemd-analyze", package: "systemd" },
     Need { program: "curl", package: "curl" },

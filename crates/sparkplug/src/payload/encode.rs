@@ -5,6 +5,48 @@ use crate::wire::{
     put_bytes, put_fixed32, put_fixed64, put_flag, put_message, put_number, put_optional, put_text,
 };
 
+/// What the number of a message takes at the end of a payload.
+const SEQ_BYTES: usize = 3;
+
+/// A payload in the making, which is known to fit before it has a number.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    output: Vec<u8>,
+    metrics: usize,
+}
+
+impl Draft {
+    pub(crate) fn new(timestamp: u64) -> Self {
+        let mut output = Vec::new();
+        put_number(&mut output, 1, timestamp);
+        Self { output, metrics: 0 }
+    }
+
+    /// Adds a metric and returns `true`, unless the payload would have more than `bytes_max` bytes.
+    pub(crate) fn push(&mut self, metric: &Metric, bytes_max: usize) -> bool {
+        let before = self.output.len();
+        put_message(&mut self.output, 2, |inner| metric.encode(inner));
+        let fits = self.output.len() + SEQ_BYTES <= bytes_max;
+        if fits {
+            self.metrics += 1;
+        } else {
+            self.output.truncate(before);
+        }
+        fits
+    }
+
+    /// Returns how many metrics there are.
+    pub(crate) fn metrics(&self) -> usize {
+        self.metrics
+    }
+
+    /// Returns the payload as the message with this number.
+    pub(crate) fn finish(mut self, seq: u8) -> Vec<u8> {
+        put_number(&mut self.output, 3, seq.into());
+        self.output
+    }
+}
+
 impl Payload {
     /// Returns the encoded payload.
     pub fn encode(&self) -> Vec<u8> {

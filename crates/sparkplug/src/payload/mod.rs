@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use decode::{DecodeError, Limits};
+pub(crate) use encode::Draft;
 
 /// What a message of an edge node or a command holds.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -36,6 +36,8 @@ impl Session {
             (Some(name), _) => format!("`{}`", name.chars().take(64).collect::<String>()),
             (None, alias) => format!("the alias {}", alias.unwrap_or_default()),
         };
+        // One that no birth has room for was never announced.
+        let found = found.filter(|index| !self.left_out.contains(index));
         let index =
             found.ok_or_else(|| format!("a command is for {}, which is no metric", said()))?;
         if !self.settings.commands {

@@ -6,6 +6,7 @@
 mod births;
 mod commands;
 mod data;
+mod forget;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -15,10 +16,13 @@ use std::{
 
 use tidegate_model::{Status, Timestamp, Value};
 
-use self::{births::DeviceLife, data::Bundles};
+use self::{
+    births::DeviceLife,
+    data::{Bundles, Ready},
+};
 use crate::{
     memory::{BdSeq, Kept, Memory},
-    payload::{Metric, MetricValue, Payload},
+    payload::{Draft, Metric, MetricValue, Payload},
     settings::Settings,
     topic::MessageType,
 };
@@ -86,6 +90,15 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The birth of a device (none: of the node) has no room for some of its metrics, and their readings are refused.
+    NoRoom {
+        /// The device.
+        device: Option<Arc<str>>,
+        /// How many metrics.
+        metrics: usize,
+        /// How large the birth may be.
+        bytes_max: usize,
+    },
     /// The primary host is not there, and nothing was sent yet.
     HostAway,
     /// The primary host has gone; the death is said, and the connection is to be closed.
@@ -111,19 +124,27 @@ pub struct Session {
     phase: Phase,
     /// Whether the primary host has last said that it is there.
     host_is_online: bool,
-    /// The most bytes of a message with readings.
-    data_bytes_max: usize,
+    /// The server that it is with, among those that will do.
+    server: usize,
+    /// The largest packet that it takes.
+    packet_bytes_max: usize,
     /// Readings that wait, in order.
     rows: VecDeque<Row>,
     /// How the devices are, by their number in the catalog; the node is the first.
-    lives: Vec<DeviceLife>,
-    /// Devices that need a birth, and the readings that it will carry.
-    due: BTreeMap<usize, Vec<u16>>,
+    lives: BTreeMap<usize, DeviceLife>,
+    /// Devices that need a birth, and the readings that it is to carry.
+    due: BTreeMap<usize, Vec<Ready>>,
+    /// Metrics for which the birth of their device has no room.
+    left_out: BTreeSet<usize>,
     bundles: Bundles,
     /// Until when the first reading waits for a birth.
     held_until: Option<Duration>,
     /// When all births were last sent.
     born_at: Option<Duration>,
+    /// When they are to be sent again for a host that has asked; until then there is no data.
+    rebirth_at: Option<Duration>,
+    /// When metrics of which nothing comes any more are looked for.
+    forget_at: Option<Duration>,
     /// When devices that have gone silent are looked for.
     silence_at: Option<Duration>,
     /// Devices of which the host knows old values only, and when it is told the present ones.
@@ -132,8 +153,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a session, counted by its `bdSeq`.
-    pub fn new(settings: Arc<Settings>, mut memory: Memory) -> Self {
+    /// Begins a session with one of the servers that will do, counted by its `bdSeq`: each has one CONNECT, and one that
+    /// is not sent is none.
+    pub fn new(settings: Arc<Settings>, mut memory: Memory, server: usize) -> Self {
         let bd_seq = memory.begin();
         Self {
             settings,
@@ -142,13 +164,17 @@ impl Session {
             seq: 0,
             phase: Phase::ExpectSubscribed,
             host_is_online: false,
-            data_bytes_max: data::BYTES_MAX,
+            server,
+            packet_bytes_max: usize::MAX,
             rows: VecDeque::new(),
-            lives: Vec::new(),
+            lives: BTreeMap::new(),
             due: BTreeMap::new(),
+            left_out: BTreeSet::new(),
             bundles: Bundles::default(),
             held_until: None,
             born_at: None,
+            rebirth_at: None,
+            forget_at: None,
             silence_at: None,
             behind: BTreeMap::new(),
             events: VecDeque::new(),
@@ -172,7 +198,13 @@ impl Session {
 
     /// Takes notice of the largest packet that the broker takes.
     pub fn limit_bytes(&mut self, packet_bytes_max: usize) {
-        self.data_bytes_max = self.data_bytes_max.min(packet_bytes_max / 2);
+        self.packet_bytes_max = packet_bytes_max;
+    }
+
+    /// Returns how large a payload on this topic may be.
+    fn payload_bytes_max(&self, topic: &str) -> usize {
+        let room = self.packet_bytes_max.saturating_sub(topic.len() + Message::OVERHEAD);
+        self.settings.payload_bytes_max.map_or(room, |most| room.min(most))
     }
 
     /// Returns the will of CONNECT.
@@ -241,8 +273,11 @@ impl Session {
         if self.phase != Phase::Online {
             return None;
         }
+        if self.rebirth_at.is_some() {
+            return self.rebirth_at;
+        }
         let behind = self.behind.values().min().copied();
-        [self.held_until, self.silence_at, behind].into_iter().flatten().min()
+        [self.held_until, self.silence_at, self.forget_at, behind].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -250,7 +285,11 @@ impl Session {
         if self.phase != Phase::Online {
             return;
         }
+        if !self.answer_rebirth(now) {
+            return;
+        }
         self.find_silent(now);
+        self.find_forgotten(now);
         self.catch_up(now);
         self.flush(now);
     }
@@ -261,7 +300,9 @@ impl Session {
             let metrics = vec![self.bd_seq_metric(Some(now.unix_ms))];
             let payload = Payload { timestamp: Some(now.unix_ms), metrics, ..Payload::default() };
             let topic = self.settings.node.topic(MessageType::Death);
-            self.publish(topic, &payload, Vec::new());
+            // It has no number.
+            let (payload, tickets) = (payload.encode(), Vec::new());
+            self.events.push_back(Event::Publish(Message { topic, payload, tickets }));
         }
         self.phase = Phase::Ended;
     }
@@ -275,13 +316,13 @@ impl Session {
         let Some(state) = self.settings.state.read(payload) else {
             return self.ignore("the primary host's STATE cannot be read".to_owned());
         };
-        if state.timestamp < self.memory.host_seen {
+        // Servers have STATE messages, and times, of their own.
+        let said = self.memory.host_said.entry(self.server).or_default();
+        if state.timestamp < *said {
             return self.ignore("the primary host's STATE is older than its last one".to_owned());
         }
+        *said = state.timestamp;
         self.host_is_online = state.online;
-        if state.online {
-            self.memory.host_seen = state.timestamp;
-        }
         match (state.online, self.phase) {
             (true, Phase::ExpectHost) => self.go_online(now),
             (false, Phase::ExpectHost) => self.events.push_back(Event::HostAway),
@@ -296,6 +337,7 @@ impl Session {
     fn go_online(&mut self, now: Moment) {
         self.phase = Phase::Online;
         self.silence_at = self.settings.silence.map(|silence| now.elapsed + silence);
+        self.forget_at = Some(now.elapsed + self.forget_step());
         self.publish_births(now);
         self.events.push_back(Event::Ready);
     }
@@ -314,16 +356,17 @@ impl Session {
         self.events.push_back(Event::Ignored { reason });
     }
 
-    fn publish(&mut self, topic: String, payload: &Payload, tickets: Vec<u16>) {
-        let payload = payload.encode();
+    /// Sends a message that is known to fit, with the next number.
+    fn publish(&mut self, topic: String, draft: Draft, tickets: Vec<u16>) {
+        let payload = draft.finish(self.next_seq());
         self.events.push_back(Event::Publish(Message { topic, payload, tickets }));
     }
 
     /// Returns the number of the next message of the session (3.0: 0 after 255).
-    fn next_seq(&mut self) -> Option<u64> {
+    fn next_seq(&mut self) -> u8 {
         let seq = self.seq;
         self.seq = seq.wrapping_add(1);
-        Some(seq.into())
+        seq
     }
 }
 
@@ -331,6 +374,3 @@ impl Session {
 fn unix_ms(time: Timestamp) -> u64 {
     u64::try_from(time.as_unix_millis()).unwrap_or(0)
 }
-
-/// Devices by number.
-type Devices = BTreeSet<usize>;

@@ -1,6 +1,6 @@
 //! A decided batch on its way.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tidegate_model::Timestamp;
 use tidegate_store::Position;
@@ -63,6 +63,8 @@ pub(super) struct Part {
     pub(super) state: PartState,
     /// How many connections running were closed on it.
     pub(super) strikes: u8,
+    /// When the first of them was, by the steady clock.
+    pub(super) struck: Option<Duration>,
     /// Whether it was on its way when a connection was closed.
     pub(super) is_suspect: bool,
 }
@@ -104,6 +106,7 @@ impl Core {
                 content,
                 state: PartState::Waiting,
                 strikes: 0,
+                struck: None,
                 is_suspect: false,
             }
         });

@@ -15,6 +15,9 @@ use crate::{decision::GapEntry, encoder::Publication, ledger::DropReason};
 const WINDOW_ROWS: usize = 128;
 /// After so many connections closed running on one publication it is divided, or given up.
 const STRIKES_MAX: u8 = 3;
+/// A far side that took nothing since the start is unwell, and no publication at fault, unless it closes on the same one
+/// for so long.
+const UNPROVEN: Duration = Duration::from_secs(3_600);
 /// Into how many a suspicious batch is divided.
 const DIVISION: usize = 16;
 /// What a PUBLISH packet holds beside topic and payload, at most (MQTT 5.0, section 3.3).
@@ -42,10 +45,23 @@ pub enum Ack {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disconnect {
-    /// The far side closed it: what was on its way may be the cause.
+    /// The far side closed it and said that something was wrong with what it got.
     ByPeer,
+    /// It was closed without a word: by the far side, for what was on its way or because it is unwell, or in between.
+    Closed,
     /// Anything else: the network, a deadline, our own decision.
     Otherwise,
+}
+
+/// Whether a far side that closed on a publication takes others: the last one that it took is sent once more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Probe {
+    /// Not asked on this connection.
+    #[default]
+    Unsent,
+    Sent,
+    /// It took that.
+    Passed,
 }
 
 /// The state of the connection, as far as the core cares.
@@ -63,6 +79,10 @@ pub(super) struct Link {
     next: (u64, usize),
     /// The largest packet that the far side takes.
     packet_bytes_max: usize,
+    /// Whether it is known that the far side is well.
+    probe: Probe,
+    /// The last publication that it took.
+    last_accepted: Option<Publication>,
 }
 
 impl Link {
@@ -75,6 +95,8 @@ impl Link {
             suspects: 0,
             next: (0, 0),
             packet_bytes_max: usize::MAX,
+            probe: Probe::Unsent,
+            last_accepted: None,
         }
     }
 
@@ -122,6 +144,7 @@ impl Core {
         self.link.replay_before = before(now.wall);
         self.link.packet_bytes_max = packet_bytes_max;
         self.link.next = (0, 0);
+        self.link.probe = Probe::Unsent;
         self.open_for_gaps(now);
     }
 
@@ -132,33 +155,61 @@ impl Core {
         }
         self.link.in_flight = 0;
         self.link.next = (0, 0);
+        let probe = std::mem::take(&mut self.link.probe);
         let mut first = None;
         for batch in &mut self.window {
             for part in batch.parts.iter_mut().filter(|part| part.state == PartState::Sent) {
                 part.state = PartState::Waiting;
-                if how == Disconnect::ByPeer {
+                if how != Disconnect::Otherwise {
                     if !std::mem::replace(&mut part.is_suspect, true) {
                         self.link.suspects += 1;
                     }
                     // Far sides take packets in order, so the first without an answer is the likeliest.
                     if first.is_none() {
-                        part.strikes += 1;
-                        first = Some((part.id, part.strikes));
+                        part.strikes = part.strikes.saturating_add(1);
+                        let since = *part.struck.get_or_insert(now.elapsed);
+                        first = Some((part.id, part.strikes, since));
                     }
                 }
             }
         }
-        if let Some((id, strikes)) = first
-            && strikes >= STRIKES_MAX
-        {
-            let reason = "the connection was closed on it three times running".to_owned();
+        let Some((id, strikes, since)) = first.filter(|(_, strikes, _)| *strikes >= STRIKES_MAX)
+        else {
+            return;
+        };
+        // Who closes without a word may do so on everything.
+        let is_proven = how == Disconnect::ByPeer
+            || probe == Probe::Passed
+            || (self.link.last_accepted.is_none() && now.elapsed - since >= UNPROVEN);
+        if is_proven {
+            let reason = format!("the connection was closed on it {strikes} times running");
             self.divide_or_give_up(id, DIVISION, reason, STRIKES_MAX - 1);
             self.plan_move();
         }
     }
 
+    /// Returns the last publication that the far side took, to be sent once more, if one more close on the next one is
+    /// the last.
+    fn poll_probe(&mut self) -> Option<Outgoing> {
+        if self.link.probe != Probe::Unsent || self.link.in_flight > 0 {
+            return None;
+        }
+        let publication = self.link.last_accepted.clone()?;
+        let next = self.next_to_send()?;
+        if self.part_mut(next)?.strikes + 1 < STRIKES_MAX {
+            return None;
+        }
+        self.link.probe = Probe::Sent;
+        self.link.in_flight += 1;
+        Some(Outgoing { id: SendId::PROBE, publication })
+    }
+
     /// Returns the next publication to send, with QoS 1 and in this order.
     pub fn poll_send(&mut self) -> Option<Outgoing> {
+        let probe = self.poll_probe();
+        if probe.is_some() {
+            return probe;
+        }
         loop {
             let id = self.next_to_send()?;
             let (most, profile) = (self.link.packet_bytes_max, self.settings.profile);
@@ -179,7 +230,8 @@ impl Core {
                 self.plan_move();
                 continue;
             }
-            let size = publication.payload.len() + publication.topic.len() + PACKET_OVERHEAD;
+            let beside = publication.properties_len() + PACKET_OVERHEAD;
+            let size = publication.payload.len() + publication.topic.len() + beside;
             if size > most {
                 let reason =
                     format!("{size} bytes are more than the {most} that the far side takes");
@@ -194,12 +246,16 @@ impl Core {
     }
 
     /// Tells a connection that says of each reading whether it is the present one that this one is not: it was decided at
-    /// the beginning of an outage that has lasted.
+    /// the beginning of an outage that has lasted, or came before the process started, which may have sent it already.
     fn as_of_now(&mut self, id: SendId, mut publication: Publication) -> Publication {
-        let before = self.link.replay_before;
-        let newest = self.batch_mut(id.batch).and_then(|batch| batch.newest);
+        let (before, recovered) = (self.link.replay_before, self.settings.recovered);
+        let batch = self.batch_mut(id.batch);
+        let is_old = batch.is_some_and(|batch| {
+            batch.newest.is_some_and(|newest| newest < before)
+                || batch.to.ordinal - batch.ordinals < recovered
+        });
         if let Some(typed) = &mut publication.typed
-            && newest.is_some_and(|newest| newest < before)
+            && is_old
         {
             Arc::make_mut(typed).replayed = true;
         }
@@ -210,6 +266,11 @@ impl Core {
     pub fn is_next_replayed(&mut self) -> bool {
         let next = self.next_to_send();
         next.and_then(|id| self.part_mut(id)).is_some_and(|part| part.content.replayed)
+    }
+
+    /// Returns whether a publication could be sent now.
+    pub fn has_unsent(&mut self) -> bool {
+        self.next_to_send().is_some()
     }
 
     fn next_to_send(&mut self) -> Option<SendId> {
@@ -238,12 +299,20 @@ impl Core {
 
     /// Takes the answer to a publication of the present connection.
     pub fn handle_ack(&mut self, id: SendId, ack: Ack) {
+        if id == SendId::PROBE {
+            // Whatever the answer is, there is one.
+            if std::mem::replace(&mut self.link.probe, Probe::Passed) == Probe::Sent {
+                self.link.in_flight -= 1;
+            }
+            return;
+        }
         if self.part_mut(id).is_none_or(|part| part.state != PartState::Sent) {
             return;
         }
         self.link.in_flight -= 1;
         match ack {
             Ack::Accepted => {
+                self.link.last_accepted = self.part_mut(id).map(|part| part.publication.clone());
                 let readings = self.finish_part(id);
                 if let Some(batch) = self.batch_mut(id.batch) {
                     batch.outcomes.delivered += readings;
@@ -261,7 +330,7 @@ impl Core {
         let Some(contents) = part.content.divide(pieces) else {
             return self.give_up(id, reason);
         };
-        let was_suspect = part.is_suspect;
+        let (was_suspect, struck) = (part.is_suspect, part.struck);
         self.last_refusal = Some(reason);
         let mut parts = Vec::new();
         for content in contents {
@@ -269,6 +338,7 @@ impl Core {
             for mut part in self.encode_parts(id.batch, content) {
                 part.is_suspect = was_suspect;
                 part.strikes = if single { 0 } else { strikes };
+                part.struck = struck;
                 parts.push(part);
             }
         }

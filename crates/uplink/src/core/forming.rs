@@ -64,6 +64,8 @@ pub(super) struct Forming {
     pub(super) held: BTreeMap<Arc<str>, u64>,
     /// Records that waited in rules, of this batch or earlier ones, and wait no longer.
     pub(super) freed: BTreeMap<Arc<str>, u64>,
+    /// Numbers of records that were dropped.
+    pub(super) dropped: Vec<GapEntry>,
     runs: Vec<Run>,
     rules: Vec<Arc<str>>,
     streams: Vec<(StreamId, u64)>,
@@ -92,6 +94,7 @@ impl Forming {
             outcomes: Outcomes::default(),
             held: BTreeMap::new(),
             freed: BTreeMap::new(),
+            dropped: Vec::new(),
             runs: Vec::new(),
             rules: Vec::new(),
             streams: Vec::new(),
@@ -276,6 +279,9 @@ impl Core {
         }
         for (stream, _) in &forming.streams {
             self.streams.decide(*stream);
+        }
+        for gap in forming.dropped.drain(..) {
+            self.pending_gaps.add(gap);
         }
         let entry = forming.entry(&forming.content.gaps.clone());
         let mut changes: Vec<Change> = Vec::new();

@@ -29,9 +29,10 @@ impl Core {
         if self.restore_record(at, body) {
             return;
         }
-        let Ok(message) = self.decoder.decode(body) else {
+        let Ok(mut message) = self.decoder.decode(body) else {
             return self.drop_unread(at, body.len(), 1, now);
         };
+        self.stamp.correct_message(&mut message);
         if self.forming.is_dropping() {
             self.drop_record(at, body.len(), &message.topic, DropReason::Full, now);
             self.note_dropped(body.len());
@@ -41,7 +42,7 @@ impl Core {
             self.forming.outcomes.expired += 1;
             self.forming.note(Decision::Expired, at, body.len(), now.elapsed);
         } else {
-            let reading = payload::reading(&message);
+            let reading = self.stamp.correct(payload::reading(&message));
             self.decide(at, body.len(), &message, &reading, now);
         }
         if self.is_full(now) || self.rules_must_be_saved() {
@@ -110,7 +111,7 @@ impl Core {
                 }
             }
             Verdict::Changed(changed) => {
-                let raw = self.encoder.raw_of(&changed);
+                let raw = self.encoder.raw_changed(&changed, message);
                 match self.assign(topic, &changed, raw, fit, now) {
                     Some(stream) => {
                         self.forming.note_changed(*changed);
@@ -222,7 +223,8 @@ impl Core {
         *next += records - 1;
         let to = *next - 1;
         self.streams.at(stream).slot = slot;
-        self.pending_gaps.add(GapEntry { stream, from, to, why: reason });
+        // It is a gap once that is decided, and not before: the numbers may go to others after a restart.
+        self.forming.dropped.push(GapEntry { stream, from, to, why: reason });
         Decision::DroppedNumbered { stream: slot.local, reason }
     }
 

@@ -21,6 +21,7 @@ use tidegate_store::{Item, Position, record::MessageDecoder};
 
 use crate::{
     encoder::{Encoder, Publication},
+    eras::Stamp,
     gaps::PendingGaps,
     keys::{Change, Keys},
     ledger::Outcomes,
@@ -106,6 +107,11 @@ enum Purpose {
 pub struct SendId {
     batch: u64,
     part: u64,
+}
+
+impl SendId {
+    /// Of a publication that was taken before: a question whether the far side is well.
+    const PROBE: Self = Self { batch: u64::MAX, part: u64::MAX };
 }
 
 /// One publication to send.
@@ -202,6 +208,8 @@ pub struct Core {
     dead_letters: DeadLetters,
     last_refusal: Option<String>,
     decoder: MessageDecoder,
+    /// What is to be done with the stamps of the next record.
+    stamp: Stamp,
     /// How many bytes of records are still to be dropped.
     to_drop: u64,
 }
@@ -272,6 +280,7 @@ impl Core {
             dead_letters: saved.dead_letters,
             last_refusal: None,
             decoder: MessageDecoder::new(),
+            stamp: Stamp::default(),
             to_drop: 0,
             settings,
             keys,
@@ -308,6 +317,12 @@ impl Core {
         !self.restoring.is_empty()
             || (self.forming.is_dropping() && settled < 4 * WINDOW_BATCHES)
             || (unresolved < WINDOW_BATCHES && settled < 4 * WINDOW_BATCHES)
+    }
+
+    /// Says what is to be done with the stamps of the records that are handed in from now on. For one record it must be
+    /// the same whenever it is handed in.
+    pub fn set_stamp(&mut self, stamp: Stamp) {
+        self.stamp = stamp;
     }
 
     /// Takes the next item of the journal's reader, in order.

@@ -12,6 +12,7 @@ use crate::{
     content::{Content, Gap, RawPayload},
     decision::{Decision, Entry, GapEntry},
     encoder::Encoder,
+    keys::Key,
     ledger::{DropReason, Outcomes, add, take},
     payload,
     streams::{Stream, StreamId, Streams},
@@ -155,7 +156,7 @@ impl Restoring {
         let decided = self.next()?;
         if let (Decision::Changed { .. }, Some(numbered)) = (decided.decision, decided.number) {
             // As what it goes out stands in the entry.
-            self.push_changed(numbered, encoder);
+            self.push_changed(numbered, None, encoder);
             return None;
         }
         if let Decision::Held { rule } = decided.decision {
@@ -174,10 +175,19 @@ impl Restoring {
     }
 
     /// Puts in the next reading that the rules have changed.
-    fn push_changed(&mut self, (local, _, number): (usize, StreamId, u64), encoder: &Encoder) {
+    fn push_changed(
+        &mut self,
+        (local, _, number): (usize, StreamId, u64),
+        message: Option<&Message>,
+        encoder: &Encoder,
+    ) {
         let reading = self.entry.changed[self.changed].clone();
         self.changed += 1;
-        self.push(local, number, &reading, encoder.raw_of(&reading));
+        let raw = match message {
+            Some(message) => encoder.raw_changed(&reading, message),
+            None => encoder.raw_of(&reading),
+        };
+        self.push(local, number, &reading, raw);
     }
 
     /// Puts in a reading with its number, if the batch is formed at all.
@@ -210,7 +220,9 @@ impl Restoring {
             (Decision::Assigned { .. }, Some((local, _, number))) => {
                 self.push(local, number, reading, encoder.raw(message));
             }
-            (Decision::Changed { .. }, Some(numbered)) => self.push_changed(numbered, encoder),
+            (Decision::Changed { .. }, Some(numbered)) => {
+                self.push_changed(numbered, Some(message), encoder);
+            }
             (Decision::Filtered { rule }, _) => {
                 let rule = Arc::clone(self.entry.name(rule));
                 self.outcomes.add_filtered(&rule, 1);
@@ -335,6 +347,17 @@ impl Core {
         let mut before: Option<(u64, Position)> = None;
         for (number, entry) in batches {
             let is_settled = number < next_batch;
+            let is_new = replays && number > self.kept.batch;
+            if is_settled && !is_new {
+                entry.note_numbers(&mut self.streams)?;
+                if replays {
+                    // The run before had other rules, and would have needed it; these have what it did.
+                    self.opening.push(self.keys.delete(Key::Batch(number)));
+                } else {
+                    self.settled.push(number);
+                }
+                continue;
+            }
             let is_first = number == next_batch && entry.from == self.cursor;
             let follows = before.map_or(is_settled || is_first, |(last, to)| {
                 number == last + 1 && entry.from == to
@@ -351,11 +374,7 @@ impl Core {
                 entry.freed().iter().for_each(|(name, records)| take(&mut waiting, name, *records));
             }
             entry.note_numbers(&mut self.streams)?;
-            let is_new = replays && number > self.kept.batch;
             let replay = if is_new { Replay::Needed } else { Replay::No };
-            if is_settled && replay == Replay::No {
-                continue;
-            }
             let restoring = self.restoring(number, entry, replay, is_settled)?;
             self.restoring.push_back(restoring);
         }
@@ -406,8 +425,9 @@ impl Core {
         restoring.bytes += body.len() as u64;
         match message {
             // Bytes with the right checksum that are no message, or one of another stream, are damage.
-            Ok(message) if restoring.is_sound(&message) => {
-                let reading = payload::reading(&message);
+            Ok(mut message) if restoring.is_sound(&message) => {
+                self.stamp.correct_message(&mut message);
+                let reading = self.stamp.correct(payload::reading(&message));
                 let decided = restoring.take(&message, &reading, &self.encoder);
                 if decided && restoring.replay == Replay::Needed {
                     self.rules.decide(&message.topic, &reading, &mut self.effects);

@@ -221,28 +221,101 @@ fn fault_u05_three_closed_connections_divide_a_batch_and_end_a_reading() {
     let (mut closed, mut accepted) = (0, Vec::new());
     while accepted.len() < 2 || !bench.core.is_idle() {
         bench.connect(usize::MAX);
-        for (id, batch) in bench.sent() {
+        loop {
+            let sent = bench.sent();
+            let Some((id, batch)) = sent.first() else { break };
             let values: Vec<String> =
                 batch.readings.iter().map(|reading| reading.value.to_string()).collect();
             if values.contains(&"666".to_owned()) {
                 closed += 1;
                 bench.core.handle_disconnected(Disconnect::ByPeer, bench.now);
                 bench.settle();
-            } else {
-                accepted.extend(values);
+                break;
+            }
+            accepted.extend(values);
+            bench.answer(*id, Ack::Accepted);
+        }
+        bench.pass(1_000);
+        assert!(closed < 10, "it comes to an end");
+    }
+    assert_eq!(accepted, ["1", "1", "3"], "the first once more, to see whether it is well");
+    assert_eq!(closed, 6, "three on the batch, three on the reading");
+    let outcomes = bench.outcomes();
+    assert_eq!(outcomes.delivered, 2);
+    assert_eq!(outcomes.dropped.get(&DropReason::DeadLetter), Some(&1));
+    assert_eq!(bench.core.status().dead_letters, 1);
+    assert!(bench.core.status().last_refusal.unwrap().contains("3 times running"));
+}
+
+/// U05: a far side that closes on everything without a word is unwell: no reading is at fault, whatever it takes.
+#[test]
+fn fault_u05_a_far_side_that_is_unwell_costs_no_reading() {
+    for took_one_before in [true, false] {
+        let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+        if took_one_before {
+            bench.put("a", "0");
+            bench.connect(usize::MAX);
+            let sent = bench.sent();
+            bench.answer(sent[0].0, Ack::Accepted);
+        }
+        for payload in ["1", "2", "3"] {
+            bench.put("a", payload);
+        }
+        for _ in 0..50 {
+            bench.connect(usize::MAX);
+            bench.sent();
+            bench.core.handle_disconnected(Disconnect::Closed, bench.now);
+            bench.settle();
+            bench.pass(60_000);
+        }
+        bench.connect(usize::MAX);
+        while !bench.core.is_idle() {
+            for (id, _) in bench.sent() {
+                bench.answer(id, Ack::Accepted);
+            }
+        }
+        let outcomes = bench.outcomes();
+        assert_eq!(outcomes.delivered, 3 + u64::from(took_one_before), "{outcomes:?}");
+        assert_eq!(outcomes.dropped.len(), 0, "{outcomes:?}");
+    }
+}
+
+/// U05: one that closes without a word on one reading alone is asked whether it takes what it took before; then the reading
+/// is at fault. What it took before comes twice.
+#[test]
+fn fault_u05_a_reading_is_at_fault_if_others_are_taken() {
+    let mut bench = Bench::new(|settings| settings.batch.readings = 1);
+    for payload in ["1", "666", "3"] {
+        bench.put("a", payload);
+    }
+    let (mut closed, mut accepted) = (0, Vec::new());
+    while accepted.len() < 3 || !bench.core.is_idle() {
+        bench.connect(usize::MAX);
+        'line: loop {
+            let sent = bench.sent();
+            if sent.is_empty() {
+                break;
+            }
+            for (id, batch) in sent {
+                // What tells of a gap has none.
+                let value = batch.readings.first().map(|reading| reading.value.to_string());
+                if value.as_deref() == Some("666") {
+                    closed += 1;
+                    bench.core.handle_disconnected(Disconnect::Closed, bench.now);
+                    bench.settle();
+                    break 'line;
+                }
+                accepted.extend(value);
                 bench.answer(id, Ack::Accepted);
             }
         }
         bench.pass(1_000);
         assert!(closed < 10, "it comes to an end");
     }
-    assert_eq!(accepted, ["1", "3"]);
-    assert_eq!(closed, 6, "three on the batch, three on the reading");
+    assert_eq!(accepted, ["1", "1", "3"], "the first of them to see whether it is well");
+    assert_eq!(closed, 3, "the third time behind one that is taken");
     let outcomes = bench.outcomes();
-    assert_eq!(outcomes.delivered, 2);
-    assert_eq!(outcomes.dropped.get(&DropReason::DeadLetter), Some(&1));
-    assert_eq!(bench.core.status().dead_letters, 1);
-    assert!(bench.core.status().last_refusal.unwrap().contains("three times running"));
+    assert_eq!((outcomes.delivered, outcomes.dropped.get(&DropReason::DeadLetter)), (2, Some(&1)));
 }
 
 /// U05: the third strike itself moves the cursor past a reading that is given up; nothing else need happen.
@@ -362,6 +435,29 @@ fn a_connection_of_its_own_is_told_what_has_waited() {
     bench.core.handle_connected(usize::MAX, bench.now);
     bench.put("a", "2");
     assert_eq!(sent(&mut bench), [true, false]);
+}
+
+/// D29: what came before the process started may have been sent by the one before, however lately that was, and whatever
+/// the clock says; a kill takes the memory of it.
+#[test]
+fn a_connection_of_its_own_is_told_what_may_have_been_sent_before_a_kill() {
+    let mut bench = Bench::new(|settings| {
+        settings.format = Format::Typed;
+        settings.topic = TopicTemplate::new("{topic}", "gw", Format::Typed).unwrap();
+        settings.batch.readings = 1;
+        settings.recovered = 2;
+    });
+    bench.connect(usize::MAX);
+    let mut said = Vec::new();
+    for number in 0..4 {
+        bench.put("a", &number.to_string());
+        bench.pass(10);
+        while let Some(next) = bench.core.poll_send() {
+            said.push(next.publication.typed.unwrap().replayed);
+            bench.core.handle_ack(next.id, Ack::Accepted);
+        }
+    }
+    assert_eq!(said, [true, true, false, false]);
 }
 
 /// uplink.1: what has waited for too long is dropped, decided or not, with a gap; what is younger stays.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_model::{Message, Reading, Topic, UplinkName, json};
+use tidegate_model::{Message, Properties, Reading, Topic, UplinkName, json};
 
 use crate::{
+    bridge,
     content::{Content, RawPayload, array_bound, packed_bound},
     settings::{Encoding, Format, Settings, TimeUnit, TopicTemplate},
 };
@@ -32,6 +33,19 @@ pub struct Publication {
     pub encoding: Encoding,
     /// The reading itself, in the format [`Typed`](Format::Typed).
     pub typed: Option<Arc<TypedReading>>,
+    /// Whether the message was published to be retained, in the format [`Raw`](Format::Raw).
+    pub retain: bool,
+    /// What its publisher said beside the payload, in that format.
+    pub properties: Option<Arc<Properties>>,
+}
+
+impl Publication {
+    /// Returns about how many bytes the properties take up in a packet.
+    pub(crate) fn properties_len(&self) -> usize {
+        let Some(properties) = &self.properties else { return 0 };
+        let user = properties.user.iter().map(|(name, value)| 5 + name.len() + value.len());
+        user.sum::<usize>() + properties.content_type.as_ref().map_or(0, |it| it.len()) + 5
+    }
 }
 
 /// What every batch of an uplink says of itself.
@@ -111,14 +125,28 @@ impl Encoder {
         (self.format == Format::Raw).then(|| RawPayload {
             bytes: message.payload.to_bytes(),
             is_json: message.payload.as_reading().is_some(),
+            retain: message.retain,
+            properties: message.properties.clone(),
         })
+    }
+
+    /// Returns what is published of a reading that rules have made of a message, if the format wants that: its
+    /// local JSON. Of what the publisher said only the way goes with it, for the payload is another.
+    pub(crate) fn raw_changed(&self, reading: &Reading, message: &Message) -> Option<RawPayload> {
+        let raw = self.raw_of(reading)?;
+        let properties = bridge::only_path(message.properties.as_deref()).map(Arc::new);
+        Some(RawPayload { retain: message.retain, properties, ..raw })
     }
 
     /// Returns what is published of a reading that rules have made or changed, if the format wants that: its
     /// local JSON.
     pub(crate) fn raw_of(&self, reading: &Reading) -> Option<RawPayload> {
-        (self.format == Format::Raw)
-            .then(|| RawPayload { bytes: json::envelope(reading), is_json: true })
+        (self.format == Format::Raw).then(|| RawPayload {
+            bytes: json::envelope(reading),
+            is_json: true,
+            retain: false,
+            properties: None,
+        })
     }
 
     /// Encodes the readings of batch `seq`: one publication for all, or one for each reading, column by
@@ -144,7 +172,14 @@ impl Encoder {
         let publications = payloads.map(|(topic, raw)| {
             let encoding = if raw.is_json { Encoding::Json } else { Encoding::Raw };
             let topic = self.topic.fill(encoding, topic).into();
-            Publication { topic, payload: raw.bytes.clone(), encoding, typed: None }
+            Publication {
+                topic,
+                payload: raw.bytes.clone(),
+                encoding,
+                typed: None,
+                retain: raw.retain,
+                properties: raw.properties.clone(),
+            }
         });
         publications.collect()
     }
@@ -181,7 +216,7 @@ impl Encoder {
         let (payload, encoding) =
             compressed.unwrap_or_else(|| (Bytes::copy_from_slice(&self.buffer), plain));
         let topic = self.topic.fill(encoding, topic).into();
-        Publication { topic, payload, encoding, typed: None }
+        Publication { topic, payload, encoding, typed: None, retain: false, properties: None }
     }
 }
 

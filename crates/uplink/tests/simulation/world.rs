@@ -318,7 +318,9 @@ impl World {
                 Some(Answer::Closes) => {
                     self.cloud.disconnect(&mut self.random);
                     self.is_connected = false;
-                    self.core.handle_disconnected(Disconnect::ByPeer, self.now);
+                    // It is a while until the next attempt.
+                    self.now.elapsed += Duration::from_secs(30);
+                    self.core.handle_disconnected(Disconnect::Closed, self.now);
                     return;
                 }
             }

@@ -82,6 +82,7 @@ impl Down {
             content_type: Some(Encoding::Json.content_type().to_owned()),
             content_encoding: None,
             reply_to: None,
+            said: None,
         })
     }
 

@@ -33,8 +33,6 @@ use super::super::{
 const READ_BYTES: usize = 16 << 10;
 /// Commands with QoS 1 that a broker may send without having our answer (MQTT 5).
 const RECEIVE_MAX: NonZeroU16 = NonZeroU16::new(64).expect("not 0");
-/// What PUBLISH has beside topic and payload, at most.
-const PUBLISH_OVERHEAD: usize = 16;
 
 /// What the broker says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -118,11 +116,6 @@ impl Line {
             subscriptions,
             user: Vec::new(),
         }))
-    }
-
-    /// Returns how large a message is as a packet, at most.
-    pub(super) fn packet_bytes(message: &Message) -> usize {
-        message.bytes() + PUBLISH_OVERHEAD
     }
 
     /// Puts a message on its way, with QoS 0 and not retained.

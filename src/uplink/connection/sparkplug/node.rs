@@ -25,7 +25,7 @@ use super::super::{
     IN_FLIGHT_MAX,
 };
 use super::{
-    COMMANDS, End, SENT_BEFORE_MAX, SparkplugB, VALUES_INTERVAL,
+    COMMANDS, End, RowId, SparkplugB, VALUES_INTERVAL,
     line::{Broker, Line, lasting},
     nobody,
 };
@@ -55,8 +55,8 @@ pub(super) struct Node {
     keep_alive: Duration,
     is_ready: bool,
     host_is_away: bool,
-    /// Readings without an answer, by topic and number.
-    taken: BTreeMap<u16, (Arc<str>, u64)>,
+    /// Readings without an answer.
+    taken: BTreeMap<u16, RowId>,
     /// Those that were sent since the last ping, and since when.
     fresh: Vec<u16>,
     fresh_since: Option<Instant>,
@@ -88,9 +88,10 @@ impl Node {
         shared: Arc<SparkplugB>,
         catalog: Catalog,
         settings: &LinkSettings,
+        endpoint: usize,
         events: mpsc::Sender<LinkEvent>,
     ) -> Self {
-        let session = Session::new(Arc::clone(&shared.settings), catalog);
+        let session = Session::new(Arc::clone(&shared.settings), catalog, endpoint);
         let now = Instant::now();
         Self {
             shared,
@@ -156,9 +157,9 @@ impl Node {
             let reason = "Sparkplug B has no place for anything but readings".to_owned();
             return self.answer(packet, Ack::RefusedPayload { reason }).await;
         };
-        let key = (Arc::clone(&topic), reading.number);
-        let was_sent = self.shared.left.lock().sent.remove(&key);
-        self.taken.insert(packet, key);
+        let row = (Arc::clone(&topic), reading.epoch, reading.number);
+        let was_sent = self.shared.left.lock().take_sent(&row);
+        self.taken.insert(packet, row);
         self.session().handle_row(Row {
             topic,
             value: reading.value.clone(),
@@ -281,10 +282,10 @@ impl Node {
                 Event::Publish(message) => self.publish(message, line).await?,
                 Event::Ready => {
                     self.is_ready = true;
-                    let broker = self.broker;
                     self.tell(LinkEvent::Connected {
                         keep_alive: Some(self.keep_alive),
-                        packet_bytes_max: broker.packet_bytes_max,
+                        // What a reading takes here is not what it takes elsewhere: the session looks at that.
+                        packet_bytes_max: usize::MAX,
                         receive_max: usize::MAX,
                     })
                     .await?;
@@ -293,6 +294,13 @@ impl Node {
                     self.answer(ticket, Ack::RefusedPayload { reason }).await?;
                 }
                 Event::Ignored { reason } => self.ignore(&reason),
+                Event::NoRoom { device, metrics, bytes_max } => {
+                    let whose = device.as_deref().unwrap_or("the edge node itself");
+                    let reason = format!(
+                        "the birth of {whose} may have {bytes_max} bytes, which have no room for {metrics} of its metrics: their readings become dead letters"
+                    );
+                    self.tell(LinkEvent::Degraded { reason }).await?;
+                }
                 Event::Command { topic, value } => self.pass_command(&topic, &value).await?,
                 Event::HostAway => self.host_is_away = true,
                 Event::HostLost => {
@@ -305,18 +313,14 @@ impl Node {
     }
 
     async fn publish(&mut self, mut message: Message, line: &mut Line) -> Result<(), LinkError> {
-        let (bytes, limit) = (Line::packet_bytes(&message), self.broker.packet_bytes_max);
+        let (bytes, limit) = (message.packet_bytes(), self.broker.packet_bytes_max);
         let tickets = std::mem::take(&mut message.tickets);
         if bytes > limit {
-            let reason = format!("{bytes} bytes are more than the {limit} that the broker takes");
-            if message.topic.contains("BIRTH/") {
-                return Err(lasting(format!("a birth cannot be sent: {reason}")));
-            }
-            for packet in tickets {
-                let reason = reason.clone();
-                self.answer(packet, Ack::RefusedPayload { reason }).await?;
-            }
-            return Ok(());
+            // The session divides what can be divided: this is the least that an edge node has to say.
+            let topic = &message.topic;
+            return Err(lasting(format!(
+                "`{topic}` has {bytes} bytes, which are more than the {limit} that the broker takes"
+            )));
         }
         line.publish(message)?;
         if !tickets.is_empty() {
@@ -361,6 +365,7 @@ impl Node {
             content_type: None,
             content_encoding: None,
             reply_to: None,
+            said: None,
         };
         self.tell(LinkEvent::Incoming(incoming)).await
     }
@@ -431,10 +436,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         let mut left = self.shared.left.lock();
         left.catalog = self.session.take().map(Session::into_memory);
-        if left.sent.len() + self.taken.len() > SENT_BEFORE_MAX {
-            left.sent.clear();
-        }
-        left.sent.extend(std::mem::take(&mut self.taken).into_values());
+        left.note_unanswered(std::mem::take(&mut self.taken).into_values());
     }
 }
 

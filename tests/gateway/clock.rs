@@ -1,0 +1,184 @@
+//! A wall clock that is set right late (promise A6, uplink.32): the gateway runs with one that the test sets.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    gateway::Gateway, mosquitto::Mosquitto, peer::Peer, ports, programs, site::Site, wait,
+};
+
+/// By how much the clock is behind, in seconds, until it is set right.
+const BEHIND: i64 = 3_600;
+/// What may lie between a reading and the moment at which its test looks at the clock, in seconds.
+const NEAR: i64 = 120;
+
+/// Returns the library that stands between a program and the clock.
+fn library() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("there are libraries").flatten();
+    let mut places = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    places.find(|place| place.exists()).expect("`cargo xtask setup` has installed it")
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_secs()).expect("a time of our days")
+}
+
+struct Plant {
+    gateway: Gateway,
+    http: u16,
+    broker: Mosquitto,
+    cloud: Peer,
+}
+
+impl Plant {
+    fn prepare(wait: &str) -> Self {
+        let broker = Mosquitto::start();
+        let port = broker.port().to_string();
+        let cloud = Peer::start("cloud.py", &["--port", &port, "--topic", "tidegate/+/bson"]);
+        let http = ports::free_port();
+        let config = format!(
+            "[gateway]\nid = \"clock\"\ndata-dir = \"data\"\n\
+             [gateway.time]\nmark = \"synchronized\"\nwait = \"{wait}\"\n\
+             [http]\nlisten = [\"127.0.0.1:{http}\"]\nanonymous = true\n\
+             [[uplink]]\nname = \"cloud\"\nurl = \"mqtt://127.0.0.1:{port}\"\ntopics = [\"plant/#\"]\n\
+             topic = \"tidegate/clock/bson\"\nbatch = {{ readings = 1 }}\n"
+        );
+        let mut gateway = Gateway::prepare(&Site::new(&config, &[]));
+        let steps = gateway.folder().join("steps").display().to_string();
+        gateway.set("LD_PRELOAD", &library().display().to_string());
+        gateway.set("FAKETIME_TIMESTAMP_FILE", &steps);
+        gateway.set("FAKETIME_NO_CACHE", "1");
+        gateway.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Self { gateway, http, broker, cloud }
+    }
+
+    /// Sets the gateway's clock, in seconds against the right time.
+    fn set_clock(&self, seconds: i64) {
+        // In one go: the library may read at any time.
+        let folder = self.gateway.folder();
+        fs::write(folder.join("steps.new"), format!("{seconds:+}"))
+            .expect("the folder takes files");
+        fs::rename(folder.join("steps.new"), folder.join("steps")).expect("the folder takes files");
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.gateway.folder().join("synchronized")
+    }
+
+    fn read(&self, values: std::ops::RangeInclusive<u32>) {
+        let url = format!("http://127.0.0.1:{}/v1/topics/plant/count", self.http);
+        for value in values {
+            let (status, body) =
+                programs::curl(&["-X", "POST", "--data", &value.to_string(), &url]);
+            assert_eq!(status, 201, "{body}");
+        }
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        wait::until(what, || Some(self.gateway.status(&[])).filter(&is))
+    }
+
+    /// Waits for so many readings, and returns of each when it was, in seconds, and whether that is vouched for.
+    fn readings(&mut self, count: usize) -> Vec<(i64, bool)> {
+        self.cloud.ask("wait", json!({"count": count}));
+        let readings = self.cloud.ask("readings", json!({}));
+        let readings = readings.as_array().expect("a list").iter();
+        let readings = readings.map(|reading| {
+            let micros = reading["time_us"].as_i64().expect("a time");
+            (micros / 1_000_000, reading["clock_trusted"].as_bool().expect("a word"))
+        });
+        readings.collect()
+    }
+}
+
+fn touch(path: &Path) {
+    fs::write(path, "").expect("the folder takes files");
+}
+
+/// uplink.32, A6: what came in while the clock was an hour behind waits until it is right, and goes up with right times.
+#[test]
+fn uplink_32_a_clock_that_is_set_right_corrects_what_came_before() {
+    let mut plant = Plant::prepare("10m");
+    plant.set_clock(-BEHIND);
+    plant.gateway.start_again();
+    let begin = now();
+    plant.read(1..=5);
+    let status = plant.until("the connection", |it| it["uplinks"]["cloud"]["connected"] == true);
+    assert_eq!(status["clock"]["trusted"], false);
+    let uplink = &status["uplinks"]["cloud"];
+    assert_eq!((&uplink["queued"], &uplink["delivered"]), (&json!(5), &json!(0)));
+    plant.set_clock(0);
+    touch(&plant.mark());
+    plant.until("the mark", |it| it["clock"]["trusted"] == true);
+    plant.read(6..=7);
+    let readings = plant.readings(7);
+    let end = now();
+    for (time, is_trusted) in &readings {
+        assert!((begin - 2..=end + 2).contains(time), "{begin} to {end}: {readings:?}");
+        assert!(is_trusted, "{readings:?}");
+    }
+    let corrected = plant.gateway.status(&[])["clock"]["corrected-by-seconds"].as_f64().unwrap();
+    assert!((corrected - 3_600.0).abs() < 5.0, "{corrected}");
+    // The same after a start from a journal that knows of it.
+    plant.broker.stop();
+    plant.until("the end of the connection", |it| it["uplinks"]["cloud"]["connected"] == false);
+    fs::remove_file(plant.mark()).unwrap();
+    plant.gateway.kill9();
+    plant.set_clock(BEHIND);
+    plant.gateway.start_again();
+    plant.read(8..=9);
+    plant.set_clock(0);
+    touch(&plant.mark());
+    // It is in the journal a little later, and what it says holds after a kill.
+    plant.until("the end of the era", |it| it["clock"]["settled"] == true);
+    plant.gateway.kill9();
+    plant.gateway.start_again();
+    plant.broker.start_again();
+    let readings = plant.readings(9);
+    for (time, is_trusted) in &readings[7..] {
+        assert!((time - now()).abs() < NEAR && *is_trusted, "{readings:?}");
+    }
+}
+
+/// uplink.32, A6: what has waited long enough goes as it is, marked; so does what a killed run has left.
+#[test]
+fn uplink_32_a_clock_that_nobody_sets_right_is_told() {
+    let mut plant = Plant::prepare("1s");
+    plant.set_clock(-BEHIND);
+    plant.gateway.start_again();
+    plant.read(1..=3);
+    let readings = plant.readings(3);
+    for (time, is_trusted) in &readings {
+        assert!((time + BEHIND - now()).abs() < NEAR && !is_trusted, "{readings:?}");
+    }
+    plant.set_clock(0);
+    touch(&plant.mark());
+    plant.until("the end of the era", |it| it["clock"]["settled"] == true);
+    plant.read(4..=5);
+    assert_eq!(plant.readings(5)[3..].iter().filter(|(_, is_trusted)| *is_trusted).count(), 2);
+    // A run that was killed before the clock was right cannot say by how much it was wrong.
+    fs::remove_file(plant.mark()).unwrap();
+    plant.broker.stop();
+    plant.gateway.kill9();
+    plant.set_clock(-BEHIND);
+    plant.gateway.start_again();
+    plant.read(6..=7);
+    plant.gateway.kill9();
+    plant.set_clock(0);
+    touch(&plant.mark());
+    plant.gateway.start_again();
+    plant.read(8..=8);
+    plant.broker.start_again();
+    let readings = plant.readings(8);
+    let trusted: Vec<bool> = readings.iter().map(|(_, is_trusted)| *is_trusted).collect();
+    assert_eq!(trusted, [false, false, false, true, true, false, false, true]);
+    let report = plant.cloud.ask("report", json!({}));
+    assert_eq!((&report["holes"], &report["conflicts"]), (&json!(0), &json!([])), "{report}");
+}
