@@ -30,6 +30,8 @@ mod http;
 mod iot_hub;
 mod shared;
 mod sparkplug;
+#[cfg(test)]
+mod tests;
 mod thingsboard;
 mod v4;
 mod v5;
@@ -105,6 +107,8 @@ pub(super) struct Connection {
     ack_timeout: Duration,
     /// How many [`LinkEvent::Keep`] are durable.
     kept: watch::Sender<u64>,
+    /// Why it has ended, if it has: what it said before is heard first.
+    ended: Option<LinkError>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -157,37 +161,58 @@ impl Connection {
             patience: if connects_itself { CONNECT_PATIENCE } else { NEVER },
             ack_timeout: settings.ack_timeout,
             kept: durable,
+            ended: None,
         })
     }
 
     /// Waits for what happens next. Cancel-safe.
     ///
+    /// What was said in the moment in which the connection ended, or in which an answer became overdue, comes before that.
+    ///
     /// # Errors
     ///
     /// [`LinkError`]; the connection is to be dropped.
     pub(super) async fn next(&mut self) -> Result<LinkEvent, LinkError> {
+        if let Some(ended) = &self.ended {
+            return self.events.try_recv().map_err(|_| ended.clone());
+        }
         let silent_at = (self.last_heard + self.patience).into();
         let unanswered_at = self.unanswered_at();
         let overdue_at = unanswered_at.unwrap_or_else(|| Instant::now() + self.patience).into();
-        let event = tokio::select! {
+        let error = tokio::select! {
             biased;
-            Some(event) = self.events.recv() => event,
-            error = &mut self.driver => return Err(error),
+            Some(event) = self.events.recv() => {
+                self.note_heard(&event);
+                return Ok(event);
+            }
+            error = &mut self.driver => self.ended.insert(error).clone(),
             () = tokio::time::sleep_until(overdue_at), if unanswered_at.is_some() => {
                 let waited = self.ack_timeout.as_secs();
-                let reason = format!("a message has had no answer for {waited} s");
-                return Err(LinkError::transient(reason));
+                LinkError::transient(format!("a message has had no answer for {waited} s"))
             }
             () = tokio::time::sleep_until(silent_at) => {
                 // rumqttc waits for an unanswered ping one keep alive longer, and on a full socket for
                 // ever.
-                return Err(LinkError::transient("the far side has gone silent"));
+                LinkError::transient("the far side has gone silent")
             }
         };
+        // The driver may have read it just now.
+        let event = self.events.try_recv().map_err(|_| error)?;
+        self.note_heard(&event);
+        Ok(event)
+    }
+
+    fn note_heard(&mut self, event: &LinkEvent) {
         if !matches!(event, LinkEvent::Sent { .. }) {
             self.last_heard = Instant::now();
         }
-        Ok(event)
+    }
+
+    /// Ends it for something that it does not take.
+    fn end(&mut self, taken: Result<(), LinkError>) {
+        if let Err(error) = taken {
+            self.ended.get_or_insert(error);
+        }
     }
 
     /// Returns when the oldest message without an answer is overdue.
@@ -238,7 +263,8 @@ impl Connection {
 
     /// Returns whether another message may be handed over.
     pub(super) fn has_room(&self) -> bool {
-        self.is_up && self.handed_over.len() + self.in_flight.len() < self.receive_max
+        let under_way = self.handed_over.len() + self.in_flight.len();
+        self.is_up && self.ended.is_none() && under_way < self.receive_max
     }
 
     /// Returns the message that has waited longest for an answer: it is the likeliest cause of what the far side does next.
@@ -252,12 +278,9 @@ impl Connection {
         !self.handed_over.is_empty() || !self.in_flight.is_empty()
     }
 
-    /// Hands a message over, to be sent with QoS 1 or posted.
-    ///
-    /// # Errors
-    ///
-    /// [`LinkError`] if the connection does not take it; it is to be dropped.
-    pub(super) fn send(&mut self, token: Token, up: Up) -> Result<(), LinkError> {
+    /// Hands a message over, to be sent with QoS 1 or posted. If it is not taken, that ends the connection, as
+    /// [`next`](Self::next) tells.
+    pub(super) fn send(&mut self, token: Token, up: Up) {
         let taken = match &mut self.client {
             Client::V4(client) => v4::publish(client, up),
             Client::V5(client) => client.publish(up),
@@ -268,14 +291,13 @@ impl Connection {
             Client::IotHub(client) => client.publish(up),
             Client::ThingsBoard(client) => client.publish(up),
         };
-        taken?;
+        self.end(taken);
         self.handed_over.push_back(token);
-        Ok(())
     }
 
-    /// Acknowledges a command.
-    pub(super) fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
-        match &self.client {
+    /// Acknowledges a command. If that is not taken, it ends the connection, as [`next`](Self::next) tells.
+    pub(super) fn acknowledge(&mut self, packet: u16) {
+        let taken = match &self.client {
             Client::V4(client) => v4::acknowledge(client, packet),
             Client::V5(client) => client.acknowledge(packet),
             Client::SparkplugB(client) => client.acknowledge(packet),
@@ -284,7 +306,8 @@ impl Connection {
             Client::ThingsBoard(client) => client.acknowledge(packet),
             // Nothing comes down by HTTP, or to a passenger.
             Client::Http(_) | Client::Shared(_) => Ok(()),
-        }
+        };
+        self.end(taken);
     }
 
     /// Pairs the oldest message handed over with its packet identifier.
@@ -319,7 +342,7 @@ impl Connection {
 
     /// Says good-bye, so that the broker does not wait for us.
     pub(super) async fn close(mut self) {
-        if self.leave() && self.is_up {
+        if self.ended.is_none() && self.leave() && self.is_up {
             // The event loop ends with the connection; the far side may be slow to close it.
             let driven = async {
                 loop {

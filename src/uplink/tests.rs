@@ -4,6 +4,7 @@ mod aliases;
 mod bridge;
 mod cloud;
 mod commands;
+mod last_words;
 mod outcomes;
 mod pace;
 mod refusals;

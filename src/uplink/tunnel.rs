@@ -16,8 +16,8 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use tidegate_uplink::{Disconnect, Failure};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-    net::{UnixListener, UnixStream},
+    io::{AsyncReadExt, AsyncWriteExt, copy, sink, split},
+    net::{UnixListener, UnixStream, unix::OwnedReadHalf},
     sync::watch,
     time::timeout,
 };
@@ -41,6 +41,8 @@ use crate::dial::{self, Stream, authority};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// What was broken on its way may still be read for so long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Longer than any connection lasts.
+const LASTING: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 /// The largest message of frames that may come down.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Bytes put into one frame.
@@ -183,41 +185,157 @@ async fn upgrade(
     }
 }
 
-async fn pass_bytes(mut near: UnixStream, mut far: Box<dyn Stream>) -> io::Result<()> {
-    copy_bidirectional(&mut near, &mut far).await.map(drop)
+async fn pass_bytes(near: UnixStream, far: Box<dyn Stream>) -> io::Result<()> {
+    let (mut from_near, mut to_near) = near.into_split();
+    let (mut from_far, mut to_far) = split(far);
+    let up = async {
+        let went = async {
+            copy(&mut from_near, &mut to_far).await?;
+            to_far.shutdown().await
+        };
+        let went = went.await;
+        (from_near, went)
+    };
+    let down = async {
+        let came = copy(&mut from_far, &mut to_near).await.map(drop);
+        to_near.shutdown().await.and(came)
+    };
+    pass(up, down).await
 }
 
 async fn pass_frames(near: UnixStream, far: Frames) -> io::Result<()> {
     let (mut from_near, mut to_near) = near.into_split();
     let (mut to_far, mut from_far) = far.split();
     let up = async {
-        loop {
-            let mut bytes = Vec::with_capacity(FRAME_BYTES);
-            if from_near.read_buf(&mut bytes).await? == 0 {
-                // The other direction sees the answer.
-                to_far.close().await.map_err(io::Error::other)?;
-                return std::future::pending::<io::Result<()>>().await;
+        let went = async {
+            loop {
+                let mut bytes = Vec::with_capacity(FRAME_BYTES);
+                if from_near.read_buf(&mut bytes).await? == 0 {
+                    // The other direction sees the answer.
+                    return to_far.close().await.map_err(io::Error::other);
+                }
+                to_far.send(Message::Binary(bytes.into())).await.map_err(io::Error::other)?;
             }
-            to_far.send(Message::Binary(bytes.into())).await.map_err(io::Error::other)?;
-        }
+        };
+        let went = went.await;
+        (from_near, went)
     };
     let down = async {
-        loop {
-            match from_far.next().await {
-                Some(Ok(Message::Binary(bytes))) => to_near.write_all(&bytes).await?,
-                Some(Ok(Message::Text(_))) => {
-                    // MQTT-6.0.0-1
-                    return Err(io::Error::other("a text frame came"));
+        let came = async {
+            loop {
+                match from_far.next().await {
+                    Some(Ok(Message::Binary(bytes))) => to_near.write_all(&bytes).await?,
+                    Some(Ok(Message::Text(_))) => {
+                        // MQTT-6.0.0-1
+                        return Err(io::Error::other("a text frame came"));
+                    }
+                    Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed)) | None => {
+                        return Ok(());
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(io::Error::other(error)),
                 }
-                Some(Ok(Message::Close(_))) | None => return to_near.shutdown().await,
-                Some(Ok(_)) => {}
-                Some(Err(WsError::ConnectionClosed)) => return to_near.shutdown().await,
-                Some(Err(error)) => return Err(io::Error::other(error)),
             }
+        };
+        let came = came.await;
+        to_near.shutdown().await.and(came)
+    };
+    pass(up, down).await
+}
+
+/// Moves both ways until both have ended. `up` gives back what it reads from.
+///
+/// A way up that is broken does not end the way down before it has brought what the far side said last; and whoever is
+/// near may write, into nothing, until it has read that.
+async fn pass(
+    up: impl Future<Output = (OwnedReadHalf, io::Result<()>)>,
+    down: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let (mut up, mut down) = (pin!(up), Box::pin(down));
+    let mut came = None;
+    let (mut from_near, went) = loop {
+        tokio::select! {
+            biased;
+            ended = &mut down, if came.is_none() => came = Some(ended),
+            ended = &mut up => break ended,
         }
     };
-    tokio::select! {
-        ended = up => ended,
-        ended = down => ended,
+    let mut nowhere = sink();
+    let mut rest = pin!(copy(&mut from_near, &mut nowhere));
+    if came.is_none() {
+        let is_broken = went.is_err();
+        let patience = if is_broken { LAST_WORDS } else { LASTING };
+        tokio::select! {
+            biased;
+            last = timeout(patience, &mut down) => came = last.ok(),
+            _ = &mut rest, if is_broken => return went,
+        }
+    }
+    // With it goes its half of the way near, which ends what can be read there.
+    drop(down);
+    let _ = timeout(LAST_WORDS, rest).await;
+    went.and(came.unwrap_or(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+
+    /// A far side that has hung up after its last words.
+    struct Gone(&'static [u8]);
+
+    impl AsyncRead for Gone {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buffer.put_slice(std::mem::take(&mut self.0));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Gone {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A far side that takes nothing more is still heard, and whoever is near may write until it has read that.
+    #[tokio::test]
+    async fn last_words_come_through_although_nothing_can_be_written() {
+        let (mut client, near) = UnixStream::pair().unwrap();
+        client.write_all(b"to nobody").await.unwrap();
+        let listen = async {
+            tokio::task::yield_now().await;
+            client.write_all(b"nor this").await.expect("the socket is open");
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            drop(client);
+            heard
+        };
+        let passed = async { pass_bytes(near, Box::new(Gone(b"last words"))).await };
+        let (heard, passed) = tokio::join!(listen, passed);
+        assert_eq!(heard, b"last words");
+        assert_eq!(passed.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

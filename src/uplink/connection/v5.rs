@@ -165,7 +165,16 @@ async fn drive(
     loop {
         let event = match event_loop.poll().await {
             Ok(event) => event,
-            Err(error) => return link_error(&error),
+            Err(error) => {
+                // What came in the same read as the end, or before a write failed, has come.
+                let said = std::mem::take(&mut event_loop.state.events);
+                for event in said.into_iter().filter_map(link_event) {
+                    if events.send(event).await.is_err() {
+                        break;
+                    }
+                }
+                return link_error(&error);
+            }
         };
         if let Event::Incoming(Packet::ConnAck(ack)) = &event {
             // Known before the first message is handed over.

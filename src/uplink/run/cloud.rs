@@ -43,9 +43,8 @@ impl Run<'_> {
             let Some((token, up)) = self.next_up() else { return };
             self.pace.note_sent(up.topic.len() + up.payload.len());
             self.shared.bytes_sent.fetch_add(up.payload.len() as u64, Ordering::Relaxed);
-            let sent = self.connection.as_mut().map(|connection| connection.send(token, up));
-            if let Some(Err(error)) = sent {
-                return self.disconnect(error);
+            if let Some(connection) = &mut self.connection {
+                connection.send(token, up);
             }
         }
     }

@@ -93,13 +93,11 @@ impl Run<'_> {
     }
 
     pub(super) fn acknowledge(&mut self, ack: AckId) {
-        let Some(connection) = &self.connection else { return };
         // Before it is up, too: a dialect may be sent commands while it introduces itself.
-        if ack.connection != self.connection_number {
-            return;
-        }
-        if let Err(error) = connection.acknowledge(ack.packet) {
-            self.disconnect(error);
+        if let Some(connection) = &mut self.connection
+            && ack.connection == self.connection_number
+        {
+            connection.acknowledge(ack.packet);
         }
     }
 }
