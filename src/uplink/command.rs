@@ -33,6 +33,15 @@ pub(super) struct AckId {
     pub(super) packet: u16,
 }
 
+/// What has become of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It is safe.
+    Safe(AckId),
+    /// It was not taken in, and is left to the next connection.
+    Withheld(AckId),
+}
+
 /// The cloud's wait for an acknowledgement.
 ///
 /// Dropped without [`settle`](Self::settle), the acknowledgement is withheld: the cloud sends the
@@ -41,19 +50,36 @@ pub(super) struct AckId {
 #[must_use]
 pub struct CommandAck {
     id: AckId,
-    acks: mpsc::Sender<AckId>,
+    acks: mpsc::Sender<Settled>,
+    is_settled: bool,
 }
 
 impl CommandAck {
-    pub(super) fn new(id: AckId, acks: mpsc::Sender<AckId>) -> Self {
-        Self { id, acks }
+    pub(super) fn new(id: AckId, acks: mpsc::Sender<Settled>) -> Self {
+        Self { id, acks, is_settled: false }
     }
 
     /// Lets the cloud know that the command and its id are durable, or that it was refused with an
     /// outcome that is. Never blocks; of no effect once the connection is gone.
-    pub fn settle(self) {
+    pub fn settle(mut self) {
+        self.is_settled = true;
         // A queue that is full means that far more commands are open than a broker keeps in flight.
         // Then this one comes again.
-        let _ = self.acks.try_send(self.id);
+        let _ = self.acks.try_send(Settled::Safe(self.id));
+    }
+
+    /// Leaves it to whoever calls to see to the acknowledgement.
+    pub(super) fn take_over(mut self) -> AckId {
+        self.is_settled = true;
+        self.id
+    }
+}
+
+impl Drop for CommandAck {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            // Its place on the connection is free again.
+            let _ = self.acks.try_send(Settled::Withheld(self.id));
+        }
     }
 }

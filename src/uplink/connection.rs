@@ -310,6 +310,15 @@ impl Connection {
         self.end(taken);
     }
 
+    /// Leaves a command to the next connection.
+    pub(super) fn withhold(&mut self, packet: u16) {
+        // The others have no places that could be taken up.
+        if let Client::Astarte(client) = &self.client {
+            let taken = client.withhold(packet);
+            self.end(taken);
+        }
+    }
+
     /// Pairs the oldest message handed over with its packet identifier.
     pub(super) fn note_sent(&mut self, packet: u16) {
         if let Some(token) = self.handed_over.pop_front() {

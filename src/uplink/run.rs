@@ -16,9 +16,9 @@ use tidegate_uplink::{Core, Endpoints, Keys, Outbox, OutcomeId, Pace, Turns, Wri
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::inbound::Inbound;
+use self::{commands::Waiting, inbound::Inbound};
 use super::{
-    command::AckId,
+    command::{AckId, Settled},
     connection::Connection,
     handle::ConnectionState,
     link::{LinkError, LinkEvent},
@@ -79,6 +79,8 @@ pub(super) struct Run<'a> {
     connection: Option<Connection>,
     /// What the connection has brought to be published here.
     inbound: Inbound,
+    /// Commands that it has brought and nobody has room for.
+    waiting: Waiting,
     /// The number of the last connection.
     connection_number: u64,
     endpoints: Endpoints,
@@ -128,6 +130,7 @@ impl<'a> Run<'a> {
             pressure: shared.store.pressure(),
             connection: None,
             inbound: Inbound::default(),
+            waiting: Waiting::default(),
             connection_number: 0,
             endpoints: Endpoints::new(
                 if link.seat.is_some() { 1 } else { link.endpoints.len() },
@@ -152,7 +155,7 @@ impl<'a> Run<'a> {
     pub(super) async fn serve(
         &mut self,
         told: &mut mpsc::Receiver<Told>,
-        acks: &mut mpsc::Receiver<AckId>,
+        acks: &mut mpsc::Receiver<Settled>,
         shutdown: &CancellationToken,
     ) -> Result<(), UplinkError> {
         loop {
@@ -179,7 +182,10 @@ impl<'a> Run<'a> {
                     self.may_read = true;
                 }
                 Some(told) = told.recv(), if self.outbox.has_room() => self.tell(told, None)?,
-                Some(ack) = acks.recv() => self.acknowledge(ack),
+                Some(settled) = acks.recv() => self.settle(settled),
+                permit = self.shared.commands.reserve(), if !self.waiting.is_empty() => {
+                    self.waiting.hand_on(permit.ok());
+                }
                 () = self.inbound.settled() => {}
                 Ok(()) = self.pressure.changed() => {}
                 () = called(&self.shared.settings.link.passengers) => {}

@@ -16,7 +16,7 @@ use tidegate_uplink::{Change, Keys, Ledger, Moved, Status, WhenFull};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
-    command::{AckId, IncomingCommand},
+    command::{Settled, IncomingCommand},
     handle::{ConnectionState, Snapshot, SpilledSize},
     intake::{Bridged, Intake},
     outcome::{OutcomeSender, Told},
@@ -79,8 +79,8 @@ pub(super) struct Shared {
     pub(super) intake: Arc<dyn Intake>,
     pub(super) bridged: Mutex<Bridged>,
     pub(super) outcomes: tokio::sync::Mutex<mpsc::Receiver<Told>>,
-    pub(super) acks_sender: mpsc::Sender<AckId>,
-    pub(super) acks: tokio::sync::Mutex<mpsc::Receiver<AckId>>,
+    pub(super) acks_sender: mpsc::Sender<Settled>,
+    pub(super) acks: tokio::sync::Mutex<mpsc::Receiver<Settled>>,
     /// The uplink's entries of the journal's state, as of the last write that was submitted.
     pub(super) entries: Mutex<Entries>,
     pub(super) writes: Writes,

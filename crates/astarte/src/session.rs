@@ -399,6 +399,15 @@ impl Session {
         Ok(orders.collect())
     }
 
+    /// Takes notice that a command is left to the next connection, with what was to be remembered: said again, it is one.
+    pub fn order_withheld(&mut self, keep: &Keep) {
+        let Some((&THEIRS, key)) = keep.name.split_first() else { return };
+        let key = String::from_utf8_lossy(key);
+        if self.ordered.get(&*key) == Some(&keep.value) {
+            self.ordered.remove(&*key);
+        }
+    }
+
     /// Takes notice that a command is safe, with what was to be remembered then.
     pub fn order_done(&mut self, keep: &Keep) {
         let Some((&THEIRS, key)) = keep.name.split_first() else { return };

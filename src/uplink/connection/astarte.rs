@@ -39,6 +39,8 @@ pub(super) enum Job {
     Publish { packet: u16, up: Up },
     /// A command is safe.
     Acknowledge { packet: u16 },
+    /// A command is left to the next connection.
+    Withhold { packet: u16 },
     /// Say good-bye.
     Disconnect,
 }
@@ -59,6 +61,11 @@ impl Client {
 
     pub(super) fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
         let taken = self.jobs.try_send(Job::Acknowledge { packet });
+        taken.map_err(|_| LinkError::transient("the connection takes no more acknowledgements"))
+    }
+
+    pub(super) fn withhold(&self, packet: u16) -> Result<(), LinkError> {
+        let taken = self.jobs.try_send(Job::Withhold { packet });
         taken.map_err(|_| LinkError::transient("the connection takes no more acknowledgements"))
     }
 

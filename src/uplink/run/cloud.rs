@@ -14,7 +14,7 @@ use tidegate_uplink::{
 };
 use tracing::{info, warn};
 
-use super::{ConnectionState, Inbound, Renewal, Run, Ticket, UplinkError};
+use super::{ConnectionState, Inbound, Renewal, Run, Ticket, UplinkError, Waiting};
 use crate::uplink::{
     connection::{Connection, Kept, Token},
     link::{Answer, LinkError, LinkEvent, Up},
@@ -385,6 +385,8 @@ impl Run<'_> {
         let cause = self.connection.as_mut().and_then(Connection::oldest_unanswered);
         self.connection = None;
         self.inbound = Inbound::default();
+        // They come again.
+        self.waiting = Waiting::default();
         let elsewhere = LinkError { how: Disconnect::Otherwise, ..why.clone() };
         for (place, seat) in self.passengers().iter().enumerate() {
             let is_cause = matches!(cause, Some(Token::Passenger(of, _)) if of == place);

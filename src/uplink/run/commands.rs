@@ -1,8 +1,8 @@
 //! Commands that come down, and their outcomes on the way up.
 
-use std::sync::atomic::Ordering;
+use std::{collections::VecDeque, sync::atomic::Ordering};
 
-use tidegate_model::{Value, json};
+use tidegate_model::{Topic, Value, json};
 use tidegate_store::Transaction;
 use tidegate_uplink::{Outcome, downlink};
 use tokio::sync::mpsc;
@@ -10,9 +10,50 @@ use tracing::debug;
 
 use super::{Run, Ticket, Told, UplinkError};
 use crate::uplink::{
-    command::{AckId, CommandAck, IncomingCommand},
+    command::{AckId, CommandAck, IncomingCommand, Settled},
     link::Incoming,
 };
+
+/// Commands that may wait for room.
+const WAITING_MAX: usize = 256;
+/// Bytes of commands that may wait for room.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+
+/// Commands that nobody has room for, and that cannot be answered: the far side waits with them.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    commands: VecDeque<IncomingCommand>,
+    bytes: usize,
+}
+
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Takes a command, unless there are too many.
+    fn push(&mut self, command: IncomingCommand) -> bool {
+        let bytes = self.bytes + command.payload.len();
+        if self.commands.len() >= WAITING_MAX || bytes > WAITING_BYTES_MAX {
+            return false;
+        }
+        self.bytes = bytes;
+        self.commands.push_back(command);
+        true
+    }
+
+    /// Hands the oldest one on; without a permit nobody carries out commands any more.
+    pub(super) fn hand_on(&mut self, permit: Option<mpsc::Permit<'_, IncomingCommand>>) {
+        match (permit, self.commands.pop_front()) {
+            (Some(permit), Some(command)) => {
+                self.bytes -= command.payload.len();
+                permit.send(command);
+            }
+            (Some(_), None) => {}
+            (None, _) => *self = Self::default(),
+        }
+    }
+}
 
 impl Run<'_> {
     /// Hands a command or a message of a bridge on, to be acknowledged when it is safe.
@@ -45,20 +86,33 @@ impl Run<'_> {
             reply_to: incoming.reply_to,
             ack: CommandAck::new(ack, self.shared.acks_sender.clone()),
         };
-        match self.shared.commands.try_send(command) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(command)) => self.answer_busy(&command, ack),
-            // Nobody carries out commands any more; the cloud keeps it for the next connection.
-            Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        let command = if self.waiting.is_empty() {
+            match self.shared.commands.try_send(command) {
+                Err(mpsc::error::TrySendError::Full(command)) => command,
+                // Or nobody carries out commands any more; the cloud keeps it for the next connection.
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return Ok(()),
+            }
+        } else {
+            command
+        };
+        match &settings.link.results {
+            Some(results) if self.outbox.has_room() => self.answer_busy(results, command),
+            _ => {
+                if !self.waiting.push(command) {
+                    let error = "too many commands wait";
+                    self.report(error, "A command is left to the next connection");
+                }
+                Ok(())
+            }
         }
     }
 
     /// Answers a command that finds too many others waiting. It is acknowledged once that is durable.
-    fn answer_busy(&mut self, command: &IncomingCommand, ack: AckId) -> Result<(), UplinkError> {
-        let Some(results) = &self.shared.settings.link.results else { return Ok(()) };
-        if !self.outbox.has_room() {
-            return Ok(());
-        }
+    fn answer_busy(
+        &mut self,
+        results: &Topic,
+        command: IncomingCommand,
+    ) -> Result<(), UplinkError> {
         let mut body = Vec::from("{");
         if let Ok(Value::Document(document)) = &command.value
             && let Some(Value::String(id)) = document.get("id")
@@ -74,6 +128,7 @@ impl Run<'_> {
         body.extend_from_slice(b"\"}");
         let topic = format!("{results}/{}", command.target).into();
         let outcome = Outcome { topic, payload: body.into(), correlation: None };
+        let ack = command.ack.take_over();
         self.tell(Told { outcomes: vec![outcome], record: Transaction::new() }, Some(ack))
     }
 
@@ -90,6 +145,20 @@ impl Run<'_> {
         let rest = then_acknowledge.map_or(Ticket::Nothing, Ticket::Acknowledge);
         self.tickets.extend(outcomes.chain([rest]).map(|ticket| (token, ticket)));
         Ok(())
+    }
+
+    /// Takes notice of what has become of a command.
+    pub(super) fn settle(&mut self, settled: Settled) {
+        match settled {
+            Settled::Safe(ack) => self.acknowledge(ack),
+            Settled::Withheld(ack) => {
+                if let Some(connection) = &mut self.connection
+                    && ack.connection == self.connection_number
+                {
+                    connection.withhold(ack.packet);
+                }
+            }
+        }
     }
 
     pub(super) fn acknowledge(&mut self, ack: AckId) {

@@ -121,6 +121,34 @@ async fn one_command_too_many_is_told_that_it_is() {
     rig.stop().await;
 }
 
+/// uplink.22: where nobody can be told that too many commands wait, the cloud waits with them; none is lost, and all are
+/// answered on the same connection, in order.
+#[tokio::test]
+async fn commands_wait_where_nobody_can_be_told() {
+    for version in VERSIONS {
+        let cloud = Cloud::start().await;
+        let mut settings = with_commands(settings(cloud.port(), version));
+        settings.link.results = None;
+        let mut rig = Rig::start_with(settings);
+        let mut line = cloud.accept().await;
+        line.subscribed(ReasonCode::GrantedQos1).await;
+        let most = u16::try_from(4 * COMMANDS_MAX).unwrap();
+        for number in 1..=most {
+            line.command("cmd/gw/a", &number.to_string(), number, false).await;
+        }
+        rig.until("all of them", |snapshot| snapshot.commands == u64::from(most)).await;
+        line.assert_quiet().await;
+        for number in 1..=most {
+            let command = rig.commands.recv().await.unwrap();
+            assert_eq!(command.payload, number.to_string());
+            command.ack.settle();
+            assert_eq!(line.acknowledged().await, number);
+        }
+        assert_eq!(rig.handle.snapshot().connections, 1);
+        rig.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn an_outcome_is_sent_until_it_is_acknowledged() {
     let cloud = Cloud::start().await;

@@ -113,6 +113,7 @@ class Astarte:
         self.connection = None
         self.connections = 0
         self.hold = False
+        self.window = 1
         self.log = []
         self.errors = []
         self.values = []
@@ -211,6 +212,7 @@ class Astarte:
             "session": self.session is not None,
             "introspection": sorted(self.session.introspection) if self.session else None,
             "values": len(self.values),
+            "waiting": self.waiting(),
             "errors": self.errors,
             "properties": {key: self.ours[key] for key in is_set},
             "certificates": len(self.certificates),
@@ -218,6 +220,11 @@ class Astarte:
             "requests": self.requests,
             "log": self.log,
         }
+
+    def waiting(self):
+        """Counts what the device has not acknowledged."""
+        queued = len(self.session.queue) if self.session else 0
+        return queued + (len(self.connection.unanswered) if self.connection else 0)
 
     def set_property(self, interface, path, value):
         key = f"{interface}{path}"
@@ -245,11 +252,13 @@ class Astarte:
         self.serial = None
         self.drop()
 
-    def change(self, hold=None, lifetime=None, script=None):
+    def change(self, hold=None, lifetime=None, script=None, window=None):
         if hold is not None:
             self.hold = hold
         if lifetime is not None:
             self.lifetime = lifetime
+        if window is not None:
+            self.window = window
         if script is not None:
             self.script = [tuple(answer) for answer in script]
 
@@ -430,9 +439,9 @@ class Connection:
         astarte.values.append({"interface": name, "path": path, "v": shown, "t": millis, "qos": qos})
 
     def deliver(self):
-        """Sends what waits, one message at a time."""
+        """Sends what waits, so many messages at a time."""
         session = self.astarte.session
-        while session is not None and session.queue and not self.unanswered:
+        while session is not None and session.queue and len(self.unanswered) < self.astarte.window:
             topic, payload, qos = session.queue.pop(0)
             name = topic.encode()
             body = struct.pack(">H", len(name)) + name

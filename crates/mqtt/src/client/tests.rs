@@ -227,12 +227,36 @@ fn what_breaks_the_protocol_ends_the_connection() {
     let mut rig = Rig::connected(false);
     assert!(rig.hear(Packet::ConnAck(Box::new(ConnAck::accepted(true)))).is_err());
     assert!(rig.hear(Packet::PingReq).is_err());
+}
+
+/// uplink.22: a driver that does not read hears no answers, and that is no silence; what went with QoS 0 is answered for by
+/// the answer to the first PINGREQ after it alone.
+#[test]
+fn who_does_not_read_puts_off_what_is_due() {
     let mut rig = Rig::connected(false);
-    let topic = Topic::new("a").unwrap();
-    for number in 1..=1_025 {
-        let mut publish = PublishPacket::new(topic.clone(), Bytes::new());
-        publish.delivery = Delivery::AtLeastOnce { packet_id: id(number), dup: false };
-        let heard = rig.hear(Packet::Publish(publish));
-        assert_eq!(heard.is_err(), number == 1_025);
+    rig.publish(1, Qos::AtMostOnce).unwrap();
+    rig.client.flush(rig.now, &mut rig.output).unwrap();
+    rig.said();
+    for _ in 0..2 {
+        rig.publish(2, Qos::AtMostOnce).unwrap();
+        let due = rig.client.poll_timeout();
+        rig.client.put_off(due - Duration::from_millis(1), &mut rig.output).unwrap();
+        assert!(!rig.said().contains(&Packet::PingReq), "nothing is due");
+        rig.client.put_off(due, &mut rig.output).unwrap();
+        assert_eq!(rig.said(), [Packet::PingReq], "the far side hears from us");
     }
+    assert_eq!(rig.delivered(Packet::PingResp), [1]);
+    for _ in 0..2 {
+        rig.client.flush(rig.now, &mut rig.output).unwrap();
+        assert_eq!(rig.said(), [], "the others are awaited first");
+        assert_eq!(rig.delivered(Packet::PingResp), [] as [u64; 0]);
+    }
+    rig.client.flush(rig.now, &mut rig.output).unwrap();
+    assert_eq!(rig.said(), [Packet::PingReq]);
+    assert_eq!(rig.delivered(Packet::PingResp), [2, 2]);
+    // Before CONNACK there is nothing to put off.
+    let mut rig = Rig::new();
+    let due = rig.client.poll_timeout();
+    rig.client.put_off(due, &mut rig.output).unwrap();
+    assert_eq!(rig.client.poll_timeout(), due);
 }

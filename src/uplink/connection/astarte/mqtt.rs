@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BytesMut};
+use futures_util::FutureExt as _;
 use tidegate_astarte::{Keep, Message, Property, Session, Step, Up as Upward};
 use tidegate_model::ClientId;
 use tidegate_mqtt::{Client, ClientError, ClientEvent, ClientSettings, Limits, ReasonCode};
@@ -36,6 +37,8 @@ use crate::dial::{self, DialError, Stream, dial};
 const WINDOW: u16 = 100;
 /// No more is taken in while so much waits to be written.
 const OUTPUT_BYTES: usize = 1 << 20;
+/// Bytes read at once, about.
+const READ_BYTES: usize = 16 << 10;
 /// What the far side said before a write failed may be read for so long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The same fault is told no more often than this.
@@ -217,11 +220,14 @@ impl<'w> Talk<'w> {
         let mut input = BytesMut::new();
         let mut failed: Option<(io::Error, Instant)> = None;
         loop {
+            input.reserve(READ_BYTES);
             if let Err(error) = self.client.flush(Instant::now(), &mut self.output) {
                 return error.into();
             }
             let may_write = failed.is_none() && !self.output.is_empty();
             let has_room = self.output.len() < OUTPUT_BYTES;
+            // What nobody here can take yet waits at the far side.
+            let is_listening = has_room && self.down.has_room();
             let due = failed.as_ref().map_or(self.client.poll_timeout(), |(_, until)| *until);
             let done = tokio::select! {
                 // Whatever is ready goes on; none of them can starve the others for long, as each is bounded.
@@ -236,7 +242,7 @@ impl<'w> Talk<'w> {
                         Ok(())
                     }
                 },
-                read = reader.read_buf(&mut input), if has_room => match read {
+                read = reader.read_buf(&mut input), if is_listening => match read {
                     Ok(0) => Err(failed.take().map_or(Stop::Closed, |(error, _)| Stop::Io(error))),
                     Ok(_) => self.handle_input(&mut input).await,
                     Err(error) => Err(Stop::Io(error)),
@@ -247,9 +253,10 @@ impl<'w> Talk<'w> {
                 },
                 () = sleep_until(due.into()) => match failed.take() {
                     Some((error, _)) => Err(Stop::Io(error)),
+                    None if is_listening => self.handle_due(reader, &mut input).await,
                     None => {
-                        let now = Instant::now();
-                        self.client.handle_timeout(now, &mut self.output).map_err(Stop::from)
+                        let put_off = self.client.put_off(Instant::now(), &mut self.output);
+                        put_off.map_err(Stop::from)
                     }
                 },
             };
@@ -257,6 +264,18 @@ impl<'w> Talk<'w> {
                 return stop;
             }
         }
+    }
+
+    /// Acts on what is due. What has arrived by now is no silence, however late it is looked at.
+    async fn handle_due(
+        &mut self,
+        reader: &mut ReadHalf<Box<dyn Stream>>,
+        input: &mut BytesMut,
+    ) -> Result<(), Stop> {
+        if let Some(Ok(1..)) = reader.read_buf(input).now_or_never() {
+            self.handle_input(input).await?;
+        }
+        Ok(self.client.handle_timeout(Instant::now(), &mut self.output)?)
     }
 
     async fn handle_input(&mut self, input: &mut BytesMut) -> Result<(), Stop> {
@@ -296,10 +315,6 @@ impl<'w> Talk<'w> {
             },
             ClientEvent::Received(received) => {
                 let (topic, id) = (received.topic, received.packet_id);
-                if id.is_none() && !self.down.has_room() {
-                    self.report(topic.as_str(), "too many commands wait; one with QoS 0 is let go");
-                    return Ok(());
-                }
                 match self.session.down(topic.as_str(), &received.payload) {
                     Ok(orders) => {
                         if self.down.take(orders, received.retained, id) {
@@ -371,6 +386,12 @@ impl<'w> Talk<'w> {
                 }
                 if done.is_last {
                     self.acknowledge(done.of)?;
+                }
+                Ok(self.hand_down().await?)
+            }
+            Job::Withhold { packet } => {
+                if let Some(keep) = self.down.withhold(packet) {
+                    self.session.order_withheld(&keep);
                 }
                 Ok(self.hand_down().await?)
             }
