@@ -93,6 +93,7 @@ fn device(
         setup: Arc::clone(&device.setup),
         trust: client_setup(&tls)?.trust,
         folder: config.gateway.data_dir.join("astarte").join(uplink.name.as_str()),
+        certainty: tidegate_astarte::Certainty::default(),
     })))
 }
 

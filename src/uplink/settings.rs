@@ -118,6 +118,8 @@ pub struct AstarteSettings {
     pub trust: Trust,
     /// Where its key and certificate are kept.
     pub folder: PathBuf,
+    /// What its connections know for sure of the far side.
+    pub certainty: tidegate_astarte::Certainty,
 }
 
 impl AstarteSettings {

@@ -3,6 +3,7 @@
 //! [`Interfaces`] says what a device has, [`Session`] what it has to say and when. What the server would answer by
 //! throwing the session away is refused here first: a wrong value costs the far side a full synchronisation.
 
+mod certainty;
 mod endpoint;
 mod identity;
 mod interface;
@@ -17,6 +18,7 @@ mod value_type;
 #[cfg(test)]
 mod tests;
 
+pub use self::certainty::Certainty;
 pub use self::endpoint::{Endpoint, EndpointError};
 pub use self::identity::{Device, DeviceId, IdentityError, Incoming, Realm};
 pub use self::interface::{

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tidegate_model::{Qos, Timestamp, Topic, TopicFilter, Value};
 
 use crate::{
-    Content, Device, Incoming, Interfaces, Ownership, PayloadError, PurgeError, Routes, decode,
+    Certainty, Content, Device, Incoming, Interfaces, Ownership, PayloadError, PurgeError, Routes, decode,
     encode, read_list,
     table::{BYTES_MAX, PROPERTIES_MAX, Table},
     write_list,
@@ -72,7 +72,7 @@ pub enum Step {
 pub enum Up {
     /// It is published; a property is to be given to [`Session::property_done`] when it has arrived.
     Publish(Message, Option<Property>),
-    /// The far side has this value already.
+    /// The far side has this value for sure.
     Unchanged,
 }
 
@@ -181,11 +181,14 @@ pub struct Session {
     open: usize,
     /// How many values of a property are on their way.
     on_their_way: BTreeMap<String, usize>,
+    certainty: Certainty,
+    /// Whether everything is said at the beginning.
+    is_whole: bool,
 }
 
 impl Session {
-    /// Takes up what those before it have kept.
-    pub fn new(setup: Arc<Setup>, kept: &Kept) -> Self {
+    /// Takes up what those before it have kept, and what those before it in this process know for sure.
+    pub fn new(setup: Arc<Setup>, kept: &Kept, certainty: Certainty) -> Self {
         let of = |kind: u8| {
             let entries = kept.iter().filter_map(move |(name, value)| {
                 let key = name.strip_prefix(&[kind])?;
@@ -204,6 +207,8 @@ impl Session {
             steps: VecDeque::new(),
             open: 0,
             on_their_way: BTreeMap::new(),
+            certainty,
+            is_whole: false,
             setup,
         }
     }
@@ -218,7 +223,8 @@ impl Session {
     pub fn connected(&mut self, session_present: bool) {
         self.steps.clear();
         self.open = 0;
-        if !(session_present && self.was_synchronised) {
+        self.is_whole = !(session_present && self.was_synchronised);
+        if self.is_whole {
             self.hand_shake();
         }
         let introspection = self.setup.interfaces.introspection();
@@ -271,8 +277,10 @@ impl Session {
             _ => self.open == 0,
         };
         let step = if may { self.steps.pop_front() } else { None }?;
-        if matches!(step, Step::Subscribe(_) | Step::Publish(_)) {
-            self.open += 1;
+        match step {
+            Step::Subscribe(_) | Step::Publish(_) => self.open += 1,
+            Step::Ready if self.is_whole => self.certainty.ascertain_all(),
+            Step::Keep(_) | Step::Ready => {}
         }
         Some(step)
     }
@@ -306,7 +314,7 @@ impl Session {
             .then(|| Property { key: format!("{name}{path}"), payload: payload.clone() });
         if let Some(property) = &property {
             let has = self.ours.get(&property.key).map_or(&[][..], Vec::as_slice);
-            if has == property.payload && !self.on_their_way.contains_key(&property.key) {
+            if has == property.payload && self.certainty.has(&property.key) {
                 return Ok(Up::Unchanged);
             }
             if property.key.contains(';') {
@@ -317,6 +325,7 @@ impl Session {
                 return Err(UpError::TooMany);
             }
             *self.on_their_way.entry(property.key.clone()).or_default() += 1;
+            self.certainty.doubt(&property.key);
         }
         let qos = interface.qos(target.mapping());
         Ok(Up::Publish(Message { topic: far, payload, qos }, property))
@@ -329,6 +338,7 @@ impl Session {
             *count -= 1;
             if *count == 0 {
                 self.on_their_way.remove(&key);
+                self.certainty.ascertain(&key);
             }
         }
         let kept = name(OURS, &key);

@@ -6,7 +6,7 @@ use tidegate_model::{Qos, Timestamp, Value};
 
 use super::{device, interfaces};
 use crate::{
-    DownError, Interfaces, Keep, Kept, Message, Ownership, Routes, Session, Setup, Step, Up,
+    Certainty, DownError, Interfaces, Keep, Kept, Message, Ownership, Routes, Session, Setup, Step, Up,
     UpError, Way, read_list, write_list,
 };
 
@@ -92,7 +92,7 @@ fn set(session: &mut Session, kept: &mut Kept, topic: &str, value: Value) -> boo
 #[test]
 fn uplink_22_sessions_begin_in_order() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     let introspection = setup().interfaces.introspection();
     let subscribe = format!(
         "subscribe {BASE}/control/consumer/properties {BASE}/org.example.Orders/# {BASE}/org.example.Setpoint/#"
@@ -113,15 +113,15 @@ fn uplink_22_sessions_begin_in_order() {
     assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
     assert!(set(&mut session, &mut kept, "edge/enabled", Value::Boolean(true)));
 
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     let list = "org.example.edge.Config/enabled;org.example.edge.Config/period";
     let properties = ["/org.example.edge.Config/enabled 9", "/org.example.edge.Config/period 12"];
     assert_eq!(begin(&mut session, &mut kept, false), whole(list, &properties));
     // Unset once more, and the list has it no longer.
     assert!(set(&mut session, &mut kept, "edge/period", Value::Null));
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     let (list, properties) = ("org.example.edge.Config/enabled", [properties[0]]);
     assert_eq!(begin(&mut session, &mut kept, false), whole(list, &properties));
 }
@@ -131,21 +131,21 @@ fn uplink_22_sessions_begin_in_order() {
 #[test]
 fn uplink_22_an_unfinished_handshake_is_repeated() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     begin(&mut session, &mut kept, false);
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     // Durable before CONNECT; then it dies.
     keep(&mut kept, session.begin().unwrap());
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     assert!(session.begin().is_none(), "there is nothing to take back");
     assert!(begin(&mut session, &mut kept, true).len() > 1);
     // As does who has other interfaces than before.
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
     let fewer = Interfaces::new([interfaces().get("org.example.Values").unwrap().clone()]);
     let routes = Routes::default();
     let other = Setup { device: device(), interfaces: fewer.unwrap(), routes };
-    let mut session = Session::new(Arc::new(other), &kept);
+    let mut session = Session::new(Arc::new(other), &kept, Certainty::default());
     let said = begin(&mut session, &mut kept, true);
     assert_eq!(said, [" org.example.Values:1:2", "ready"], "no properties, nothing to hear");
 }
@@ -155,7 +155,7 @@ fn uplink_22_an_unfinished_handshake_is_repeated() {
 fn uplink_22_properties_of_other_times_are_forgotten() {
     let mut kept = Kept::new();
     keep(&mut kept, Keep { name: b"porg.example.Gone/x".to_vec(), value: Some(vec![1]) });
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     let said = begin(&mut session, &mut kept, false);
     assert!(!said.concat().contains("Gone"), "{said:?}");
     assert!(!kept.keys().any(|name| name.ends_with(b"/x")));
@@ -165,7 +165,7 @@ fn uplink_22_properties_of_other_times_are_forgotten() {
 #[test]
 fn uplink_22_properties_are_said_when_they_change() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     begin(&mut session, &mut kept, false);
     assert_eq!(up(&mut session, "edge/period", Value::Null), Ok(Up::Unchanged), "it is not set");
     assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
@@ -195,11 +195,41 @@ fn uplink_22_readings_that_can_never_go_say_why() {
     assert_eq!(message.qos, Qos::AtMostOnce);
 }
 
+/// uplink.22: unchanged is what was acknowledged, and nothing else. The answer to a value may be lost, and its record
+/// leave the queue by another way: then the far side may have it.
+#[test]
+fn uplink_22_what_was_not_acknowledged_is_not_unchanged() {
+    let (mut kept, certainty) = (Kept::new(), Certainty::default());
+    let mut session = Session::new(setup(), &kept, certainty.clone());
+    begin(&mut session, &mut kept, false);
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    assert!(matches!(
+        up(&mut session, "edge/period", Value::Integer(6)),
+        Ok(Up::Publish(_, Some(_)))
+    ));
+    // The connection ends, and the next one knows of it.
+    let mut session = Session::new(setup(), &kept, certainty.clone());
+    assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)), "it may have 6");
+    let mut session = Session::new(setup(), &kept, certainty);
+    assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
+    assert!(!set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    // Another process cannot know, and says each once.
+    let mut session = Session::new(setup(), &kept, Certainty::default());
+    assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    assert!(!set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    // Unless the far side has just been told everything.
+    let mut session = Session::new(setup(), &kept, Certainty::default());
+    begin(&mut session, &mut kept, false);
+    assert!(!set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+}
+
 /// uplink.22: a value that comes back before the one between is safe is a command again: the last one counts.
 #[test]
 fn uplink_22_a_property_that_goes_back_is_ordered_back() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     begin(&mut session, &mut kept, false);
     let topic = format!("{BASE}/org.example.Setpoint/p1/pressure");
     let value = |last: u8| [16, 0, 0, 0, 1, b'v', 0, 0, 0, 0, 0, 0, 0x80, last, 0x40, 0];
@@ -222,7 +252,7 @@ fn uplink_22_a_property_that_goes_back_is_ordered_back() {
 #[test]
 fn uplink_22_what_comes_down_becomes_commands() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     begin(&mut session, &mut kept, false);
     let topic = format!("{BASE}/org.example.Setpoint/p1/pressure");
     let value = [16, 0, 0, 0, 1, b'v', 0, 0, 0, 0, 0, 0, 0x80, 0x39, 0x40, 0];
@@ -235,7 +265,7 @@ fn uplink_22_what_comes_down_becomes_commands() {
     keep(&mut kept, note);
     // Said again by a synchronisation, also to the next process.
     assert_eq!(session.down(&topic, &value), Ok(Vec::new()));
-    let mut session = Session::new(setup(), &kept);
+    let mut session = Session::new(setup(), &kept, Certainty::default());
     begin(&mut session, &mut kept, true);
     assert_eq!(session.down(&topic, &value), Ok(Vec::new()));
 

@@ -77,7 +77,8 @@ pub(super) struct Wire<'w> {
 impl Wire<'_> {
     /// Connects, and moves what is to be moved until the end.
     pub(super) async fn run(&self, jobs: mpsc::Receiver<Job>, mut memory: Memory) -> Ended {
-        let mut session = Session::new(Arc::clone(&self.device.setup), &memory.kept);
+        let AstarteSettings { setup, certainty, .. } = self.device;
+        let mut session = Session::new(Arc::clone(setup), &memory.kept, certainty.clone());
         if let Err(error) = self.begin(&mut session, &mut memory).await {
             return Ended { error, phase: Phase::Accepted };
         }
