@@ -68,6 +68,15 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+    /// The name is not known.
+    #[error("cannot find {host}: {source}")]
+    Lookup {
+        /// The far side, or the proxy.
+        host: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// The interface does not exist, or may not be chosen.
     #[error("cannot use the interface {name}: {source}")]
     Interface {
@@ -97,7 +106,21 @@ impl DialError {
         match self {
             Self::ProxyLogin(_) | Self::Name(_) => true,
             Self::Tls(error) => is_about_trust(error),
-            Self::Connect { .. } | Self::Interface { .. } | Self::Proxy(_) => false,
+            Self::Connect { .. }
+            | Self::Lookup { .. }
+            | Self::Interface { .. }
+            | Self::Proxy(_) => false,
+        }
+    }
+
+    /// Returns whether a far side that is not behind a proxy has probably moved: its name is not known, nobody listens
+    /// there, or somebody else does.
+    pub fn is_about_place(&self) -> bool {
+        match self {
+            Self::Lookup { .. } | Self::Name(_) => true,
+            Self::Connect { source, .. } => source.kind() == io::ErrorKind::ConnectionRefused,
+            Self::Tls(error) => is_about_name(error),
+            Self::Interface { .. } | Self::Proxy(_) | Self::ProxyLogin(_) => false,
         }
     }
 }
@@ -120,6 +143,18 @@ pub(crate) fn is_about_trust(error: &io::Error) -> bool {
                 | Alert::UnknownCA
                 | Alert::AccessDenied
                 | Alert::CertificateRequired
+        ))
+    )
+}
+
+/// Returns whether a handshake failed because the certificate of the far side is for another name.
+fn is_about_name(error: &io::Error) -> bool {
+    use rustls::{CertificateError, Error};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(
+        inner,
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
         ))
     )
 }

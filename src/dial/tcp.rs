@@ -23,7 +23,8 @@ pub(super) async fn connect(
 ) -> Result<TcpStream, DialError> {
     let failed = |source| DialError::Connect { to: authority(host, port), source };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let found = lookup_host((host, port)).await.map_err(failed)?;
+    let found = lookup_host((host, port)).await;
+    let found = found.map_err(|source| DialError::Lookup { host: host.to_owned(), source })?;
     let (six, four): (Vec<_>, Vec<_>) = found.partition(SocketAddr::is_ipv6);
     for address in alternating(six, four) {
         let socket = match open(address) {

@@ -99,3 +99,30 @@ fn addresses_are_written_as_urls_have_them() {
         assert_eq!(authority(host, 1), expected);
     }
 }
+
+/// uplink.22: what speaks for a far side that has moved, and what says nothing of that.
+#[test]
+fn some_failures_speak_for_another_place() {
+    use io::ErrorKind as Kind;
+    use rustls::{CertificateError as Fault, Error};
+    let connect = |kind: Kind| DialError::Connect { to: "b:1".into(), source: kind.into() };
+    let tls = |error: Error| DialError::Tls(io::Error::new(Kind::InvalidData, error));
+    let lookup = DialError::Lookup { host: "b".into(), source: Kind::NotFound.into() };
+    #[rustfmt::skip]
+    let cases = [
+        (connect(Kind::ConnectionRefused),                               true),
+        (connect(Kind::TimedOut),                                        false),
+        (connect(Kind::NetworkUnreachable),                              false),
+        (connect(Kind::HostUnreachable),                                 false),
+        (lookup,                                                         true),
+        (DialError::Name("b d".into()),                                  true),
+        (tls(Error::InvalidCertificate(Fault::NotValidForName)),         true),
+        (tls(Error::InvalidCertificate(Fault::Expired)),                 false),
+        (DialError::Tls(Kind::UnexpectedEof.into()),                     false),
+        (DialError::Proxy("it answers 502".into()),                      false),
+        (DialError::ProxyLogin("it answers 407".into()),                 false),
+    ];
+    for (error, expected) in cases {
+        assert_eq!(error.is_about_place(), expected, "{error:?}");
+    }
+}

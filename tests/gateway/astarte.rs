@@ -281,6 +281,45 @@ fn uplink_22_properties_go_both_ways() {
     assert_eq!(plant.report()["errors"], json!([]));
 }
 
+/// uplink.22: thousands of commands at once are all taken and answered for, on one connection.
+#[test]
+fn uplink_22_many_commands_at_once_are_all_answered_for() {
+    const COMMANDS: u32 = 1_500;
+    let mut plant = Plant::start(|_| {});
+    plant.client.ask("subscribe", json!({"filters": [["hall1/+/pressure/set", 0]]}));
+    plant.wait("a connection", |it| it["connected"] == true);
+    plant.realm.ask("change", json!({"window": 0}));
+    for number in 0..COMMANDS {
+        let path = format!("/p{number}/pressure");
+        let set = json!({"interface": "org.example.Setpoint", "path": path, "value": 1.5});
+        plant.realm.ask("set", set);
+    }
+    plant.realm.ask("change", json!({"window": 65_535}));
+    let report = plant.wait("all of them to be answered for", |it| it["waiting"] == 0);
+    assert_eq!((&report["connections"], &report["errors"]), (&json!(1), &json!([])));
+    let uplink = plant.gateway.status(&[])["uplinks"]["realm"].clone();
+    assert_eq!(uplink["commands"], COMMANDS, "{uplink}");
+}
+
+/// uplink.22: attempts that do not come as far as CONNECT cost nothing: the session goes on as it was, and nobody is asked
+/// where the broker is.
+#[test]
+fn uplink_22_attempts_that_fail_cost_nothing() {
+    let mut plant = Plant::start(|_| {});
+    plant.publish("hall1/p1/mode", "\"auto\"");
+    let begun = plant.wait("the handshake", |it| it["values"] == 1);
+    plant.settled();
+    plant.realm.ask("listen", json!({"how": "deaf"}));
+    plant.realm.ask("drop", json!({}));
+    plant.wait("two attempts", |it| it["turned_away"].as_u64() >= Some(2));
+    plant.realm.ask("listen", json!({}));
+    plant.publish("hall1/p1/count", 7);
+    let report = plant.wait("the value", |it| it["values"] == 2);
+    let log = [begun["log"].as_array().unwrap().clone(), vec![json!("CONNECT present")]].concat();
+    assert_eq!((&report["log"], &report["errors"]), (&json!(log), &json!([])));
+    assert_eq!(report["requests"], begun["requests"]);
+}
+
 /// uplink.22: a certificate is asked for anew when the broker does not take it any more or it ends, and not otherwise;
 /// nothing is lost meanwhile.
 #[test]

@@ -11,7 +11,11 @@ mod pairing;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, sync::Arc, time::SystemTime};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tidegate_uplink::Failure;
 use tokio::sync::mpsc;
@@ -31,6 +35,9 @@ use self::{
     mqtt::{Ended, Wire},
     pairing::{BrokerAddress, Pairing},
 };
+
+/// Where the broker is, is asked for anew after so long if it cannot be reached.
+const BROKER_AGE: Duration = Duration::from_secs(3_600);
 
 /// What the connection is asked to do.
 #[derive(Debug)]
@@ -125,9 +132,11 @@ impl Driver {
         };
         let Ended { error, phase } = wire.run(jobs, memory).await;
         match phase {
-            mqtt::Phase::NotReached => {
-                // It may have moved.
-                store.forget_broker().await?;
+            mqtt::Phase::NotReached { has_moved } => {
+                // It is asked for where it has probably moved, and where nothing else helps now and then.
+                if has_moved || store.broker_is_older_than(BROKER_AGE).await? {
+                    store.forget_broker().await?;
+                }
             }
             mqtt::Phase::Refused { by_certificate } => {
                 let is_gone = self.renew_if_invalid(&store, &pairing, &credentials).await?;

@@ -113,6 +113,7 @@ class Astarte:
         self.connection = None
         self.connections = 0
         self.hold = False
+        self.turned_away = 0
         self.window = 1
         self.log = []
         self.errors = []
@@ -211,6 +212,7 @@ class Astarte:
             "connections": self.connections,
             "session": self.session is not None,
             "introspection": sorted(self.session.introspection) if self.session else None,
+            "turned_away": self.turned_away,
             "values": len(self.values),
             "waiting": self.waiting(),
             "errors": self.errors,
@@ -246,6 +248,16 @@ class Astarte:
             self.session = None
         if self.connection is not None:
             self.connection.close()
+
+    async def listen(self, how="tls"):
+        """Listens on the same port from now on as a broker does, or is `deaf`: hangs up on who comes."""
+        self.broker.close()
+        serve, tls = (self.turn_away, None) if how == "deaf" else (self.serve_mqtt, self.mqtts)
+        self.broker = await asyncio.start_server(serve, "127.0.0.1", self.mqtt_port, ssl=tls)
+
+    async def turn_away(self, _, writer):
+        self.turned_away += 1
+        writer.close()
 
     def revoke(self):
         """Takes no certificate that was given out so far."""
@@ -471,8 +483,9 @@ async def main():
     mqtts.load_verify_locations(options.folder / "ca.pem")
     mqtts.verify_mode = ssl.CERT_REQUIRED
     pairing = await asyncio.start_server(astarte.serve_http, "127.0.0.1", 0, ssl=https)
-    broker = await asyncio.start_server(astarte.serve_mqtt, "127.0.0.1", 0, ssl=mqtts)
-    astarte.mqtt_port = broker.sockets[0].getsockname()[1]
+    astarte.mqtts = mqtts
+    astarte.broker = await asyncio.start_server(astarte.serve_mqtt, "127.0.0.1", 0, ssl=mqtts)
+    astarte.mqtt_port = astarte.broker.sockets[0].getsockname()[1]
     requests = {
         "report": astarte.report,
         "wait": astarte.wait,
@@ -480,6 +493,7 @@ async def main():
         "unset": astarte.unset_property,
         "send": astarte.send,
         "drop": astarte.drop,
+        "listen": astarte.listen,
         "revoke": astarte.revoke,
         "change": astarte.change,
     }

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tidegate_tls::Identity;
@@ -97,6 +98,17 @@ impl Store {
 
     pub(super) async fn keep_broker(&self, broker: &BrokerAddress) -> Result<(), LinkError> {
         self.write(BROKER, Zeroizing::new(broker.to_string())).await
+    }
+
+    /// Returns whether it was said so long ago, or nobody knows when.
+    pub(super) async fn broker_is_older_than(&self, age: Duration) -> Result<bool, LinkError> {
+        let path = self.folder.join(BROKER);
+        on_disk(move || match fs::metadata(&path).and_then(|file| file.modified()) {
+            Ok(said) => Ok(!said.elapsed().is_ok_and(|since| since < age)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(cannot("look at", &path, error)),
+        })
+        .await
     }
 
     pub(super) async fn forget_broker(&self) -> Result<(), LinkError> {

@@ -47,8 +47,11 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// How far a connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The broker is not where it was said to be, or nobody gets there.
-    NotReached,
+    /// Nobody gets to the broker.
+    NotReached {
+        /// Whether it is somewhere else, by the look of it.
+        has_moved: bool,
+    },
     /// The broker did not let us in.
     Refused {
         /// Whether it said that the certificate is why.
@@ -79,17 +82,18 @@ impl Wire<'_> {
     pub(super) async fn run(&self, jobs: mpsc::Receiver<Job>, mut memory: Memory) -> Ended {
         let AstarteSettings { setup, certainty, .. } = self.device;
         let mut session = Session::new(Arc::clone(setup), &memory.kept, certainty.clone());
-        if let Err(error) = self.begin(&mut session, &mut memory).await {
-            return Ended { error, phase: Phase::Accepted };
-        }
         let stream = match timeout(CONNECT_TIMEOUT, self.dial()).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(ended)) => return ended,
             Err(_) => {
                 let error = LinkError::transient("the broker does not answer");
-                return Ended { error, phase: Phase::NotReached };
+                return Ended { error, phase: Phase::NotReached { has_moved: false } };
             }
         };
+        // An attempt that does not come so far costs nothing.
+        if let Err(error) = self.begin(&mut session, &mut memory).await {
+            return Ended { error, phase: Phase::Accepted };
+        }
         match Talk::new(self, session) {
             Ok(mut talk) => talk.run(stream, jobs).await,
             Err(error) => Ended { error: link_error(&error), phase: Phase::Accepted },
@@ -120,9 +124,10 @@ impl Wire<'_> {
                 DialError::Tls(error) if dial::is_about_trust(error) => {
                     Phase::Refused { by_certificate: true }
                 }
-                // The broker is there, and is not believed.
-                DialError::Tls(_) => Phase::Accepted,
-                _ => Phase::NotReached,
+                // What a proxy says of it may be about itself.
+                error => Phase::NotReached {
+                    has_moved: self.settings.way.proxy.is_none() && error.is_about_place(),
+                },
             };
             // A new certificate is asked for at the next attempt.
             let failure = Failure::Transient;

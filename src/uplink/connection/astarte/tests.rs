@@ -1,6 +1,9 @@
 //! What is on disk, and what the pairing service says.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tidegate_tls::{Authority, Purpose, Validity};
 use tokio::{
@@ -70,8 +73,17 @@ async fn uplink_22_credentials_are_kept() {
     let broker = BrokerAddress { host: "b.example".into(), port: 8884 };
     store.keep_broker(&broker).await.unwrap();
     assert_eq!(store.broker().await.unwrap(), Some(broker));
+    let hour = Duration::from_secs(3_600);
+    assert!(!store.broker_is_older_than(hour).await.unwrap());
+    // Said an hour ago, or at a time that has not come: then the clock was wrong.
+    let file = std::fs::File::open(folder.path().join("astarte/realm/broker")).unwrap();
+    for said in [SystemTime::now() - hour, SystemTime::now() + 2 * hour] {
+        file.set_modified(said).unwrap();
+        assert!(store.broker_is_older_than(hour).await.unwrap());
+    }
     store.forget_broker().await.unwrap();
     assert!(store.broker().await.unwrap().is_none());
+    assert!(store.broker_is_older_than(hour).await.unwrap());
     let file = folder.path().join("astarte/realm/credentials.pem");
     let text = std::fs::read_to_string(&file).unwrap();
     for damaged in ["", &text[..text.len() / 2], "\u{0}", &text.replace("BEGIN CERT", "BEGIN X")] {
