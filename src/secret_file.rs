@@ -59,19 +59,8 @@ pub(crate) fn create(path: &Path, bytes: &[u8], owner: Owner) -> anyhow::Result<
 ///
 /// Each has the owner of the one before it, or else of the folder.
 pub(crate) fn replace(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
-    let aside = |path: &Path| path.with_added_extension("new");
     for (path, bytes) in files {
-        let aside = aside(path);
-        if aside.exists() {
-            fs::remove_file(&aside)
-                .with_context(|| format!("cannot remove {}", aside.display()))?;
-        }
-        let before = match fs::symlink_metadata(path) {
-            Ok(before) => before,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => metadata(folder_of(path))?,
-            Err(error) => return Err(error).context(format!("cannot look at {}", path.display())),
-        };
-        create_like(&aside, bytes, Some(&before))?;
+        write_aside(path, bytes)?;
     }
     for (path, _) in files {
         fs::rename(aside(path), path)
@@ -81,6 +70,31 @@ pub(crate) fn replace(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
         sync_folder_of(path)?;
     }
     Ok(())
+}
+
+/// Finds out whether a file of so many bytes could be put in the place of another, by doing all of it but that.
+pub(crate) fn rehearse(path: &Path, bytes: usize) -> anyhow::Result<()> {
+    write_aside(path, &vec![0; bytes])?;
+    let aside = aside(path);
+    fs::remove_file(&aside).with_context(|| format!("cannot remove {}", aside.display()))
+}
+
+/// Returns where a file is written before it takes its place.
+fn aside(path: &Path) -> PathBuf {
+    path.with_added_extension("new")
+}
+
+fn write_aside(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let aside = aside(path);
+    if aside.exists() {
+        fs::remove_file(&aside).with_context(|| format!("cannot remove {}", aside.display()))?;
+    }
+    let before = match fs::symlink_metadata(path) {
+        Ok(before) => before,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => metadata(folder_of(path))?,
+        Err(error) => return Err(error).context(format!("cannot look at {}", path.display())),
+    };
+    create_like(&aside, bytes, Some(&before))
 }
 
 /// Writes a new file, which root gives to the owner of `like`.

@@ -16,7 +16,7 @@ use tidegate_uplink::{Change, Keys, Ledger, Moved, Status, WhenFull};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
-    command::{Settled, IncomingCommand},
+    command::{IncomingCommand, Settled},
     handle::{ConnectionState, Snapshot, SpilledSize},
     intake::{Bridged, Intake},
     outcome::{OutcomeSender, Told},

@@ -320,8 +320,8 @@ fn uplink_22_attempts_that_fail_cost_nothing() {
     assert_eq!(report["requests"], begun["requests"]);
 }
 
-/// uplink.22: a certificate is asked for anew when the broker does not take it any more or it ends, and not otherwise;
-/// nothing is lost meanwhile.
+/// uplink.22: a certificate is asked for anew when the broker does not take it any more, when it ends and before it ends,
+/// and not otherwise; nothing is lost meanwhile.
 #[test]
 fn uplink_22_certificates_are_renewed_when_they_must_be() {
     let mut plant = Plant::start(|_| {});
@@ -330,21 +330,55 @@ fn uplink_22_certificates_are_renewed_when_they_must_be() {
     plant.wait("another", |it| it["connections"] == 2 && it["connected"] == true);
     assert_eq!(plant.report()["certificates"], 1);
     // Revoked: the broker closes, and the pairing service says why.
-    plant.realm.ask("change", json!({"lifetime": 3}));
+    plant.realm.ask("change", json!({"lifetime": 10}));
     plant.realm.ask("revoke", json!({}));
     plant.publish("hall1/p1/count", 1);
     plant.wait("a second certificate", |it| it["certificates"] == 2 && it["values"] == 1);
-    // Ended: it is renewed before it is shown again.
-    plant.realm.ask("change", json!({"lifetime": 3600}));
+    // Soon to end: it is renewed while the connection lasts, and shown by one that the gateway chooses to make.
+    let third = plant.wait("a third", |it| {
+        it["certificates"] == 3 && it["connected"] == true && it["connections"] == 4
+    });
+    let log = third["log"].as_array().unwrap();
+    assert_eq!(log[log.len() - 2..], ["DISCONNECT", "CONNECT present"], "{log:?}");
+    // Ended while nobody was there: it is renewed before it is shown.
+    plant.gateway.kill9();
     plant.wait("its end", |it| it["ended"] == true);
-    plant.realm.ask("drop", json!({}));
-    plant.publish("hall1/p1/count", 2);
-    let report = plant.wait("a third", |it| it["certificates"] == 3 && it["values"] == 2);
+    plant.realm.ask("change", json!({"lifetime": 3600}));
+    let before = plant.report()["certificates"].as_u64().unwrap();
+    plant.gateway.start_again();
+    let report = plant.wait("another", |it| {
+        it["certificates"].as_u64() == Some(before + 1) && it["connected"] == true
+    });
     assert_eq!(report["errors"], json!([]));
     let kept = plant.gateway.folder().join("data/astarte/realm/credentials.pem");
     use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!plant.gateway.output().to_string().contains(SECRET));
+}
+
+/// uplink.22: a certificate that could not be kept is not asked for, and one that is good for some time is shown although
+/// no other can be had.
+#[test]
+fn uplink_22_a_certificate_is_asked_for_when_it_can_be_kept() {
+    let mut plant = Plant::start(|realm| {
+        realm.ask("change", json!({"lifetime": 3600}));
+    });
+    plant.wait("a connection", |it| it["connected"] == true);
+    plant.gateway.kill9();
+    let folder = plant.gateway.folder().join("data/astarte/realm");
+    let (kept, in_the_way) = (folder.join("credentials.pem"), folder.join("credentials.pem.new"));
+    fs::remove_file(&kept).expect("it is there");
+    fs::create_dir(&in_the_way).expect("a temporary folder takes folders");
+    plant.gateway.start_again();
+    wait::until("the reason", || {
+        let status = plant.gateway.status(&[]);
+        let error = status["uplinks"]["realm"]["error"].as_str().map(str::to_owned);
+        error.filter(|error| error.contains("credentials.pem.new"))
+    });
+    assert_eq!(plant.report()["certificates"], 1, "none is asked for in vain");
+    fs::remove_dir(&in_the_way).expect("it is empty");
+    plant.wait("a connection", |it| it["connected"] == true && it["certificates"] == 2);
+    assert!(kept.exists());
 }
 
 /// uplink.22: what the pairing service refuses is told to whoever looks, and the secret to nobody, although the server

@@ -14,8 +14,8 @@ use thiserror::Error;
 use tidegate_model::{Qos, Timestamp, Topic, TopicFilter, Value};
 
 use crate::{
-    Certainty, Content, Device, Incoming, Interfaces, Ownership, PayloadError, PurgeError, Routes, decode,
-    encode, read_list,
+    Certainty, Content, Device, Incoming, Interfaces, Ownership, PayloadError, PurgeError, Routes,
+    decode, encode, read_list,
     table::{BYTES_MAX, PROPERTIES_MAX, Table},
     write_list,
 };

@@ -13,12 +13,19 @@ mod tests;
 
 use std::{
     future::Future,
-    sync::Arc,
-    time::{Duration, SystemTime},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use tidegate_uplink::Failure;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tracing::{info, warn};
 
 use super::{
@@ -26,7 +33,7 @@ use super::{
         link::{LinkError, LinkEvent, Up},
         settings::{AstarteSettings, LinkSettings},
     },
-    Memory, REQUESTS,
+    CONNECT_TIMEOUT, Memory, REQUESTS,
 };
 use crate::uplink::settings::Endpoint;
 
@@ -129,8 +136,11 @@ impl Driver {
             events: &self.events,
             identity: credentials.identity.clone(),
             broker: broker.clone(),
+            is_up: Notify::new(),
+            is_renewed: Notify::new(),
         };
-        let Ended { error, phase } = wire.run(jobs, memory).await;
+        let Ended { error, phase } =
+            self.talk(&wire, jobs, memory, &store, &pairing, &credentials).await;
         match phase {
             mqtt::Phase::NotReached { has_moved } => {
                 // It is asked for where it has probably moved, and where nothing else helps now and then.
@@ -150,6 +160,80 @@ impl Driver {
         Err(error)
     }
 
+    /// Keeps a connection, and renews the certificate meanwhile.
+    async fn talk(
+        &self,
+        wire: &Wire<'_>,
+        jobs: mpsc::Receiver<Job>,
+        memory: Memory,
+        store: &Store,
+        pairing: &Pairing<'_>,
+        credentials: &Credentials,
+    ) -> Ended {
+        let asks = AtomicBool::new(false);
+        let mut talk = pin!(wire.run(jobs, memory));
+        let mut renewal = pin!(async {
+            wire.is_up.notified().await;
+            self.renew_in_time(store, pairing, credentials, &asks).await;
+            wire.is_renewed.notify_one();
+        });
+        let mut is_renewed = false;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = &mut talk => break ended,
+                () = &mut renewal, if !is_renewed => is_renewed = true,
+            }
+        };
+        if asks.load(Ordering::Relaxed) && !is_renewed {
+            // A certificate that was asked for and is not kept would have to be asked for again.
+            let _ = timeout(CONNECT_TIMEOUT, renewal).await;
+        }
+        ended
+    }
+
+    /// Returns when there is a new certificate for the next connection.
+    async fn renew_in_time(
+        &self,
+        store: &Store,
+        pairing: &Pairing<'_>,
+        credentials: &Credentials,
+        asks: &AtomicBool,
+    ) {
+        let since = Instant::now();
+        loop {
+            tokio::time::sleep(credentials.next_look(now())).await;
+            if !credentials.ends_soon(now()) || since.elapsed() < credentials.least() {
+                continue;
+            }
+            asks.store(true, Ordering::Relaxed);
+            match self.new_credentials(store, pairing).await {
+                Ok(_) => return,
+                Err(error) => self.warn_of(&error),
+            }
+            asks.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks for a certificate, if it can be kept, and keeps it.
+    async fn new_credentials(
+        &self,
+        store: &Store,
+        pairing: &Pairing<'_>,
+    ) -> Result<Credentials, LinkError> {
+        store.rehearse().await?;
+        let made = pairing.request_certificate().await?;
+        store.keep_credentials(&made).await?;
+        let device = self.device.setup.device.base();
+        info!(device = %device, "Paired with Astarte: a new certificate is kept");
+        Ok(made)
+    }
+
+    fn warn_of(&self, error: &LinkError) {
+        let device = self.device.setup.device.base();
+        warn!(device = %device, error = %error.reason, "The certificate for Astarte cannot be renewed yet");
+    }
+
     /// Returns what to show to the broker, and where that is; asks the pairing service for what is missing.
     async fn prepare(
         &self,
@@ -157,16 +241,19 @@ impl Driver {
         pairing: &Pairing<'_>,
     ) -> Result<(Credentials, BrokerAddress), LinkError> {
         let name = self.device.setup.device.base();
-        let kept = store.credentials(name).await?.filter(|kept| !kept.ends_soon(now()));
+        let kept = store.credentials(name).await?;
         self.is_alive().await?;
         let credentials = match kept {
-            Some(kept) => kept,
-            None => {
-                let made = pairing.request_certificate().await?;
-                store.keep_credentials(&made).await?;
-                info!(device = %name, "Paired with Astarte: a new certificate is kept");
-                made
-            }
+            Some(kept) if !kept.ends_soon(now()) => kept,
+            kept => match (self.new_credentials(store, pairing).await, kept) {
+                (Ok(made), _) => made,
+                // It is good for some time yet.
+                (Err(error), Some(kept)) if !kept.has_ended(now()) => {
+                    self.warn_of(&error);
+                    kept
+                }
+                (Err(error), _) => return Err(error),
+            },
         };
         self.is_alive().await?;
         let broker = match store.broker().await? {

@@ -271,6 +271,8 @@ class Astarte:
             self.lifetime = lifetime
         if window is not None:
             self.window = window
+            if self.connection is not None:
+                self.connection.deliver()
         if script is not None:
             self.script = [tuple(answer) for answer in script]
 

@@ -6,8 +6,8 @@ use tidegate_model::{Qos, Timestamp, Value};
 
 use super::{device, interfaces};
 use crate::{
-    Certainty, DownError, Interfaces, Keep, Kept, Message, Ownership, Routes, Session, Setup, Step, Up,
-    UpError, Way, read_list, write_list,
+    Certainty, DownError, Interfaces, Keep, Kept, Message, Ownership, Routes, Session, Setup, Step,
+    Up, UpError, Way, read_list, write_list,
 };
 
 const BASE: &str = "test/V_zv6ThCCtXWveQ8mPjsKg";

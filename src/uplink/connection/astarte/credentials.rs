@@ -23,6 +23,10 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 const LIFE_LEFT: u64 = 5;
 /// … and when it has this much left at the latest, which is earlier for those that live long.
 const LEFT_MAX_S: u64 = 7 * 86_400;
+/// While a connection lasts, it is looked at its certificate so often at least.
+const LOOK_MAX_S: u64 = 3_600;
+/// More than key and certificate take up.
+const TRIAL_BYTES: usize = 16 << 10;
 
 /// What the device shows to the broker.
 #[derive(Clone, Debug)]
@@ -50,9 +54,32 @@ impl Credentials {
 
     /// Returns whether it should be renewed at `now`, in seconds since 1970.
     pub(super) fn ends_soon(&self, now: u64) -> bool {
-        let (from, to) = (self.identity.not_before(), self.identity.not_after());
-        let margin = (to.saturating_sub(from) / LIFE_LEFT).min(LEFT_MAX_S);
-        now.saturating_add(margin) >= to
+        now.saturating_add(self.margin()) >= self.identity.not_after()
+    }
+
+    /// Returns whether it is worth nothing any more at `now`.
+    pub(super) fn has_ended(&self, now: u64) -> bool {
+        now >= self.identity.not_after()
+    }
+
+    /// Returns for how long it need not be looked at whether it is to be renewed: no longer than [`LOOK_MAX_S`], for the
+    /// clock may be set.
+    pub(super) fn next_look(&self, now: u64) -> Duration {
+        let left = self.identity.not_after().saturating_sub(now.saturating_add(self.margin()));
+        let pause = if left > 0 { left } else { self.margin() / 8 };
+        Duration::from_secs(pause.clamp(1, LOOK_MAX_S))
+    }
+
+    /// Returns how long a certificate that has just been given out is kept at least while it is taken, whatever the clock
+    /// here says of its end.
+    pub(super) fn least(&self) -> Duration {
+        Duration::from_secs(self.margin() / 2)
+    }
+
+    /// Returns how long before its end it is renewed, in seconds.
+    fn margin(&self) -> u64 {
+        let life = self.identity.not_after().saturating_sub(self.identity.not_before());
+        (life / LIFE_LEFT).min(LEFT_MAX_S)
     }
 }
 
@@ -84,6 +111,16 @@ impl Store {
     pub(super) async fn keep_credentials(&self, made: &Credentials) -> Result<(), LinkError> {
         let text = Zeroizing::new(format!("{}\n{}", made.key.trim(), made.certificate));
         self.write(CREDENTIALS, text).await
+    }
+
+    /// Makes sure that key and certificate could be kept: whoever asks for new ones has lost those before.
+    pub(super) async fn rehearse(&self) -> Result<(), LinkError> {
+        let (folder, path) = (self.folder.clone(), self.folder.join(CREDENTIALS));
+        on_disk(move || {
+            make(&folder)?;
+            secret_file::rehearse(&path, TRIAL_BYTES)
+        })
+        .await
     }
 
     pub(super) async fn forget_credentials(&self) -> Result<(), LinkError> {
@@ -133,12 +170,7 @@ impl Store {
     async fn write(&self, name: &str, text: Zeroizing<String>) -> Result<(), LinkError> {
         let (folder, path) = (self.folder.clone(), self.folder.join(name));
         on_disk(move || {
-            if !folder.is_dir() {
-                secret_file::make_folder(&folder)?;
-                // The names of folders that were made are in the folders above.
-                let above = folder.ancestors().take(2);
-                above.into_iter().try_for_each(secret_file::sync_folder_of)?;
-            }
+            make(&folder)?;
             secret_file::replace(&[(&path, text.as_bytes())])
         })
         .await
@@ -153,6 +185,16 @@ impl Store {
         })
         .await
     }
+}
+
+/// Makes the folder, if it is not there.
+fn make(folder: &Path) -> anyhow::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    secret_file::make_folder(folder)?;
+    // The names of folders that were made are in the folders above.
+    folder.ancestors().take(2).try_for_each(secret_file::sync_folder_of)
 }
 
 fn cannot(what: &str, path: &Path, error: io::Error) -> anyhow::Error {

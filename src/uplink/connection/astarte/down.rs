@@ -68,6 +68,11 @@ impl Down {
         self.waiting.len() < WAITING_MAX && self.waiting_bytes < WAITING_BYTES_MAX
     }
 
+    /// Returns whether no command is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.open.is_empty()
+    }
+
     /// Takes the commands of a message; returns whether there was none, so that it is done with.
     pub(super) fn take(
         &mut self,

@@ -16,7 +16,7 @@ use tidegate_tls::{ClientSetup, Identity, client_config};
 use tidegate_uplink::{Ack, Disconnect, Failure};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{sleep_until, timeout},
 };
 use tracing::warn;
@@ -75,6 +75,10 @@ pub(super) struct Wire<'w> {
     pub(super) events: &'w mpsc::Sender<LinkEvent>,
     pub(super) identity: Identity,
     pub(super) broker: BrokerAddress,
+    /// Told when data may go.
+    pub(super) is_up: Notify,
+    /// Tells that the next connection has a new certificate.
+    pub(super) is_renewed: Notify,
 }
 
 impl Wire<'_> {
@@ -162,6 +166,8 @@ struct Talk<'w> {
     down: Down,
     is_connected: bool,
     is_ready: bool,
+    /// Whether another connection is to take its place.
+    is_renewed: bool,
     reported: Option<Instant>,
 }
 
@@ -206,6 +212,7 @@ impl<'w> Talk<'w> {
             down: Down::default(),
             is_connected: false,
             is_ready: false,
+            is_renewed: false,
             reported: None,
         })
     }
@@ -257,6 +264,10 @@ impl<'w> Talk<'w> {
                     Some(job) => self.handle_job(job, writer).await,
                     None => Err(LinkError::transient("nobody listens").into()),
                 },
+                () = self.wire.is_renewed.notified() => {
+                    self.is_renewed = true;
+                    Ok(())
+                }
                 () = sleep_until(due.into()) => match failed.take() {
                     Some((error, _)) => Err(Stop::Io(error)),
                     None if is_listening => self.handle_due(reader, &mut input).await,
@@ -268,6 +279,13 @@ impl<'w> Talk<'w> {
             };
             if let Err(stop) = done {
                 return stop;
+            }
+            // Commands that are not answered for would come again.
+            if self.is_renewed && self.down.is_empty() {
+                self.is_renewed = false;
+                if let Err(error) = self.wire.tell(LinkEvent::Renew).await {
+                    return error.into();
+                }
             }
         }
     }
@@ -346,6 +364,7 @@ impl<'w> Talk<'w> {
                 Step::Keep(keep) => self.wire.keep(keep).await?,
                 Step::Ready => {
                     self.is_ready = true;
+                    self.wire.is_up.notify_one();
                     self.wire
                         .tell(LinkEvent::Connected {
                             keep_alive: None,

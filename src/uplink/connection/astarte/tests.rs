@@ -96,6 +96,44 @@ async fn uplink_22_credentials_are_kept() {
     assert!(!file.exists());
 }
 
+/// uplink.22: while a connection lasts it is looked at its certificate in time, and now and then in any case; one that has
+/// just been given out is kept for a while although it seems to end.
+#[test]
+fn uplink_22_certificates_are_looked_at_in_time() {
+    const DAY: u64 = 86_400;
+    let (now, hour) = (u64::try_from(NOW).unwrap(), Duration::from_secs(3_600));
+    // Ten days with the one by which it is backdated, and so two of margin.
+    let made = credentials(NAME, 9);
+    for (after, look) in [
+        (0, hour),
+        (7 * DAY - 1_800, Duration::from_secs(1_800)),
+        (7 * DAY, hour),
+        (8 * DAY, hour),
+        (30 * DAY, hour),
+    ] {
+        assert_eq!(made.next_look(now + after), look, "{after}");
+    }
+    assert_eq!(made.least(), Duration::from_secs(DAY));
+    assert!(!made.has_ended(now + 9 * DAY - 1) && made.has_ended(now + 9 * DAY));
+}
+
+/// uplink.22: where a certificate could not be kept, that is known before one is asked for.
+#[tokio::test]
+async fn uplink_22_keeping_credentials_is_tried_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("astarte/realm");
+    let store = Store::new(own.clone());
+    store.rehearse().await.unwrap();
+    assert_eq!(std::fs::read_dir(&own).unwrap().count(), 0, "nothing is left of it");
+    store.keep_credentials(&credentials(NAME, 10)).await.unwrap();
+    store.rehearse().await.unwrap();
+    assert!(store.credentials(NAME).await.unwrap().is_some());
+    std::fs::create_dir(own.join("credentials.pem.new")).unwrap();
+    let error = store.rehearse().await.unwrap_err();
+    assert!(error.reason.contains("credentials.pem.new"), "{}", error.reason);
+    assert!(store.credentials(NAME).await.unwrap().is_some());
+}
+
 #[test]
 fn uplink_22_brokers_are_read() {
     let address = |host: &str, port| Some(BrokerAddress { host: host.to_owned(), port });
