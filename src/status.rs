@@ -216,6 +216,7 @@ fn uplink_json(uplink: &Snapshot) -> Value {
         "bytes-sent": uplink.bytes_sent,
         "readings-per-second": uplink.readings_per_second,
         "commands": uplink.commands,
+        "refused-late": uplink.refused_late,
         "in": { "published": uplink.bridged.published, "refused": uplink.bridged.refused },
         "outcomes-waiting": uplink.outcomes_waiting,
     })
@@ -377,6 +378,7 @@ fn uplink_metrics(text: &mut String, name: &str, uplink: &Value) {
     for key in ["received", "delivered", "expired"] {
         line(text, &format!("tidegate_uplink_{key}_total"), &labels, &uplink[key]);
     }
+    line(text, "tidegate_uplink_refused_late_total", &labels, &uplink["refused-late"]);
     line(text, "tidegate_uplink_queued", &labels, &uplink["queued"]);
     line(text, "tidegate_uplink_spilled_bytes", &labels, &uplink["spilled"]["bytes"]);
     line(text, "tidegate_uplink_held", &labels, &uplink["held"]);

@@ -122,6 +122,8 @@ pub struct Snapshot {
     pub readings_per_second: f64,
     /// Commands that came down.
     pub commands: u64,
+    /// What the cloud has refused after it had acknowledged it, as far as it is known.
+    pub refused_late: u64,
     /// Outcomes of commands that wait for the cloud.
     pub outcomes_waiting: usize,
     /// What came down to be published here.
@@ -185,6 +187,7 @@ pub fn new(
         state: Mutex::default(),
         bytes_sent: AtomicU64::new(0),
         commands_total: AtomicU64::new(0),
+        refused_late: AtomicU64::new(0),
         is_over: Notify::new(),
         books: Mutex::new(books),
         needed: watch::Sender::new(needed.seq),

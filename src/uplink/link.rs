@@ -27,6 +27,8 @@ pub(super) enum LinkEvent {
     Answered { packet: u16, answer: Answer },
     /// Something is wrong that somebody has to look at, while everything else goes on.
     Degraded { reason: String },
+    /// The far side has refused something for good after it had acknowledged it.
+    Refused { reason: String },
     /// The far side does not let us have commands.
     NotSubscribed { reason: String },
     /// A command, or whatever else was published there.

@@ -89,6 +89,8 @@ pub(super) struct Shared {
     pub(super) state: Mutex<TaskState>,
     pub(super) bytes_sent: AtomicU64,
     pub(super) commands_total: AtomicU64,
+    /// What the cloud has refused after it had acknowledged it.
+    pub(super) refused_late: AtomicU64,
     /// Told when more waits than should.
     pub(super) is_over: Notify,
     pub(super) sender: OutcomeSender,
@@ -232,6 +234,7 @@ impl Shared {
             bytes_sent: self.bytes_sent.load(Ordering::Relaxed),
             readings_per_second,
             commands: self.commands_total.load(Ordering::Relaxed),
+            refused_late: self.refused_late.load(Ordering::Relaxed),
             outcomes_waiting: state.outcomes_waiting,
             bridged: self.bridged.lock().clone(),
         }

@@ -320,6 +320,37 @@ fn uplink_22_attempts_that_fail_cost_nothing() {
     assert_eq!(report["requests"], begun["requests"]);
 }
 
+/// uplink.22: a property that the realm does not take, though the broker has, is found, told and counted, and costs no more
+/// sessions; the others are there, and another value of it is sent.
+#[test]
+fn uplink_22_a_property_that_the_realm_refuses_is_set_aside() {
+    let mut plant = Plant::start(|realm| {
+        let refuses = json!(["org.example.Config/p2/mode", "bad"]);
+        realm.ask("change", json!({"refuses": refuses}));
+    });
+    for (press, mode) in [("p1", "auto"), ("p2", "bad"), ("p3", "off")] {
+        plant.publish(&format!("hall1/{press}/mode"), format!("\"{mode}\""));
+    }
+    let uplink = wait::until("the refusal to be told", || {
+        let uplink = plant.gateway.status(&[])["uplinks"]["realm"].clone();
+        (uplink["refused-late"] == 1).then_some(uplink)
+    });
+    let error = uplink["error"].as_str().unwrap_or_default();
+    assert!(error.contains("org.example.Config/p2/mode"), "{uplink}");
+    plant.settled();
+    let begun = plant.wait("a connection", |it| it["connected"] == true);
+    let two = json!({"org.example.Config/p1/mode": "auto", "org.example.Config/p3/mode": "off"});
+    assert_eq!(begun["properties"], two);
+    // The same once more never goes; another value does, over the same connection.
+    plant.publish("hall1/p2/mode", "\"bad\"");
+    plant.publish("hall1/p2/mode", "\"good\"");
+    let report = plant
+        .wait("the other value", |it| it["properties"]["org.example.Config/p2/mode"] == "good");
+    assert_eq!(report["connections"], begun["connections"]);
+    assert_eq!(report["errors"], begun["errors"]);
+    assert_eq!(plant.settled()["dropped"]["dead-letter"], 1);
+}
+
 /// uplink.22: a certificate is asked for anew when the broker does not take it any more, when it ends and before it ends,
 /// and not otherwise; nothing is lost meanwhile.
 #[test]

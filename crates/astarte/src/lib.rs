@@ -10,6 +10,7 @@ mod interface;
 mod interfaces;
 mod payload;
 mod purge;
+mod refusal;
 mod route;
 mod session;
 mod table;

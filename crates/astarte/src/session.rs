@@ -16,6 +16,7 @@ use tidegate_model::{Qos, Timestamp, Topic, TopicFilter, Value};
 use crate::{
     Certainty, Content, Device, Incoming, Interfaces, Ownership, PayloadError, PurgeError, Routes,
     decode, encode, read_list,
+    refusal::{Doubt, Refused},
     table::{BYTES_MAX, PROPERTIES_MAX, Table},
     write_list,
 };
@@ -65,6 +66,9 @@ pub enum Step {
     Keep(Keep),
     /// Data may go from now on.
     Ready,
+    /// The far side does not take this property, as interface and path, with the value that it has; nobody waits for an
+    /// answer. It is not said again before the value or the interface changes.
+    Refused(String),
 }
 
 /// What becomes of a reading.
@@ -100,6 +104,9 @@ pub enum UpError {
     /// The topic at the far side would be too long.
     #[error("the topic `{0}` is too long")]
     Topic(String),
+    /// The far side has refused this value before.
+    #[error("the realm does not take this value of the property {0}")]
+    Refused(String),
     /// The far side would not take it.
     #[error("{interface}{path}: {source}")]
     Payload {
@@ -162,6 +169,12 @@ const SYNCHRONISED: &[u8] = b"s";
 const OURS: u8 = b'p';
 /// What is kept: a property of the server as it was commanded here.
 const THEIRS: u8 = b'c';
+/// What is kept: a property of the device that the far side has refused.
+const REFUSED: u8 = b'r';
+/// What is kept: what sessions that were lost have in common.
+const DOUBT: &[u8] = b"d";
+/// What asks the far side for everything that it has set.
+const EMPTY_CACHE: &str = "emptyCache";
 /// Properties that may be on their way at once during a handshake.
 const PIPELINED: usize = 32;
 
@@ -184,6 +197,12 @@ pub struct Session {
     certainty: Certainty,
     /// Whether everything is said at the beginning.
     is_whole: bool,
+    refused: Refused,
+    doubt: Doubt,
+    /// Whether properties are said one by one.
+    is_careful: bool,
+    /// How often the far side was asked for what it has set, and has not answered.
+    asked: usize,
 }
 
 impl Session {
@@ -198,6 +217,7 @@ impl Session {
         };
         let note = kept.get(SYNCHRONISED);
         let introspection = setup.interfaces.introspection();
+        let doubt = kept.get(DOUBT).map(|doubt| Doubt::read(doubt)).unwrap_or_default();
         Self {
             ours: Table::new(of(OURS)),
             theirs: Table::new(of(THEIRS)),
@@ -209,6 +229,10 @@ impl Session {
             on_their_way: BTreeMap::new(),
             certainty,
             is_whole: false,
+            refused: Refused::new(of(REFUSED)),
+            doubt,
+            is_careful: false,
+            asked: 0,
             setup,
         }
     }
@@ -222,17 +246,61 @@ impl Session {
     /// Takes notice of CONNACK.
     pub fn connected(&mut self, session_present: bool) {
         self.steps.clear();
-        self.open = 0;
+        (self.open, self.asked) = (0, 0);
+        let had_doubts = self.doubt != Doubt::default();
+        let refused = if session_present { None } else { self.doubt.note_lost() };
+        if session_present {
+            self.doubt = Doubt::default();
+        } else {
+            self.steps.push_back(Step::Keep(doubt_note(&self.doubt)));
+        }
+        self.is_careful = self.doubt.is_careful();
+        let refused = refused.filter(|key| self.refuse(key));
         self.is_whole = !(session_present && self.was_synchronised);
         if self.is_whole {
             self.hand_shake();
         }
         let introspection = self.setup.interfaces.introspection();
         let note = Keep { name: SYNCHRONISED.to_vec(), value: Some(introspection.into_bytes()) };
+        if self.is_careful || (session_present && had_doubts) {
+            // Nothing that was said is in doubt any more.
+            self.steps.push_back(Step::Keep(Keep { name: DOUBT.to_vec(), value: None }));
+        }
         self.steps.extend([Step::Keep(note), Step::Ready]);
+        self.steps.extend(refused.map(Step::Refused));
+    }
+
+    /// Says a property no more; returns whether it was said so far.
+    fn refuse(&mut self, key: &str) -> bool {
+        let (Some(payload), Some(version)) =
+            (self.ours.get(key).cloned(), version_of(&self.setup.interfaces, key))
+        else {
+            return false;
+        };
+        self.ours.remove(key);
+        let entry = Refused::entry(version, &payload);
+        let value = self.refused.insert(key, entry.clone()).then_some(entry);
+        let refused = Keep { name: name(REFUSED, key), value };
+        let gone = Keep { name: name(OURS, key), value: None };
+        self.steps.extend([Step::Keep(refused), Step::Keep(gone)]);
+        true
+    }
+
+    /// Takes those properties up again whose interfaces have changed since they were refused.
+    fn take_up_refused(&mut self) {
+        let interfaces = &self.setup.interfaces;
+        for (key, payload) in self.refused.take_other_versions(|key| version_of(interfaces, key)) {
+            self.steps.push_back(Step::Keep(Keep { name: name(REFUSED, &key), value: None }));
+            if self.ours.has_room(&key, payload.len()) && self.ours.may_list(&key) {
+                let kept = Keep { name: name(OURS, &key), value: Some(payload.clone()) };
+                self.steps.push_back(Step::Keep(kept));
+                self.ours.insert(key, payload);
+            }
+        }
     }
 
     fn hand_shake(&mut self) {
+        self.take_up_refused();
         let Setup { device, interfaces, .. } = &*self.setup;
         let has_properties = interfaces.have_properties();
         let consumer = device.control("consumer/properties");
@@ -256,11 +324,24 @@ impl Session {
         let gone: Vec<String> =
             self.ours.keys().filter(|key| !is_property_of(interfaces, key)).cloned().collect();
         let has = |key: &&String| !gone.contains(key);
-        publish(&device.control("emptyCache"), b"1".to_vec());
+        publish(&device.control(EMPTY_CACHE), b"1".to_vec());
         let list = write_list(self.ours.keys().filter(has).map(String::as_str));
         publish(&device.control("producer/properties"), list);
-        for (key, payload) in self.ours.iter().filter(|(key, _)| has(key)) {
-            publish(&format!("{}/{key}", device.base()), payload.clone());
+        // The suspect first, if there is one.
+        let suspect = self.ours.get_key_value(self.doubt.suspect());
+        let others = self.ours.iter().filter(|(key, _)| *key != self.doubt.suspect());
+        for (key, payload) in suspect.into_iter().chain(others).filter(|(key, _)| has(key)) {
+            let Ok(topic) = Topic::new(&format!("{}/{key}", device.base())) else { continue };
+            let message = Message { topic, payload: payload.clone(), qos: Qos::ExactlyOnce };
+            if self.is_careful {
+                self.steps.push_back(Step::Keep(doubt_note(&self.doubt.try_out(key))));
+            }
+            self.steps.push_back(Step::Publish(message));
+            // What is taken lets the next question be answered.
+            if let (true, Ok(topic)) = (self.is_careful, Topic::new(&device.control(EMPTY_CACHE))) {
+                let message = Message { topic, payload: b"1".to_vec(), qos: Qos::ExactlyOnce };
+                self.steps.push_back(Step::Publish(message));
+            }
         }
         for key in gone {
             self.ours.remove(&key);
@@ -273,14 +354,19 @@ impl Session {
         let is_property =
             |step: &Step| matches!(step, Step::Publish(message) if self.is_property(message));
         let may = match self.steps.front()? {
-            step if is_property(step) => self.open < PIPELINED,
+            _ if self.is_asking() => false,
+            step if is_property(step) && !self.is_careful => self.open < PIPELINED,
             _ => self.open == 0,
         };
         let step = if may { self.steps.pop_front() } else { None }?;
-        match step {
-            Step::Subscribe(_) | Step::Publish(_) => self.open += 1,
+        match &step {
+            Step::Subscribe(_) => self.open += 1,
+            Step::Publish(message) => {
+                self.open += 1;
+                self.asked += usize::from(self.is_question(message));
+            }
             Step::Ready if self.is_whole => self.certainty.ascertain_all(),
-            Step::Keep(_) | Step::Ready => {}
+            Step::Keep(_) | Step::Ready | Step::Refused(_) => {}
         }
         Some(step)
     }
@@ -288,6 +374,20 @@ impl Session {
     fn is_property(&self, message: &Message) -> bool {
         let topic = self.setup.device.read_topic(message.topic.as_str());
         matches!(topic, Some(Incoming::Data { .. }))
+    }
+
+    fn is_question(&self, message: &Message) -> bool {
+        message.topic.as_str() == self.setup.device.control(EMPTY_CACHE)
+    }
+
+    /// Returns whether the next step waits for the far side to say what it has set.
+    pub fn is_asking(&self) -> bool {
+        self.is_careful && self.asked > 0
+    }
+
+    /// Goes on although the far side has not said what it has set: it may be slow.
+    pub fn ask_no_more(&mut self) {
+        self.asked = 0;
     }
 
     /// Takes notice that a step was answered.
@@ -313,6 +413,9 @@ impl Session {
         let property = (interface.content() == Content::Properties)
             .then(|| Property { key: format!("{name}{path}"), payload: payload.clone() });
         if let Some(property) = &property {
+            if self.refused.has(&property.key, interface.version(), &property.payload) {
+                return Err(UpError::Refused(property.key.clone()));
+            }
             let has = self.ours.get(&property.key).map_or(&[][..], Vec::as_slice);
             if has == property.payload && self.certainty.has(&property.key) {
                 return Ok(Up::Unchanged);
@@ -332,7 +435,7 @@ impl Session {
     }
 
     /// Takes notice that a property has arrived, and returns what is to be remembered.
-    pub fn property_done(&mut self, property: Property) -> Keep {
+    pub fn property_done(&mut self, property: Property) -> impl Iterator<Item = Keep> + use<> {
         let Property { key, payload } = property;
         if let Some(count) = self.on_their_way.get_mut(&key) {
             *count -= 1;
@@ -342,12 +445,14 @@ impl Session {
             }
         }
         let kept = name(OURS, &key);
-        if payload.is_empty() {
-            self.ours.remove(&key);
-            return Keep { name: kept, value: None };
+        let was_refused = self.refused.remove(&key);
+        let refused = was_refused.then(|| Keep { name: name(REFUSED, &key), value: None });
+        let value = (!payload.is_empty()).then_some(payload);
+        match value.clone() {
+            Some(payload) => self.ours.insert(key, payload),
+            None => self.ours.remove(&key),
         }
-        self.ours.insert(key, payload.clone());
-        Keep { name: kept, value: Some(payload) }
+        [Keep { name: kept, value }].into_iter().chain(refused)
     }
 
     /// Reads what came down: the commands that it stands for, none if it says nothing new.
@@ -357,7 +462,10 @@ impl Session {
     /// [`DownError`]: it cannot be used; acknowledge and forget it.
     pub fn down(&mut self, topic: &str, payload: &[u8]) -> Result<Vec<Order>, DownError> {
         match self.setup.device.read_topic(topic).ok_or(DownError::Topic)? {
-            Incoming::ConsumerProperties => self.purge(payload),
+            Incoming::ConsumerProperties => {
+                self.asked = self.asked.saturating_sub(1);
+                self.purge(payload)
+            }
             Incoming::OtherControl => Ok(Vec::new()),
             Incoming::Data { interface, path } => self.data(interface, path, payload),
         }
@@ -439,6 +547,17 @@ fn is_property_of(interfaces: &Interfaces, key: &str) -> bool {
     interfaces.resolve(name, path).is_some_and(|(interface, _)| {
         interface.content() == Content::Properties && interface.ownership() == Ownership::Device
     })
+}
+
+/// Returns the version of the interface of a property that the device may set.
+fn version_of(interfaces: &Interfaces, key: &str) -> Option<(u32, u32)> {
+    let (interface, _) = key.split_at(key.find('/')?);
+    let interface = interfaces.get(interface).filter(|_| is_property_of(interfaces, key))?;
+    Some(interface.version())
+}
+
+fn doubt_note(doubt: &Doubt) -> Keep {
+    Keep { name: DOUBT.to_vec(), value: Some(doubt.write()) }
 }
 
 fn name(kind: u8, key: &str) -> Vec<u8> {

@@ -281,6 +281,11 @@ impl Run<'_> {
                 warn!(uplink = %self.name(), error = %reason, "Uplink does not deliver everything");
                 self.shared.state.lock().last_error = Some(reason);
             }
+            Ok(LinkEvent::Refused { reason }) => {
+                warn!(uplink = %self.name(), error = %reason, "The cloud refuses what it has acknowledged");
+                self.shared.refused_late.fetch_add(1, Ordering::Relaxed);
+                self.shared.state.lock().last_error = Some(reason);
+            }
             Ok(LinkEvent::NotSubscribed { reason }) => {
                 warn!(uplink = %self.name(), error = %reason, "Nothing will come down");
                 self.shared.state.lock().last_error = Some(reason);

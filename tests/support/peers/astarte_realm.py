@@ -113,6 +113,7 @@ class Astarte:
         self.connection = None
         self.connections = 0
         self.hold = False
+        self.refuses = None
         self.turned_away = 0
         self.window = 1
         self.log = []
@@ -264,11 +265,13 @@ class Astarte:
         self.serial = None
         self.drop()
 
-    def change(self, hold=None, lifetime=None, script=None, window=None):
+    def change(self, hold=None, lifetime=None, script=None, window=None, refuses=None):
         if hold is not None:
             self.hold = hold
         if lifetime is not None:
             self.lifetime = lifetime
+        if refuses is not None:
+            self.refuses = refuses
         if window is not None:
             self.window = window
             if self.connection is not None:
@@ -294,6 +297,7 @@ class Connection:
         self.is_up = False
         self.next_id = 1
         self.unanswered = {}
+        self.refused = False
 
     def close(self):
         self.writer.transport.abort()
@@ -353,6 +357,10 @@ class Connection:
         elif kind == PUBREL:
             session.unreleased.discard(body)
             self.say(PUBCOMP, 0, body)
+            if self.refused:
+                # The broker has taken it; the server finds out.
+                await self.writer.drain()
+                violate("value_refused")
         elif kind in (PUBACK, PUBCOMP):
             self.unanswered.pop(body, None)
             self.deliver()
@@ -441,6 +449,9 @@ class Connection:
         astarte = self.astarte
         interface, value, time = astarte.realm.check_data(astarte.session.introspection, name, path, payload, qos)
         shown = json.loads(json.dumps(value, default=lambda it: it.hex() if isinstance(it, bytes) else str(it)))
+        if astarte.refuses == [f"{name}{path}", shown]:
+            self.refused = True
+            return
         if interface["type"] == "properties":
             astarte.log.append(f"PUBLISH /{name}{path}")
             if value is None:

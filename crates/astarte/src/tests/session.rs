@@ -29,6 +29,11 @@ fn setup() -> Arc<Setup> {
     Arc::new(Setup { device: device(), interfaces, routes })
 }
 
+/// Begins as the first connection of a process does.
+fn open(kept: &Kept) -> Session {
+    Session::new(setup(), kept, Certainty::default())
+}
+
 fn keep(kept: &mut Kept, keep: Keep) {
     match keep.value {
         Some(value) => kept.insert(keep.name, value),
@@ -63,9 +68,15 @@ fn begin(session: &mut Session, kept: &mut Kept, is_present: bool) -> Vec<String
                 };
                 said.push(format!("{below} {text}"));
                 session.step_done();
+                if below == "/control/emptyCache" {
+                    // Its answer.
+                    let purge = format!("{BASE}/control/consumer/properties");
+                    session.down(&purge, &[0; 4]).unwrap();
+                }
             }
             Step::Keep(note) => keep(kept, note),
             Step::Ready => said.push("ready".to_owned()),
+            Step::Refused(key) => said.push(format!("refused {key}")),
         }
     }
     said
@@ -80,8 +91,9 @@ fn set(session: &mut Session, kept: &mut Kept, topic: &str, value: Value) -> boo
     match up(session, topic, value).unwrap() {
         Up::Publish(message, property) => {
             assert_eq!(message.qos, Qos::ExactlyOnce);
-            let note = session.property_done(property.unwrap());
-            keep(kept, note);
+            for note in session.property_done(property.unwrap()) {
+                keep(kept, note);
+            }
             true
         }
         Up::Unchanged => false,
@@ -92,7 +104,7 @@ fn set(session: &mut Session, kept: &mut Kept, topic: &str, value: Value) -> boo
 #[test]
 fn uplink_22_sessions_begin_in_order() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     let introspection = setup().interfaces.introspection();
     let subscribe = format!(
         "subscribe {BASE}/control/consumer/properties {BASE}/org.example.Orders/# {BASE}/org.example.Setpoint/#"
@@ -113,15 +125,15 @@ fn uplink_22_sessions_begin_in_order() {
     assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
     assert!(set(&mut session, &mut kept, "edge/enabled", Value::Boolean(true)));
 
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     let list = "org.example.edge.Config/enabled;org.example.edge.Config/period";
     let properties = ["/org.example.edge.Config/enabled 9", "/org.example.edge.Config/period 12"];
     assert_eq!(begin(&mut session, &mut kept, false), whole(list, &properties));
     // Unset once more, and the list has it no longer.
     assert!(set(&mut session, &mut kept, "edge/period", Value::Null));
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     let (list, properties) = ("org.example.edge.Config/enabled", [properties[0]]);
     assert_eq!(begin(&mut session, &mut kept, false), whole(list, &properties));
 }
@@ -131,16 +143,16 @@ fn uplink_22_sessions_begin_in_order() {
 #[test]
 fn uplink_22_an_unfinished_handshake_is_repeated() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     begin(&mut session, &mut kept, false);
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     // Durable before CONNECT; then it dies.
     keep(&mut kept, session.begin().unwrap());
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     assert!(session.begin().is_none(), "there is nothing to take back");
     assert!(begin(&mut session, &mut kept, true).len() > 1);
     // As does who has other interfaces than before.
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
     let fewer = Interfaces::new([interfaces().get("org.example.Values").unwrap().clone()]);
     let routes = Routes::default();
@@ -155,7 +167,7 @@ fn uplink_22_an_unfinished_handshake_is_repeated() {
 fn uplink_22_properties_of_other_times_are_forgotten() {
     let mut kept = Kept::new();
     keep(&mut kept, Keep { name: b"porg.example.Gone/x".to_vec(), value: Some(vec![1]) });
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     let said = begin(&mut session, &mut kept, false);
     assert!(!said.concat().contains("Gone"), "{said:?}");
     assert!(!kept.keys().any(|name| name.ends_with(b"/x")));
@@ -165,7 +177,7 @@ fn uplink_22_properties_of_other_times_are_forgotten() {
 #[test]
 fn uplink_22_properties_are_said_when_they_change() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     begin(&mut session, &mut kept, false);
     assert_eq!(up(&mut session, "edge/period", Value::Null), Ok(Up::Unchanged), "it is not set");
     assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
@@ -176,14 +188,14 @@ fn uplink_22_properties_are_said_when_they_change() {
     let Ok(Up::Publish(_, Some(five))) = up(&mut session, "edge/period", Value::Integer(5)) else {
         panic!("the far side is about to have 6");
     };
-    session.property_done(six);
-    session.property_done(five);
+    session.property_done(six).for_each(drop);
+    session.property_done(five).for_each(drop);
     assert!(!set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
 }
 
 #[test]
 fn uplink_22_readings_that_can_never_go_say_why() {
-    let mut session = Session::new(setup(), &Kept::new());
+    let mut session = open(&Kept::new());
     session.connected(false);
     assert_eq!(up(&mut session, "hall/1/speed", Value::Double(1.0)), Err(UpError::NoWay));
     let error = up(&mut session, "hall/1/t", Value::string("hot")).unwrap_err();
@@ -215,21 +227,115 @@ fn uplink_22_what_was_not_acknowledged_is_not_unchanged() {
     assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
     assert!(!set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
     // Another process cannot know, and says each once.
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     assert_eq!(begin(&mut session, &mut kept, true), ["ready"]);
     assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
     assert!(!set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
     // Unless the far side has just been told everything.
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     begin(&mut session, &mut kept, false);
     assert!(!set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+}
+
+/// Begins a connection to a far side without a session, which ends when the property that the realm does not take has been
+/// said; returns whether that was said.
+fn begin_and_lose(kept: &mut Kept, bad: &str) -> bool {
+    let mut session = open(kept);
+    if let Some(note) = session.begin() {
+        keep(kept, note);
+    }
+    session.connected(false);
+    while let Some(step) = session.next_step() {
+        match step {
+            Step::Keep(note) => keep(kept, note),
+            Step::Subscribe(_) => session.step_done(),
+            Step::Publish(message) => {
+                // The broker takes it, and the server hears of it later.
+                session.step_done();
+                if message.topic.as_str() == format!("{BASE}{bad}") {
+                    while let Some(Step::Keep(note)) = session.next_step() {
+                        keep(kept, note);
+                    }
+                    return true;
+                }
+                if message.topic.as_str().ends_with("/emptyCache") {
+                    let purge = format!("{BASE}/control/consumer/properties");
+                    session.down(&purge, &[0; 4]).unwrap();
+                }
+            }
+            Step::Ready | Step::Refused(_) => {}
+        }
+    }
+    false
+}
+
+/// uplink.22: a property behind which the far side throws the session away again and again is found among the others, and
+/// not said any more until its value or its interface changes.
+#[test]
+fn uplink_22_a_refused_property_is_set_aside() {
+    const BAD: &str = "/org.example.edge.Config/period";
+    let mut kept = Kept::new();
+    let mut session = open(&kept);
+    begin(&mut session, &mut kept, false);
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    assert!(set(&mut session, &mut kept, "edge/enabled", Value::Boolean(true)));
+    let mut connections = 0;
+    while begin_and_lose(&mut kept, BAD) {
+        connections += 1;
+        assert!(connections < 10);
+    }
+    assert_eq!(connections, 3, "one as usual, and two that look more closely");
+    // It is no property of the device any more, and the others are.
+    let mut session = open(&kept);
+    let said = begin(&mut session, &mut kept, false);
+    let is_said = |name: &str| said.iter().any(|said| said.starts_with(name));
+    assert!(is_said("/org.example.edge.Config/enabled") && !is_said(BAD), "{said:?}");
+    let refused = Err(UpError::Refused(BAD[1..].to_owned()));
+    assert_eq!(up(&mut session, "edge/period", Value::Integer(5)), refused);
+    // Another value may be taken; then this one is, too, for all that is known.
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(6)));
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+}
+
+/// uplink.22: a property that was refused is said again when its interface has another version.
+#[test]
+fn uplink_22_a_refused_property_is_tried_with_another_interface() {
+    let mut kept = Kept::new();
+    let mut session = open(&kept);
+    begin(&mut session, &mut kept, false);
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    while begin_and_lose(&mut kept, "/org.example.edge.Config/period") {}
+    let key = b"rorg.example.edge.Config/period".to_vec();
+    let entry = kept.get_mut(&key).expect("it is remembered");
+    entry[7] += 1;
+    let mut session = open(&kept);
+    let said = begin(&mut session, &mut kept, false);
+    assert!(said.contains(&"/org.example.edge.Config/period 12".to_owned()), "{said:?}");
+    assert!(!kept.contains_key(&key));
+}
+
+/// uplink.22: sessions that are lost for other reasons are no property's fault, however often; and one that goes on takes
+/// all doubts away.
+#[test]
+fn uplink_22_lost_sessions_alone_refuse_nothing() {
+    let mut kept = Kept::new();
+    let mut session = open(&kept);
+    begin(&mut session, &mut kept, false);
+    assert!(set(&mut session, &mut kept, "edge/period", Value::Integer(5)));
+    for round in 0..12 {
+        let mut session = open(&kept);
+        let said = begin(&mut session, &mut kept, round % 5 == 4);
+        assert!(!said.iter().any(|said| said.starts_with("refused")), "{said:?}");
+        let is_said = said.contains(&"/org.example.edge.Config/period 12".to_owned());
+        assert_eq!(is_said, round % 5 != 4);
+    }
 }
 
 /// uplink.22: a value that comes back before the one between is safe is a command again: the last one counts.
 #[test]
 fn uplink_22_a_property_that_goes_back_is_ordered_back() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     begin(&mut session, &mut kept, false);
     let topic = format!("{BASE}/org.example.Setpoint/p1/pressure");
     let value = |last: u8| [16, 0, 0, 0, 1, b'v', 0, 0, 0, 0, 0, 0, 0x80, last, 0x40, 0];
@@ -252,7 +358,7 @@ fn uplink_22_a_property_that_goes_back_is_ordered_back() {
 #[test]
 fn uplink_22_what_comes_down_becomes_commands() {
     let mut kept = Kept::new();
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     begin(&mut session, &mut kept, false);
     let topic = format!("{BASE}/org.example.Setpoint/p1/pressure");
     let value = [16, 0, 0, 0, 1, b'v', 0, 0, 0, 0, 0, 0, 0x80, 0x39, 0x40, 0];
@@ -265,7 +371,7 @@ fn uplink_22_what_comes_down_becomes_commands() {
     keep(&mut kept, note);
     // Said again by a synchronisation, also to the next process.
     assert_eq!(session.down(&topic, &value), Ok(Vec::new()));
-    let mut session = Session::new(setup(), &kept, Certainty::default());
+    let mut session = open(&kept);
     begin(&mut session, &mut kept, true);
     assert_eq!(session.down(&topic, &value), Ok(Vec::new()));
 

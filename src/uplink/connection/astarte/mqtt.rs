@@ -41,6 +41,8 @@ const OUTPUT_BYTES: usize = 1 << 20;
 const READ_BYTES: usize = 16 << 10;
 /// What the far side said before a write failed may be read for so long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// For what the far side has set is waited so long at most, where that tells whether it has taken a property.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// The same fault is told no more often than this.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -168,6 +170,8 @@ struct Talk<'w> {
     is_ready: bool,
     /// Whether another connection is to take its place.
     is_renewed: bool,
+    /// Until when the far side is to say what it has set, if it was asked for that.
+    asked_until: Option<Instant>,
     reported: Option<Instant>,
 }
 
@@ -213,6 +217,7 @@ impl<'w> Talk<'w> {
             is_connected: false,
             is_ready: false,
             is_renewed: false,
+            asked_until: None,
             reported: None,
         })
     }
@@ -241,7 +246,8 @@ impl<'w> Talk<'w> {
             let has_room = self.output.len() < OUTPUT_BYTES;
             // What nobody here can take yet waits at the far side.
             let is_listening = has_room && self.down.has_room();
-            let due = failed.as_ref().map_or(self.client.poll_timeout(), |(_, until)| *until);
+            let due = failed.as_ref().map(|(_, until)| *until);
+            let due = due.unwrap_or_else(|| self.poll_timeout());
             let done = tokio::select! {
                 // Whatever is ready goes on; none of them can starve the others for long, as each is bounded.
                 written = write(writer, &self.output), if may_write => match written {
@@ -270,11 +276,12 @@ impl<'w> Talk<'w> {
                 }
                 () = sleep_until(due.into()) => match failed.take() {
                     Some((error, _)) => Err(Stop::Io(error)),
-                    None if is_listening => self.handle_due(reader, &mut input).await,
-                    None => {
+                    // It is not for the far side to answer while commands are not done with here.
+                    None if has_room && !is_listening => {
                         let put_off = self.client.put_off(Instant::now(), &mut self.output);
                         put_off.map_err(Stop::from)
                     }
+                    None => self.handle_due(reader, &mut input).await,
                 },
             };
             if let Err(stop) = done {
@@ -298,6 +305,10 @@ impl<'w> Talk<'w> {
     ) -> Result<(), Stop> {
         if let Some(Ok(1..)) = reader.read_buf(input).now_or_never() {
             self.handle_input(input).await?;
+        }
+        if self.asked_until.is_some_and(|until| until <= Instant::now()) {
+            self.session.ask_no_more();
+            self.take_steps().await?;
         }
         Ok(self.client.handle_timeout(Instant::now(), &mut self.output)?)
     }
@@ -330,8 +341,9 @@ impl<'w> Talk<'w> {
                 Some(Pending::Reading { packet, property }) => {
                     // Both are in the journal in this order: what is taken off the queue is remembered.
                     if let Some(property) = property {
-                        let keep = self.session.property_done(property);
-                        self.wire.keep(keep).await?;
+                        for keep in self.session.property_done(property) {
+                            self.wire.keep(keep).await?;
+                        }
                     }
                     Ok(self.answer(packet, Ack::Accepted).await?)
                 }
@@ -350,18 +362,28 @@ impl<'w> Talk<'w> {
                         self.acknowledge(id)?;
                     }
                 }
-                Ok(self.hand_down().await?)
+                self.hand_down().await?;
+                self.take_steps().await
             }
         }
     }
 
     /// Does what the session wants done next.
     async fn take_steps(&mut self) -> Result<(), Stop> {
+        if !self.session.is_asking() {
+            self.asked_until = None;
+        }
         while let Some(step) = self.session.next_step() {
             match step {
                 Step::Subscribe(filters) => self.client.subscribe(filters, &mut self.output)?,
                 Step::Publish(message) => self.publish(message, Pending::Step)?,
                 Step::Keep(keep) => self.wire.keep(keep).await?,
+                Step::Refused(key) => {
+                    let reason = format!(
+                        "the realm does not take the property {key}: it is not sent until its value or its interface changes"
+                    );
+                    self.wire.tell(LinkEvent::Refused { reason }).await?;
+                }
                 Step::Ready => {
                     self.is_ready = true;
                     self.wire.is_up.notify_one();
@@ -376,6 +398,16 @@ impl<'w> Talk<'w> {
             }
         }
         Ok(())
+    }
+
+    /// Returns when something is due, at the latest.
+    fn poll_timeout(&mut self) -> Instant {
+        let due = self.client.poll_timeout();
+        if self.session.is_asking() {
+            due.min(*self.asked_until.get_or_insert_with(|| Instant::now() + ANSWER_PATIENCE))
+        } else {
+            due
+        }
     }
 
     async fn step_done(&mut self) -> Result<(), Stop> {
