@@ -41,7 +41,7 @@ fn packet(event: Result<LinkEvent, LinkError>) -> Result<u16, String> {
     }
 }
 
-/// main.7: answers that came in the moment in which the connection ended count, and its end comes after them.
+/// uplink.22: answers that came in the moment in which the connection ended count, and its end comes after them.
 #[tokio::test]
 async fn what_was_said_last_is_heard_before_the_end() {
     let mut connection = connection(|events| async move {

@@ -9,7 +9,7 @@ use super::{
     rig::{Rig, settings, with_commands},
 };
 
-/// main.7: answers that come with the end of the connection are heard: nothing is sent again.
+/// uplink.22: answers that come with the end of the connection are heard: nothing is sent again.
 #[tokio::test]
 async fn answers_that_come_with_the_end_count() {
     for version in VERSIONS {
