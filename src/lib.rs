@@ -18,6 +18,7 @@ pub mod listening;
 pub mod memory;
 pub mod pipeline;
 pub mod points;
+mod private_folder;
 pub mod push;
 mod secret_file;
 pub mod service;

@@ -1,5 +1,6 @@
 //! Memory that is given back: what a storm of connections took does not stay with the process.
 
+mod allowance;
 mod ceiling;
 mod strangers;
 
@@ -8,6 +9,7 @@ use std::fs;
 use tracing::debug;
 
 pub use self::{
+    allowance::ceiling_within,
     ceiling::{Ceiling, Pressure},
     strangers::Stranger,
 };

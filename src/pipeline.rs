@@ -38,7 +38,7 @@ use crate::{
     ingest::Ingest,
     jwt,
     listening::Listening,
-    memory::Ceiling,
+    memory::{Ceiling, ceiling_within},
     status::Status,
     store::{DirectoryError, Store},
     supervise::{Conditions, Stage},
@@ -297,7 +297,7 @@ impl Inside {
     async fn start(config: &Config, mapping: MappingSet) -> Result<Self, StartError> {
         let clock = Clock::start();
         let journal = journal::open(config, clock)?;
-        let ceiling = Ceiling::new(config.limits.memory_ceiling.get());
+        let ceiling = Ceiling::new(ceiling_within(config.limits.memory_ceiling.get()));
         let store = journal.store.handle();
         let broker = BrokerHandle::with_ceiling(journal.core, store, clock, ceiling);
         let conditions = Conditions::default();

@@ -1,14 +1,16 @@
 //! Files for one user alone, and their folder.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    fs::{self, Metadata, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, ensure};
 use tidegate_model::Principal;
+
+use crate::private_folder;
 
 /// Whose a file becomes that root makes; anybody else keeps what they make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +37,7 @@ pub(crate) fn of_account(folder: &Path, name: &str, extension: &str) -> anyhow::
 
 /// Makes a folder that only its owner can enter, if it is not there.
 pub(crate) fn make_folder(folder: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("cannot make {}", folder.display()))
+    private_folder::make(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
 /// Writes a new file of mode 0600, to the disk.
@@ -119,9 +117,7 @@ fn create_like(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> anyhow::Re
 /// Puts the names in a file's folder on disk.
 pub(crate) fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
     let folder = folder_of(path);
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .with_context(|| format!("cannot write {}", folder.display()))
+    private_folder::sync(folder).with_context(|| format!("cannot write {}", folder.display()))
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -1,8 +1,8 @@
 //! The data directory: made private, checked, and locked against a second gateway.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::files::JournalFiles;
 use super::space::Reserve;
+use crate::private_folder;
 
 /// The file whose lock says that a gateway is at work here.
 const LOCK_FILE: &str = "lock";
@@ -119,14 +120,12 @@ impl Drop for DataDirectory {
 /// Makes a directory for this user alone, or checks the one that is there.
 fn make_private(path: &Path) -> Result<(), DirectoryError> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut builder = DirBuilder::new();
-            builder.recursive(true).mode(0o700);
-            builder.create(path).map_err(|source| DirectoryError::storage("create", path, source))
-        }
-        Err(source) => Err(DirectoryError::storage("look at", path, source)),
-        Ok(metadata) => check(path, &metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(DirectoryError::storage("look at", path, source)),
+        Ok(metadata) => check(path, &metadata)?,
     }
+    // Without its name on disk a power cut would take all that is in it, whatever was synced there.
+    private_folder::make(path).map_err(|source| DirectoryError::storage("create", path, source))
 }
 
 fn check(path: &Path, metadata: &fs::Metadata) -> Result<(), DirectoryError> {

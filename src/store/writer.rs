@@ -1,5 +1,6 @@
 //! The thread that writes the journal.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -227,11 +228,11 @@ impl<F: FileSystem> Writer<F> {
         match result {
             Ok(()) => self.journal.close().map_err(Arc::new),
             Err(Stop::Full(error)) => {
-                error!(%error, "Not everything is on disk");
+                error!(error = &error as &dyn Error, "Not everything is on disk");
                 Err(Arc::new(error))
             }
             Err(Stop::Failed(error)) => {
-                error!(%error, "The storage failed");
+                error!(error = &error as &dyn Error, "The storage failed");
                 let error = Arc::new(error);
                 self.shared.fail(Arc::clone(&error));
                 Err(error)
@@ -428,7 +429,10 @@ impl<F: FileSystem> Writer<F> {
                         reserve.give_up();
                     }
                     if !was_full {
-                        warn!(%error, "The disk is full; everything durable is refused");
+                        warn!(
+                            error = &error as &dyn Error,
+                            "The disk is full; everything durable is refused"
+                        );
                     }
                     // The first time, the reserve may just have made room.
                     let pause = if was_full { FULL_PAUSE } else { Duration::ZERO };

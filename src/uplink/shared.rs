@@ -103,6 +103,7 @@ impl Shared {
         tidegate_uplink::Now {
             elapsed: self.clock.uptime(),
             wall: self.clock.wall(),
+            steady: self.clock.steady(),
             wall_is_trusted: self.time.is_trusted(),
         }
     }

@@ -17,6 +17,37 @@ const BEHIND: i64 = 3_600;
 /// What may lie between a reading and the moment at which its test looks at the clock, in seconds.
 const NEAR: i64 = 120;
 
+/// A wall clock for one program that the test sets; the clock that only goes forward is the right one.
+#[derive(Debug)]
+pub(crate) struct WallClock {
+    folder: PathBuf,
+}
+
+impl WallClock {
+    /// Takes the folder that it is set in.
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Sets it, in seconds against the right time.
+    pub(crate) fn set(&self, seconds: i64) {
+        // In one go: the library may read at any time.
+        let (new, steps) = (self.folder.join("steps.new"), self.folder.join("steps"));
+        fs::write(&new, format!("{seconds:+}")).expect("the folder takes files");
+        fs::rename(&new, &steps).expect("the folder takes files");
+    }
+
+    /// Returns the environment of a program that is to go by it.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 4] {
+        [
+            ("LD_PRELOAD", library().display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", self.folder.join("steps").display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
+    }
+}
+
 /// Returns the library that stands between a program and the clock.
 fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").expect("there are libraries").flatten();
@@ -24,7 +55,8 @@ fn library() -> PathBuf {
     places.find(|place| place.exists()).expect("`cargo xtask setup` has installed it")
 }
 
-fn now() -> i64 {
+/// Returns the right time, in seconds since 1970.
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     i64::try_from(since.as_secs()).expect("a time of our days")
 }
@@ -50,21 +82,15 @@ impl Plant {
              topic = \"tidegate/clock/bson\"\nbatch = {{ readings = 1 }}\n"
         );
         let mut gateway = Gateway::prepare(&Site::new(&config, &[]));
-        let steps = gateway.folder().join("steps").display().to_string();
-        gateway.set("LD_PRELOAD", &library().display().to_string());
-        gateway.set("FAKETIME_TIMESTAMP_FILE", &steps);
-        gateway.set("FAKETIME_NO_CACHE", "1");
-        gateway.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        for (name, value) in WallClock::new(gateway.folder()).environment() {
+            gateway.set(name, &value);
+        }
         Self { gateway, http, broker, cloud }
     }
 
     /// Sets the gateway's clock, in seconds against the right time.
     fn set_clock(&self, seconds: i64) {
-        // In one go: the library may read at any time.
-        let folder = self.gateway.folder();
-        fs::write(folder.join("steps.new"), format!("{seconds:+}"))
-            .expect("the folder takes files");
-        fs::rename(folder.join("steps.new"), folder.join("steps")).expect("the folder takes files");
+        WallClock::new(self.gateway.folder()).set(seconds);
     }
 
     fn mark(&self) -> PathBuf {

@@ -158,7 +158,7 @@ impl Run<'_> {
     /// Returns for how many more seconds a message is of use: at least one, as it was when it was decided.
     fn expires_in(&self, properties: Option<&Properties>) -> Option<u32> {
         let expires = properties?.expires?;
-        let left = expires.saturating_since(self.shared.clock.wall());
+        let left = expires.saturating_since(self.shared.clock.steady());
         let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
         Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(1))
     }

@@ -135,7 +135,7 @@ impl Run<'_> {
             return Err("command-topic");
         }
         let arrival = self.shared.clock.wall();
-        let properties = properties(&incoming, arrival);
+        let properties = properties(&incoming, self.shared.clock.steady());
         let gateway = &self.shared.settings.core.gateway;
         check_path(properties.as_ref(), gateway).map_err(|fault| match fault {
             PathFault::Loop => "loop",
@@ -217,14 +217,14 @@ fn size(message: Option<&Message>) -> usize {
     message.map_or(0, |message| message.payload.size_estimate())
 }
 
-/// Returns what the publisher said beside the payload, if anything.
-fn properties(incoming: &Incoming, arrival: tidegate_model::Timestamp) -> Option<Properties> {
+/// Returns what the publisher said beside the payload, if anything; `now` is steady.
+fn properties(incoming: &Incoming, now: tidegate_model::Timestamp) -> Option<Properties> {
     let none = Said::default();
     let said = incoming.said.as_deref().unwrap_or(&none);
     let user = said.user.iter();
     let properties = Properties {
         payload_is_utf8: said.payload_is_utf8,
-        expires: said.expires_in.map(|time| arrival.saturating_add(time)),
+        expires: said.expires_in.map(|time| now.saturating_add(time)),
         content_type: incoming.content_type.as_deref().map(Into::into),
         response_topic: None,
         correlation_data: None,

@@ -97,7 +97,13 @@ impl Lines {
     /// Waits until status says so of the uplink, and returns all that it says.
     #[track_caller]
     pub(super) fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        wait::until(what, || Some(self.uplink()).filter(&is))
+        let mut last = Value::Null;
+        let found = wait::within(wait::DEADLINE, || {
+            last = self.uplink();
+            is(&last).then_some(())
+        });
+        assert!(found.is_some(), "waited for {what}, and found {last}");
+        last
     }
 
     /// Waits until nothing is queued, and asserts that every value of a load that was acknowledged has arrived, in order,

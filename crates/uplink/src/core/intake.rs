@@ -38,7 +38,7 @@ impl Core {
             self.note_dropped(body.len());
         } else if self.is_too_old(at.ordinal, message.arrival, now) {
             self.drop_record(at, body.len(), &message.topic, DropReason::Age, now);
-        } else if now.wall_is_trusted && message.is_expired(now.wall) {
+        } else if now.wall_is_trusted && message.is_expired(now.steady) {
             self.forming.outcomes.expired += 1;
             self.forming.note(Decision::Expired, at, body.len(), now.elapsed);
         } else {

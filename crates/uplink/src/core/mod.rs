@@ -64,6 +64,8 @@ pub struct Now {
     pub elapsed: Duration,
     /// Wall-clock time.
     pub wall: Timestamp,
+    /// Wall-clock time at the start plus what has passed since: what messages expire by.
+    pub steady: Timestamp,
     /// Whether the wall clock is trusted; until then nothing expires.
     pub wall_is_trusted: bool,
 }

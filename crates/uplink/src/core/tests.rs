@@ -46,6 +46,7 @@ impl Bench {
         let now = Now {
             elapsed: Duration::ZERO,
             wall: Timestamp::from_unix_millis(BEGIN_MILLIS),
+            steady: Timestamp::from_unix_millis(BEGIN_MILLIS),
             wall_is_trusted: true,
         };
         let core = Core::open(settings, [], now).unwrap();
@@ -56,6 +57,7 @@ impl Bench {
         let duration = Duration::from_millis(millis);
         self.now.elapsed += duration;
         self.now.wall = self.now.wall.saturating_add(duration);
+        self.now.steady = self.now.steady.saturating_add(duration);
         self.core.handle_timeout(self.now);
         self.settle();
     }

@@ -108,6 +108,7 @@ impl World {
         let now = Now {
             elapsed: Duration::ZERO,
             wall: Timestamp::from_unix_millis(1_772_366_400_000),
+            steady: Timestamp::from_unix_millis(1_772_366_400_000),
             wall_is_trusted: true,
         };
         let core = Core::open(settings(&plan, 0), [], now).unwrap();
@@ -173,6 +174,7 @@ impl World {
     fn step(&mut self) {
         self.now.elapsed += Duration::from_millis(self.random.below(400));
         self.now.wall = self.now.wall.saturating_add(Duration::from_millis(100));
+        self.now.steady = self.now.steady.saturating_add(Duration::from_millis(100));
         if self.roll(self.plan.crash_permille) {
             return self.crash();
         }

@@ -1,0 +1,43 @@
+//! A disk of its own for a gateway's data, on which things go wrong.
+
+use std::{fs, ops::Deref};
+
+use tempfile::TempDir;
+use tidegate_fault_disk::Disk;
+
+use super::gateway::Gateway;
+
+/// A mounted disk. Has to outlive the gateway on it.
+#[derive(Debug)]
+pub(crate) struct DataDisk {
+    // Before its folder, for it is unmounted first.
+    disk: Disk,
+    folder: TempDir,
+}
+
+impl DataDisk {
+    /// Mounts an empty one.
+    pub(crate) fn mount() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let disk = Disk::mount(folder.path())
+            .expect("tests of disks are run by root, or where fusermount3 is");
+        Self { disk, folder }
+    }
+
+    /// Has a gateway that is not started yet keep its data here.
+    #[track_caller]
+    pub(crate) fn carry(&self, gateway: &Gateway) {
+        let config = fs::read_to_string(gateway.folder().join("tidegate.toml")).expect("a file");
+        let named = format!("data-dir = \"{}\"", self.folder.path().display());
+        assert_eq!(config.matches("data-dir = \"data\"").count(), 1, "{config}");
+        gateway.write("tidegate.toml", &config.replace("data-dir = \"data\"", &named));
+    }
+}
+
+impl Deref for DataDisk {
+    type Target = Disk;
+
+    fn deref(&self) -> &Disk {
+        &self.disk
+    }
+}
