@@ -124,6 +124,7 @@ fn describe(status: &Value) -> String {
     if let Some(reason) = status["not-ready-because"].as_str() {
         line(format_args!("  not ready: {reason}"));
     }
+    describe_clock(&status["clock"], &mut line);
     for (name, uplink) in uplinks(status) {
         describe_uplink(name, uplink, &mut line);
     }
@@ -173,6 +174,15 @@ fn describe(status: &Value) -> String {
         line(format_args!("mapping files: the last change was not applied:\n{error}"));
     }
     text
+}
+
+/// Says what is wrong with the wall clock, or was.
+fn describe_clock(clock: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    if clock["trusted"] == Value::Bool(false) {
+        line(format_args!("clock: NOT TRUSTED, nothing expires by it until it is"));
+    } else if let Some(seconds) = clock["corrected-by-seconds"].as_f64() {
+        line(format_args!("clock: right; times from before were corrected by {seconds:.0} s"));
+    }
 }
 
 /// Says how much is written to the medium, and how long it bears that if the configuration says what it bears.
@@ -270,7 +280,9 @@ fn describe_listeners(status: &Value, line: &mut impl FnMut(std::fmt::Arguments<
 fn describe_uplink(name: &str, uplink: &Value, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     let connected =
         if uplink["connected"] == Value::Bool(true) { "connected" } else { "NOT CONNECTED" };
-    line(format_args!("uplink {name}: {connected}{}", reason(&uplink["error"])));
+    let takes =
+        if uplink["takes"] == Value::Bool(false) { ", another takes what comes in" } else { "" };
+    line(format_args!("uplink {name}: {connected}{}{takes}", reason(&uplink["error"])));
     let verdict = verdict(uplink);
     let made = match sum(&uplink["made"]) {
         0 => String::new(),
@@ -367,6 +379,24 @@ mod tests {
             });
             exit_code(&arguments).unwrap()
         })
+    }
+
+    /// uplink.1, uplink.28, uplink.32: people see which of two queues takes, and that the clock is in doubt.
+    #[test]
+    fn what_people_have_to_know_of_queues_and_clock_is_told() {
+        let of = |clock: Value| {
+            let queue = |takes| serde_json::json!({"connected": true, "takes": takes});
+            let uplinks = serde_json::json!({"cloud": queue(false), "spare": queue(true)});
+            describe(&serde_json::json!({"clock": clock, "uplinks": uplinks}))
+        };
+        let doubtful = of(serde_json::json!({"trusted": false}));
+        assert!(doubtful.contains("clock: NOT TRUSTED"), "{doubtful}");
+        assert!(doubtful.contains("uplink cloud: connected, another takes what comes in\n"));
+        assert!(doubtful.contains("uplink spare: connected\n"));
+        let right = of(serde_json::json!({"trusted": true, "corrected-by-seconds": 3_600.4}));
+        assert!(right.contains("clock: right; times from before were corrected by 3600 s"));
+        let always = of(serde_json::json!({"trusted": true, "corrected-by-seconds": null}));
+        assert!(!always.contains("clock:"), "{always}");
     }
 
     /// main.16: the exit code of a red ledger says nothing else.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures of docs/performance.md, on this machine, in one table.
 
+mod backlog;
 mod broker;
 mod child;
 mod figures;
@@ -88,6 +89,7 @@ pub(crate) fn run(places: &Places, options: &Options) -> Result<()> {
     };
     let table = match options.subject {
         Subject::Telemetry => run.measure(),
+        Subject::Backlog => backlog::measure(&run),
         Subject::Identity => identity::measure(&run),
         Subject::Broker(ref choice) => broker::measure(&run, choice),
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidegate_model::{CaptureName, Captures, PathPattern, PathPatternError};
+use tidegate_model::{NameTemplate, NameTemplateError, PathPattern, PathPatternError};
 
 use crate::topic::{Id, IdError};
 
@@ -24,8 +24,8 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRule {
     pattern: PathPattern,
-    device: Template,
-    metric: Template,
+    device: NameTemplate,
+    metric: NameTemplate,
 }
 
 /// Why texts do not make a rule.
@@ -37,12 +37,9 @@ pub enum NamingError {
     /// The pattern has a wildcard of MQTT.
     #[error("`+` and `#` say nothing of a name: write a capture such as `{{metric}}`")]
     Wildcard,
-    /// A brace has no partner.
-    #[error("a brace has no partner")]
-    Brace,
-    /// A name in braces is not captured by the pattern.
-    #[error("`{{{0}}}` is not captured by `topics`")]
-    Unknown(String),
+    /// A name is none.
+    #[error("{0}")]
+    Name(#[from] NameTemplateError),
     /// What stands between captures cannot be part of an id.
     #[error("{0}")]
     Id(IdError),
@@ -58,7 +55,7 @@ impl DeviceRule {
     pub fn new(topics: &str, device: &str, metric: &str) -> Result<Self, NamingError> {
         let pattern = Self::check_pattern(topics)?;
         let device = Self::check_device(device, &pattern)?;
-        let metric = Template::parse(metric, pattern.names())?;
+        let metric = NameTemplate::parse(metric, pattern.names())?;
         Ok(Self { pattern, device, metric })
     }
 
@@ -74,8 +71,8 @@ impl DeviceRule {
         Ok(PathPattern::parse(&format!("/{topics}"))?)
     }
 
-    fn check_device(device: &str, pattern: &PathPattern) -> Result<Template, NamingError> {
-        let template = Template::parse(device, pattern.names())?;
+    fn check_device(device: &str, pattern: &PathPattern) -> Result<NameTemplate, NamingError> {
+        let template = NameTemplate::parse(device, pattern.names())?;
         // Captures are parts of levels: they bring no character that an id may not have.
         Id::new(&template.fill_with("x")).map_err(NamingError::Id)?;
         Ok(template)
@@ -114,52 +111,4 @@ pub(crate) fn place(rules: &[DeviceRule], topic: &str) -> Place {
 pub(crate) fn is_reserved(place: &Place) -> bool {
     place.device.is_none()
         && (RESERVED.contains(&&*place.metric) || place.metric.starts_with(RESERVED_FOLDER))
-}
-
-/// A name with captures to fill in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Template(Vec<Part>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Literal(String),
-    Capture(usize),
-}
-
-impl Template {
-    fn parse(text: &str, names: &[CaptureName]) -> Result<Self, NamingError> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let inside = rest[at..].strip_prefix('{').ok_or(NamingError::Brace)?;
-            let end = inside.find(['{', '}']).filter(|&end| inside[end..].starts_with('}'));
-            let end = end.ok_or(NamingError::Brace)?;
-            let index = names.iter().position(|name| name.as_str() == &inside[..end]);
-            parts.push(Part::Literal(rest[..at].to_owned()));
-            let unknown = || NamingError::Unknown(inside[..end].to_owned());
-            parts.push(Part::Capture(index.ok_or_else(unknown)?));
-            rest = &inside[end + 1..];
-        }
-        parts.push(Part::Literal(rest.to_owned()));
-        if text.is_empty() {
-            return Err(NamingError::Id(IdError::Empty));
-        }
-        Ok(Self(parts))
-    }
-
-    fn fill(&self, captures: &Captures) -> String {
-        self.render(|index| captures.get(index).unwrap_or_default())
-    }
-
-    /// Fills in the same for every capture.
-    fn fill_with(&self, text: &str) -> String {
-        self.render(|_| text)
-    }
-
-    fn render<'t>(&self, capture: impl Fn(usize) -> &'t str) -> String {
-        self.0.iter().fold(String::new(), |filled, part| match part {
-            Part::Literal(literal) => filled + literal,
-            Part::Capture(index) => filled + capture(*index),
-        })
-    }
 }

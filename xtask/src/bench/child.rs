@@ -48,6 +48,13 @@ impl Child {
         self.memory("VmHWM:")
     }
 
+    /// Returns what the system has written to storage for it, in bytes (proc(5)).
+    pub(super) fn written_bytes(&self) -> Result<u64> {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.id()))?;
+        let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        bytes.and_then(|bytes| bytes.parse().ok()).context("the kernel tells no written bytes")
+    }
+
     fn memory(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name));

@@ -82,30 +82,20 @@ impl Gateway {
         fs::write(folder.join("tidegate.toml"), config(site, mqtt, coap, http))?;
         let opcua = site.plant.map_or("", |_| OPCUA_MAPPING);
         fs::write(folder.join("mapping.toml"), format!("{MAPPING}{opcua}"))?;
-        let notices = UnixDatagram::bind(folder.join("notify")).context("cannot bind a socket")?;
-        notices.set_read_timeout(Some(PATIENCE))?;
-        let mut command = match site.runner {
-            [] => process::command(binary),
-            [runner, words @ ..] => {
-                let mut command = process::command(runner);
-                command.args(words).arg(binary);
-                command
-            }
-        };
-        command.arg("run").arg("-c").arg(folder.join("tidegate.toml"));
-        command.env("NOTIFY_SOCKET", folder.join("notify"));
-        command.env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
-        command.stdout(File::create(folder.join("out"))?).stderr(File::create(folder.join("log"))?);
-        let start = Instant::now();
-        let process = Child::start(&mut command)?;
-        wait_for_ready(&notices, &folder)?;
-        let ready_after = start.elapsed();
+        let (process, ready_after) = launch(binary, &folder, site.runner)?;
         let binary = binary.to_owned();
         let gateway = Self { process, binary, folder, mqtt, coap, http, ready_after };
         if site.cloud.is_some() {
             gateway.wait_for(CONNECTED, 1)?;
         }
         Ok(gateway)
+    }
+
+    /// Kills it where it stands, and starts it again on the same data.
+    pub(super) fn kill_and_start_again(&mut self) -> Result<()> {
+        self.process.kill();
+        (self.process, self.ready_after) = launch(&self.binary, &self.folder, &[])?;
+        Ok(())
     }
 
     /// Lets it end in order, and returns all that it and its runner have said.
@@ -164,6 +154,21 @@ impl Gateway {
         self.wait_for(RECEIVED, count)
     }
 
+    /// Returns how many readings the cloud has acknowledged.
+    pub(super) fn delivered(&self) -> Result<u64> {
+        self.metric(DELIVERED)
+    }
+
+    /// Returns the folder of its journal and files.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Returns what it has had the system write to storage since it was started, in bytes.
+    pub(super) fn written_bytes(&self) -> Result<u64> {
+        self.process.written_bytes()
+    }
+
     /// Waits until the cloud has acknowledged so many readings.
     pub(super) fn wait_for_delivered(&self, count: u64) -> Result<()> {
         self.wait_for(DELIVERED, count)
@@ -210,6 +215,31 @@ impl Drop for Gateway {
         // A folder that stays behind is removed with its parent.
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Starts a gateway in its folder, and returns it with the time until it was ready.
+fn launch(binary: &Path, folder: &Path, runner: &[&str]) -> Result<(Child, Duration)> {
+    let socket = folder.join("notify");
+    // One of a gateway before.
+    let _ = fs::remove_file(&socket);
+    let notices = UnixDatagram::bind(&socket).context("cannot bind a socket")?;
+    notices.set_read_timeout(Some(PATIENCE))?;
+    let mut command = match runner {
+        [] => process::command(binary),
+        [runner, words @ ..] => {
+            let mut command = process::command(runner);
+            command.args(words).arg(binary);
+            command
+        }
+    };
+    command.arg("run").arg("-c").arg(folder.join("tidegate.toml"));
+    command.env("NOTIFY_SOCKET", socket);
+    command.env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+    command.stdout(File::create(folder.join("out"))?).stderr(File::create(folder.join("log"))?);
+    let start = Instant::now();
+    let process = Child::start(&mut command)?;
+    wait_for_ready(&notices, folder)?;
+    Ok((process, start.elapsed()))
 }
 
 fn wait_for_ready(notices: &UnixDatagram, folder: &Path) -> Result<()> {

@@ -20,6 +20,8 @@ pub(crate) struct Options {
 pub(super) enum Subject {
     /// The way from devices to the cloud.
     Telemetry,
+    /// What waits while the cloud is away, and goes up afterwards.
+    Backlog,
     /// TLS and access rules.
     Identity,
     /// What a message costs the broker, beside others.
@@ -46,6 +48,7 @@ impl Options {
     /// Fails on a word that is none of them, naming it.
     pub(crate) fn parse(words: &[&str]) -> Result<Self> {
         let (subject, words) = match words {
+            ["backlog", rest @ ..] => (Subject::Backlog, rest),
             ["identity", rest @ ..] => (Subject::Identity, rest),
             ["broker", rest @ ..] => {
                 let (choice, rest) = Choice::parse(rest)?;
@@ -60,7 +63,7 @@ impl Options {
             }
             ["--binary", path] => Program::Binary(PathBuf::from(path)),
             other => bail!(
-                "`{}`: bench takes `identity` or `broker [--only WORDS] [--sides NAME,…] [--rounds COUNT]`, and `--profile release`, `--profile dist` or `--binary PATH`",
+                "`{}`: bench takes `backlog`, `identity` or `broker [--only WORDS] [--sides NAME,…] [--rounds COUNT]`, and `--profile release`, `--profile dist` or `--binary PATH`",
                 other.join(" ")
             ),
         };
@@ -98,6 +101,8 @@ mod tests {
         assert_eq!(Options::parse(&["--profile", "dist"]).unwrap(), telemetry(build("dist")));
         let binary = Program::Binary("x".into());
         assert_eq!(Options::parse(&["--binary", "x"]).unwrap(), telemetry(binary.clone()));
+        let backlog = Options::parse(&["backlog", "--binary", "x"]).unwrap();
+        assert_eq!(backlog, of(Subject::Backlog, binary.clone()));
         let identity = Options::parse(&["identity", "--binary", "x"]).unwrap();
         assert_eq!(identity, of(Subject::Identity, binary.clone()));
         let broker =

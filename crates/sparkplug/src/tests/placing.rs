@@ -1,5 +1,7 @@
 //! Names of devices and metrics, ids, and STATE.
 
+use tidegate_model::NameTemplateError;
+
 use crate::{
     DeviceRule, HostState, Id, IdError, MessageType, NamingError, Node, StateVersion,
     naming::{is_reserved, place},
@@ -31,15 +33,16 @@ fn topics_become_devices_and_metrics() {
 
 #[test]
 fn wrong_rules_are_refused() {
-    use NamingError::{Brace, Id as WrongId, Pattern, Unknown, Wildcard};
+    use NameTemplateError::{Brace, Empty, Unknown};
+    use NamingError::{Id as WrongId, Name, Pattern, Wildcard};
     let rule = |topics, device, metric| DeviceRule::new(topics, device, metric).unwrap_err();
     assert_eq!(rule("hall1/+/x", "d", "m"), Wildcard);
     assert!(matches!(rule("hall1/{a}{b}", "d", "m"), Pattern(_)));
-    assert_eq!(rule("{a}/{b}", "{c}", "{b}"), Unknown("c".into()));
-    assert_eq!(rule("{a}/{b}", "{a}", "{c}"), Unknown("c".into()));
-    assert_eq!(rule("{a}/{b}", "{a", "{b}"), Brace);
+    assert_eq!(rule("{a}/{b}", "{c}", "{b}"), Name(Unknown("c".into())));
+    assert_eq!(rule("{a}/{b}", "{a}", "{c}"), Name(Unknown("c".into())));
+    assert_eq!(rule("{a}/{b}", "{a", "{b}"), Name(Brace));
     assert_eq!(rule("{a}/{b}", "x/{a}", "{b}"), WrongId(IdError::Character('/')));
-    assert_eq!(rule("{a}/{b}", "{a}", ""), WrongId(IdError::Empty));
+    assert_eq!(rule("{a}/{b}", "{a}", ""), Name(Empty));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which device and key a local topic is, and which topic these are.
 
 use thiserror::Error;
-use tidegate_model::{CaptureName, Captures, PathPattern, PathPatternError};
+use tidegate_model::{Captures, NameTemplate, NameTemplateError, PathPattern, PathPatternError};
 
 /// What a reading is for a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub struct BoardPlace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoardRule {
     pattern: PathPattern,
-    device: Template,
-    key: Template,
+    device: NameTemplate,
+    key: NameTemplate,
     kind: BoardKind,
 }
 
@@ -42,15 +42,9 @@ pub enum BoardNamingError {
     /// The pattern has a wildcard of MQTT.
     #[error("`+` and `#` say nothing of a name: write a capture such as `{{metric}}`")]
     Wildcard,
-    /// A brace has no partner.
-    #[error("a brace has no partner")]
-    Brace,
-    /// A name in braces is not captured by the pattern.
-    #[error("`{{{0}}}` is not captured by `topics`")]
-    Unknown(String),
-    /// There is nothing.
-    #[error("a name has at least one character")]
-    Empty,
+    /// A name is none.
+    #[error("{0}")]
+    Name(#[from] NameTemplateError),
 }
 
 impl BoardRule {
@@ -67,8 +61,8 @@ impl BoardRule {
         kind: BoardKind,
     ) -> Result<Self, BoardNamingError> {
         let pattern = Self::check_pattern(topics)?;
-        let device = Template::parse(device, pattern.names())?;
-        let key = Template::parse(key, pattern.names())?;
+        let device = NameTemplate::parse(device, pattern.names())?;
+        let key = NameTemplate::parse(key, pattern.names())?;
         Ok(Self { pattern, device, key, kind })
     }
 
@@ -86,7 +80,7 @@ impl BoardRule {
 
     fn place(&self, levels: &[&str]) -> Option<BoardPlace> {
         let captures = self.pattern.matches(levels)?;
-        let fill = |template: &Template| template.fill(&captures);
+        let fill = |template: &NameTemplate| template.fill(&captures);
         Some(BoardPlace { device: Some(fill(&self.device)), key: fill(&self.key), kind: self.kind })
     }
 
@@ -131,104 +125,4 @@ pub(super) fn topic(rules: &[BoardRule], device: Option<&str>, key: &str) -> Opt
             found.all(|other| other == first).then_some(first)
         }
     }
-}
-
-/// A name with captures to fill in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Template(Vec<Part>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Literal(String),
-    Capture(usize),
-}
-
-impl Template {
-    fn parse(text: &str, names: &[CaptureName]) -> Result<Self, BoardNamingError> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let inside = rest[at..].strip_prefix('{').ok_or(BoardNamingError::Brace)?;
-            let end = inside.find(['{', '}']).filter(|&end| inside[end..].starts_with('}'));
-            let end = end.ok_or(BoardNamingError::Brace)?;
-            let index = names.iter().position(|name| name.as_str() == &inside[..end]);
-            parts.push(Part::Literal(rest[..at].to_owned()));
-            let unknown = || BoardNamingError::Unknown(inside[..end].to_owned());
-            parts.push(Part::Capture(index.ok_or_else(unknown)?));
-            rest = &inside[end + 1..];
-        }
-        parts.push(Part::Literal(rest.to_owned()));
-        parts.retain(|part| !matches!(part, Part::Literal(text) if text.is_empty()));
-        if parts.is_empty() {
-            return Err(BoardNamingError::Empty);
-        }
-        Ok(Self(parts))
-    }
-
-    fn fill(&self, captures: &Captures) -> String {
-        self.0.iter().fold(String::new(), |filled, part| match part {
-            Part::Literal(literal) => filled + literal,
-            Part::Capture(index) => filled + captures.get(*index).unwrap_or_default(),
-        })
-    }
-
-    /// Finds what captures stand for in a text; returns whether there is just one way to read it, which agrees with what
-    /// is known of the captures.
-    fn read(&self, text: &str, captures: &mut [Option<String>]) -> bool {
-        if text.len() > NAME_BYTES_MAX {
-            return false;
-        }
-        let ways = self.ways(text);
-        if ways[0][0] != 1 {
-            return false;
-        }
-        let mut at = 0;
-        for (part, behind) in self.0.iter().zip(&ways[1..]) {
-            let end = match part {
-                Part::Literal(literal) => at + literal.len(),
-                Part::Capture(_) => (at + 1..=text.len())
-                    .find(|&end| behind[end] > 0 && is_capture(text, at, end))
-                    .expect("there is a way"),
-            };
-            if let Part::Capture(index) = part {
-                match &captures[*index] {
-                    Some(known) if *known != text[at..end] => return false,
-                    _ => captures[*index] = Some(text[at..end].to_owned()),
-                }
-            }
-            at = end;
-        }
-        true
-    }
-
-    /// Returns in how many ways the parts from each on make the text from each byte on: 0, 1, or 2 for more.
-    fn ways(&self, text: &str) -> Vec<Vec<u8>> {
-        let mut ways = vec![vec![0; text.len() + 1]; self.0.len() + 1];
-        ways[self.0.len()][text.len()] = 1;
-        for (number, part) in self.0.iter().enumerate().rev() {
-            for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
-                let behind = &ways[number + 1];
-                let found: u8 = match part {
-                    Part::Literal(literal) if text[at..].starts_with(literal.as_str()) => {
-                        behind[at + literal.len()]
-                    }
-                    Part::Literal(_) => 0,
-                    Part::Capture(_) => (at + 1..=text.len())
-                        .filter(|&end| behind[end] > 0 && is_capture(text, at, end))
-                        .map(|end| behind[end])
-                        .fold(0, u8::saturating_add),
-                };
-                ways[number][at] = found.min(2);
-            }
-        }
-        ways
-    }
-}
-
-/// Names that are longer are not read.
-const NAME_BYTES_MAX: usize = 512;
-
-/// Returns whether a part of a text may be what a capture stands for: within one level of a topic.
-fn is_capture(text: &str, at: usize, end: usize) -> bool {
-    text.get(at..end).is_some_and(|part| !part.contains('/'))
 }

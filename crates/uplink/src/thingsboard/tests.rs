@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use tidegate_model::{Clock, Quality, Status, Timestamp, Value};
+use tidegate_model::{Clock, NameTemplateError, Quality, Status, Timestamp, Value};
 
 use super::*;
 use crate::{decoder::Limits, encoder::TypedReading};
@@ -69,9 +69,9 @@ fn uplink_24_topics_are_keys_of_devices_and_back() {
     }
     let rule = |topics, device, key| BoardRule::new(topics, device, key, BoardKind::Telemetry);
     assert_eq!(rule("a/#", "d", "k"), Err(BoardNamingError::Wildcard));
-    assert_eq!(rule("a/{b}", "{c}", "k"), Err(BoardNamingError::Unknown("c".into())));
-    assert_eq!(rule("a/{b}", "{b", "k"), Err(BoardNamingError::Brace));
-    assert_eq!(rule("a/{b}", "", "k"), Err(BoardNamingError::Empty));
+    assert_eq!(rule("a/{b}", "{c}", "k"), Err(NameTemplateError::Unknown("c".into()).into()));
+    assert_eq!(rule("a/{b}", "{b", "k"), Err(NameTemplateError::Brace.into()));
+    assert_eq!(rule("a/{b}", "", "k"), Err(NameTemplateError::Empty.into()));
 }
 
 #[test]
