@@ -16,6 +16,10 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
+    chaos::{
+        fate::{Fate, Trouble},
+        proxy::{Chaos, Course},
+    },
     gateway::Gateway,
     mosquitto::{Mosquitto, Options},
     peer::Peer,
@@ -89,6 +93,8 @@ struct Hall {
     device: Peer,
     host: Peer,
     cable: Cable,
+    /// In the cable's place where connections are to be reset.
+    lines: Option<Chaos>,
     // Last, so that it outlives those who are connected to it.
     broker: Mosquitto,
 }
@@ -106,6 +112,8 @@ struct Setup<'a> {
     broker: &'a str,
     /// Whether the way to the broker is a [`Cable`].
     by_cable: bool,
+    /// After how many bytes of the gateway its connections are reset, one after the other, on lines instead of a cable.
+    resets: &'a [usize],
 }
 
 const SETUP: Setup<'_> = Setup {
@@ -115,14 +123,27 @@ const SETUP: Setup<'_> = Setup {
     host: &[],
     broker: "",
     by_cable: true,
+    resets: &[],
 };
+
+/// Endpoints that lead to the same broker, each with a rest of its own after an attempt that failed.
+const LINES: usize = 5;
 
 impl Hall {
     fn start(setup: Setup<'_>) -> Self {
         let options = Options { persistent: true, more: setup.broker, ..Options::default() };
         let broker = Mosquitto::start_with(options);
         let cable = Cable::lay(broker.port());
-        let to = if setup.by_cable { cable.port } else { broker.port() };
+        let resets = setup.resets.iter().map(|&bytes| Fate::after(0, Trouble::ResetAt(bytes)));
+        let lines = (!setup.resets.is_empty())
+            .then(|| Chaos::start(Course::Listed(resets.collect()), LINES, broker.port()));
+        let own = if setup.by_cable { cable.port } else { broker.port() };
+        let (to, others) = match lines.as_ref().map(Chaos::ports) {
+            Some([first, others @ ..]) => (*first, others),
+            _ => (own, &[][..]),
+        };
+        let backup = |port| format!("[[uplink.backup]]\nurl = \"mqtt://127.0.0.1:{port}\"\n");
+        let backups: String = others.iter().map(backup).collect();
         let mqtt = ports::free_port();
         let config = format!(
             r#"
@@ -145,7 +166,7 @@ group = "hall1"
 topics = "hall1/{{press}}/{{metric}}"
 device = "{{press}}"
 metric = "{{metric}}"
-"#,
+{backups}"#,
             to, setup.version, setup.more
         );
         let port = broker.port().to_string();
@@ -155,7 +176,7 @@ metric = "{{metric}}"
         let mut device = Peer::start("mqtt_client.py", &[]);
         let options = json!({"host": "127.0.0.1", "port": mqtt, "version": 5, "reconnect": true});
         device.ask("connect", options);
-        Self { gateway, device, host, cable, broker }
+        Self { gateway, device, host, cable, lines, broker }
     }
 
     /// Lets the device publish the numbers from `first` on, as readings of `metric`.
@@ -251,6 +272,31 @@ fn uplink_42_nothing_acknowledged_is_lost() {
         hall.messages("NDEATH", deaths + 1);
         assert_eq!(hall.report()["faults"], json!([]));
     }
+}
+
+/// Where the opening is cut: nowhere, in CONNECT, in the subscriptions, between and in the births, in the first data.
+const OPENING: [usize; 12] = [0, 60, 140, 200, 240, 280, 320, 380, 440, 520, 640, 800];
+
+/// U11: with a backlog waiting, connections are reset at every step of the opening, and the gateway is killed meanwhile:
+/// each opening is whole and in order for the host, and nothing that was acknowledged is lost.
+#[test]
+fn uplink_43_fault_u11_openings_that_are_cut() {
+    let mut hall = Hall::start(Setup { resets: &OPENING, ..SETUP });
+    let count = 400;
+    hall.series("press", 1, count, "press-1/count");
+    let met = |hall: &Hall| hall.lines.as_ref().map_or(0, |lines| lines.story().len());
+    for reached in [OPENING.len() / 3, 2 * OPENING.len() / 3] {
+        wait::until("some resets", || (met(&hall) >= reached).then_some(()));
+        hall.gateway.kill9();
+        hall.gateway.start_again();
+    }
+    hall.acked("press", count);
+    hall.all_arrived(count, "press-1", "count");
+    wait::until("every reset", || (met(&hall) >= OPENING.len()).then_some(()));
+    let report = hall.report();
+    assert_eq!(report["faults"], json!([]), "{report}");
+    let is_empty = |uplink: &Value| uplink["queued"] == 0 && uplink["balanced"] == true;
+    wait::until("an empty queue", || Some(hall.uplink()).filter(is_empty));
 }
 
 /// uplink.23: a rebirth on request; metrics of the node and of devices; types and quality as the host announced them.

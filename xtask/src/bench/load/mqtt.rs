@@ -44,7 +44,11 @@ impl Mqtt {
             .expect("packets are small");
         let [low, high] = [length & 0x7f, length >> 7].map(|part| u8::try_from(part).unwrap_or(0));
         self.output.push(PUBLISH_QOS_1);
-        self.output.extend(if high > 0 { &[low | 0x80, high][..] } else { &[low] });
+        if high > 0 {
+            self.output.extend([low | 0x80, high]);
+        } else {
+            self.output.push(low);
+        }
         let topic_length = u16::try_from(topic.len()).expect("topics are short");
         self.output.extend(topic_length.to_be_bytes());
         self.output.extend(topic.bytes());
