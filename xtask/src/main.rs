@@ -29,6 +29,7 @@ Commands:
                             with a systemd of its own, as root
   bench [--profile NAME]    build the gateway (release or dist) and print the figures of docs/performance.md;
                             with --binary PATH measure that program instead;
+                            `bench backlog …`: what a gibibyte that waits costs;
                             `bench identity …`: those of TLS and access rules;
                             `bench broker [--only WORDS] [--sides NAME,…] [--rounds COUNT] …`:
                             what a message costs the broker, beside others and a relay;
