@@ -184,7 +184,7 @@ impl Gateway {
             expelled: AtomicU64::new(0),
             certificates,
             gates,
-            links: inside.uplinks.take_certificates(),
+            links: inside.uplinks.take_credentials(),
             status: Arc::clone(&status),
         });
         let mut commander = Commander::new(

@@ -1,4 +1,4 @@
-//! Changes while the gateway runs: mappings, accounts, rights, certificates.
+//! Changes while the gateway runs: mappings, accounts, rights, certificates, logins of uplinks.
 //!
 //! All files are read as at the start. With one error in them nothing changes: what was valid goes on.
 
@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use super::{
     gates::Gates,
     listeners::{Certificates, accounts, issuers},
-    uplinks::LinkCertificates,
+    uplinks::LinkCredentials,
 };
 use crate::{
     broker::{Accounts, BrokerHandle, CoreGuard},
@@ -105,7 +105,7 @@ pub(super) struct Reloader {
     pub(super) expelled: AtomicU64,
     pub(super) certificates: Certificates,
     pub(super) gates: Gates,
-    pub(super) links: LinkCertificates,
+    pub(super) links: LinkCredentials,
     pub(super) status: Arc<Status>,
 }
 
@@ -224,8 +224,8 @@ impl Reloader {
         for (tls, prepared) in certificates {
             tls.set(prepared);
         }
-        for (tls, prepared) in links {
-            tls.set(prepared);
+        for link in links {
+            link.set();
         }
         // Last: who comes in finds everything in place.
         self.gates.set(config);
@@ -233,7 +233,8 @@ impl Reloader {
         self.status.warn_of_certificates();
         info!(
             generation,
-            entries, "Changed files applied: mappings, accounts, access, certificates"
+            entries,
+            "Changed files applied: mappings, accounts, access, certificates, logins of uplinks"
         );
         Ok(())
     }

@@ -29,8 +29,9 @@ use crate::{
     time_trust::TimeTrust,
     uplink::{
         self, AstarteSettings, CommandRoute, Dialect, Endpoint, HttpTarget, IncomingCommand,
-        LinkSettings, Login, MqttVersion, OutcomeSender, Seat, SecondQueue, SparkplugB,
-        UplinkContext, UplinkError, UplinkHandle, UplinkSettings, board_commands, hub_commands,
+        LinkSettings, Login, MqttVersion, OutcomeSender, Replaceable, Seat, SecondQueue,
+        SparkplugB, UplinkContext, UplinkError, UplinkHandle, UplinkSettings, board_commands,
+        hub_commands,
     },
 };
 
@@ -43,33 +44,75 @@ const DIALECT_AGE: Duration = Duration::from_millis(100);
 /// Uplinks that run.
 pub(super) struct Uplinks {
     pub(super) handles: Vec<UplinkHandle>,
-    pub(super) certificates: LinkCertificates,
+    pub(super) credentials: LinkCredentials,
 }
 
-/// The certificates of all encrypted links by the name of the uplink, one for each broker, to be replaced while they
-/// are used.
+/// What all links believe and show by the name of the uplink, one for each far side, to be replaced while it is used.
 #[derive(Debug, Default)]
-pub(super) struct LinkCertificates(BTreeMap<String, Vec<Used>>);
+pub(super) struct LinkCredentials(BTreeMap<String, (Arc<Notify>, Vec<(LinkUrl, Endpoint)>)>);
 
-/// What the connection to a broker believes and shows, if it is encrypted.
-type Used = (LinkUrl, Option<Arc<ClientTls>>);
+/// What the connections to one far side are to believe and show from now on.
+pub(super) struct LinkPrepared<'l> {
+    link: &'l Endpoint,
+    renewed: &'l Notify,
+    tls: Option<(&'l Arc<ClientTls>, ClientPrepared)>,
+    login: Option<Login>,
+    token: Option<String>,
+}
 
-impl LinkCertificates {
+impl LinkCredentials {
     /// Prepares those of another configuration, to be set from the next connections on.
-    pub(super) fn prepare(
-        &self,
-        config: &Config,
-    ) -> Result<Vec<(&Arc<ClientTls>, ClientPrepared)>, TlsError> {
-        let links = config.uplinks.iter().flat_map(|uplink| {
-            let used = self.0.get(uplink.name.as_str()).into_iter().flatten();
-            used.zip(&uplink.link.endpoints)
-        });
-        // What is meant for another broker waits for the restart that brings it.
-        let links = links.filter(|((url, _), endpoint)| *url == endpoint.url);
-        let links =
-            links.filter_map(|((_, used), endpoint)| used.as_ref().zip(endpoint.tls.as_ref()));
-        links.map(|(link, tls)| Ok((link, ClientPrepared::new(client_setup(tls)?)?))).collect()
+    pub(super) fn prepare(&self, config: &Config) -> Result<Vec<LinkPrepared<'_>>, TlsError> {
+        let mut links = Vec::new();
+        for uplink in &config.uplinks {
+            let Some((renewed, used)) = self.0.get(uplink.name.as_str()) else { continue };
+            for ((url, link), endpoint) in used.iter().zip(&uplink.link.endpoints) {
+                // What is meant for another far side waits for the restart that brings it.
+                if *url != endpoint.url {
+                    continue;
+                }
+                let tls = link.tls.as_ref().zip(endpoint.tls.as_ref());
+                let tls = tls.map(|(used, tls)| {
+                    let prepared = ClientPrepared::new(client_setup(tls)?)?;
+                    Ok::<_, TlsError>((used, prepared))
+                });
+                let (login, token) = (login(uplink, endpoint), token(endpoint));
+                links.push(LinkPrepared { link, renewed, tls: tls.transpose()?, login, token });
+            }
+        }
+        Ok(links)
     }
+}
+
+impl LinkPrepared<'_> {
+    /// Has the next connections use it.
+    pub(super) fn set(self) {
+        if let Some((tls, prepared)) = self.tls {
+            tls.set(prepared);
+        }
+        if let Some(http) = &self.link.http {
+            http.token.set(self.token);
+        }
+        self.link.login.set(self.login);
+        self.renewed.notify_one();
+    }
+}
+
+/// Returns as whom to log in at a far side.
+fn login(uplink: &UplinkConfig, endpoint: &EndpointConfig) -> Option<Login> {
+    let board = uplink.thingsboard.as_ref();
+    if let Some(token) = board.and_then(|board| board.access_token.as_ref()) {
+        let username = token.expose().trim().to_owned();
+        return Some(Login { username, password: String::new() });
+    }
+    endpoint.login.as_ref().map(|login| {
+        let password = login.password.as_ref().map(|password| password.expose().to_owned());
+        Login { username: login.username.clone(), password: password.unwrap_or_default() }
+    })
+}
+
+fn token(endpoint: &EndpointConfig) -> Option<String> {
+    endpoint.token.as_ref().map(|token| token.expose().trim().to_owned())
 }
 
 /// Returns what a link believes and shows; without `ca` it believes the authorities of the operating system.
@@ -98,7 +141,7 @@ fn device(
 }
 
 /// Returns how one broker is connected to.
-fn endpoint(endpoint: &EndpointConfig) -> Result<Endpoint, TlsError> {
+fn endpoint(uplink: &UplinkConfig, endpoint: &EndpointConfig) -> Result<Endpoint, TlsError> {
     let tls = endpoint.tls.as_ref();
     let tls = tls.map(|tls| client_setup(tls).and_then(ClientTls::new).map(Arc::new));
     Ok(Endpoint {
@@ -109,23 +152,16 @@ fn endpoint(endpoint: &EndpointConfig) -> Result<Endpoint, TlsError> {
         http: endpoint.url.http_target().map(|(path, query)| HttpTarget {
             path: path.to_owned(),
             query: query.map(str::to_owned),
-            token: endpoint.token.as_ref().map(|token| token.expose().trim().to_owned()),
+            token: Replaceable::new(token(endpoint)),
         }),
-        login: endpoint.login.as_ref().map(|login| Login {
-            username: login.username.clone(),
-            password: login
-                .password
-                .as_ref()
-                .map(|password| password.expose().to_owned())
-                .unwrap_or_default(),
-        }),
+        login: Replaceable::new(login(uplink, endpoint)),
     })
 }
 
 impl Uplinks {
-    /// Returns the certificates of all links, once.
-    pub(super) fn take_certificates(&mut self) -> LinkCertificates {
-        std::mem::take(&mut self.certificates)
+    /// Returns what all links believe and show, once.
+    pub(super) fn take_credentials(&mut self) -> LinkCredentials {
+        std::mem::take(&mut self.credentials)
     }
 
     /// Returns the ways in for outcomes, by the name of the uplink.
@@ -154,7 +190,7 @@ pub(super) async fn start(
     let queues = Queues::of(config, |name| queues::has_backlog(recovery, broker, name));
     let entries = state(&queues.all, recovery, broker).await?;
     let mut handles = Vec::new();
-    let mut certificates = LinkCertificates::default();
+    let mut credentials = LinkCredentials::default();
     let seats = seats(&queues.all);
     let mut received = BTreeMap::new();
     for queue in &queues.all {
@@ -177,9 +213,9 @@ pub(super) async fn start(
         settings.link.passengers = passengers;
         settings.link.second = second(queue, names);
         let urls = uplink.link.endpoints.iter().map(|endpoint| endpoint.url.clone());
-        let used = settings.link.endpoints.iter().map(|endpoint| endpoint.tls.clone());
-        let used = urls.zip(used).collect();
-        certificates.0.insert(uplink.name.to_string(), used);
+        let used = urls.zip(settings.link.endpoints.iter().cloned()).collect();
+        let renewed = Arc::clone(&settings.link.renewed);
+        credentials.0.insert(uplink.name.to_string(), (renewed, used));
         let last = recovery.positions.get(&taker).copied().unwrap_or(Position::START);
         received.insert(uplink.name.to_string(), last.seq);
         let context = UplinkContext {
@@ -209,7 +245,7 @@ pub(super) async fn start(
     }
     queues::set(&queues.pairs, &received);
     run(&handles, queues.pairs, broker, conditions, stage);
-    Ok(Uplinks { handles, certificates })
+    Ok(Uplinks { handles, credentials })
 }
 
 /// Routes messages to the uplinks, and runs them.
@@ -411,17 +447,7 @@ impl Spoken {
 
 /// Returns how the brokers of an uplink are connected to.
 fn endpoints(uplink: &UplinkConfig) -> Result<Vec<Endpoint>, TlsError> {
-    let board = uplink.thingsboard.as_ref();
-    let access_token = board.and_then(|board| board.access_token.as_ref());
-    let each = uplink.link.endpoints.iter().map(|config| {
-        let mut endpoint = endpoint(config)?;
-        if let Some(token) = access_token {
-            let username = token.expose().trim().to_owned();
-            endpoint.login = Some(Login { username, password: String::new() });
-        }
-        Ok(endpoint)
-    });
-    each.collect()
+    uplink.link.endpoints.iter().map(|config| endpoint(uplink, config)).collect()
 }
 
 /// Returns an edge node of Sparkplug B that keeps to what its kind of far side takes.
@@ -498,6 +524,7 @@ fn settings(
         rates: uplink.link.rates,
         replay_rates: uplink.waiting.replay,
         pauses: uplink.link.profile.bounds().pauses,
+        renewed: Arc::default(),
         session_expiry: uplink.link.session_expiry,
         commands: route.or(own_route),
         results: commands.map(|commands| commands.results.clone()).or(own_results),

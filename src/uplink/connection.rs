@@ -402,16 +402,16 @@ fn open_mqtt(
     events: mpsc::Sender<LinkEvent>,
 ) -> Result<(Client, Driver), LinkError> {
     let tunnel = Tunnel::open().map_err(|error| LinkError::transient(error.to_string()))?;
-    let login = settings.endpoints[endpoint].login.as_ref();
+    let login = settings.endpoints[endpoint].login.get();
     let (name, through) = (tunnel.name().to_owned(), settings.clone());
     Ok(match settings.version {
         MqttVersion::V3_1_1 => {
-            let opening = v4::Opening::usual(settings, login, &name);
+            let opening = v4::Opening::usual(settings, login.as_ref(), &name);
             let (client, driver) = v4::open(settings, opening, events, std::convert::identity);
             (Client::V4(client), Box::pin(tunnel.drive(through, endpoint, driver)))
         }
         MqttVersion::V5 => {
-            let (client, driver) = v5::open(settings, login, &name, events);
+            let (client, driver) = v5::open(settings, login.as_ref(), &name, events);
             (Client::V5(client), Box::pin(tunnel.drive(through, endpoint, driver)))
         }
     })

@@ -12,6 +12,7 @@ mod intake;
 mod link;
 mod listener;
 mod outcome;
+mod replaceable;
 mod run;
 mod seat;
 mod settings;
@@ -30,6 +31,7 @@ pub use self::{
     handle::{ConnectionState, Snapshot, UplinkContext, UplinkHandle, new},
     intake::{Bridged, Intake},
     outcome::OutcomeSender,
+    replaceable::Replaceable,
     seat::Seat,
     settings::{
         AstarteSettings, CommandRoute, Dialect, Endpoint, HttpTarget, LinkSettings, Login,

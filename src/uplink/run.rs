@@ -190,6 +190,9 @@ impl<'a> Run<'a> {
                 Ok(()) = self.pressure.changed() => {}
                 () = called(&self.shared.settings.link.passengers) => {}
                 () = self.shared.is_over.notified() => {}
+                () = self.shared.settings.link.renewed.notified() => {
+                    self.endpoints.note_renewed(self.shared.clock.uptime());
+                }
                 copied = self.spiller.copied() => self.register(copied)?,
                 () = tokio::time::sleep_until(wake.into()) => {}
             }

@@ -17,9 +17,11 @@ use tidegate_uplink::{
     decoder::Limits,
     thingsboard::BoardSettings,
 };
+use tokio::sync::Notify;
 
 use super::{
     connection::SparkplugB,
+    replaceable::Replaceable,
     seat::Seat,
     switch::{Branch, SecondQueue},
 };
@@ -82,6 +84,8 @@ pub struct LinkSettings {
     pub replay_rates: Rates,
     /// How long to wait between attempts to connect.
     pub pauses: Pauses,
+    /// Told when what a connection believes or shows was replaced.
+    pub renewed: Arc<Notify>,
     /// How long the broker keeps what comes down while the connection is lost (MQTT 5).
     pub session_expiry: Duration,
     /// What may come down; nothing without it.
@@ -169,8 +173,8 @@ pub struct Endpoint {
     pub websocket: Option<Arc<str>>,
     /// Where batches are posted, if it is no broker but a server of HTTP.
     pub http: Option<HttpTarget>,
-    /// User name and password, if the broker wants them.
-    pub login: Option<Login>,
+    /// User name and password, if the broker wants them, as they are now.
+    pub login: Replaceable<Option<Login>>,
 }
 
 /// Where batches are posted. Its `Debug` form hides the token.
@@ -180,8 +184,8 @@ pub struct HttpTarget {
     pub path: String,
     /// What follows `?`.
     pub query: Option<String>,
-    /// A bearer token (RFC 6750).
-    pub token: Option<String>,
+    /// A bearer token (RFC 6750), as it is now.
+    pub token: Replaceable<Option<String>>,
 }
 
 impl HttpTarget {
@@ -284,7 +288,7 @@ mod tests {
     fn topics_become_paths() {
         let target = |path: &str, query: Option<&str>, topic: &str| {
             let query = query.map(str::to_owned);
-            HttpTarget { path: path.to_owned(), query, token: None }.target(topic)
+            HttpTarget { path: path.to_owned(), query, token: Replaceable::default() }.target(topic)
         };
         #[rustfmt::skip]
         let cases = [

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -120,6 +121,37 @@ fn uplink_20_websocket_plain_and_encrypted() {
     cloud.ask("wait", json!({"count": 60}));
     assert_eq!(cloud.ask("report", json!({}))["duplicates"], 0);
     assert_eq!(plant.uplink("frames")["endpoint"], format!("127.0.0.1:{ws}"));
+}
+
+/// uplink.32: passwords are rotated without a restart and without loss: the far side asks for another one, the file gets it,
+/// and the next attempt logs in by it.
+#[test]
+fn uplink_32_passwords_are_rotated_while_the_gateway_runs() {
+    let options = Options { login: Some(("gw", "old-word")), ..Options::default() };
+    let mut broker = Mosquitto::start_with(options);
+    let mut plant = Plant::prepare(&[&format!(
+        "name = \"cloud\"\nurl = \"mqtt://localhost:{}\"\nusername = \"gw\"\n\
+         password = {{ file = \"password\" }}\n",
+        broker.port()
+    )]);
+    let write = |plant: &Plant, word: &str| {
+        plant.gateway.write("password", word);
+        let file = plant.gateway.folder().join("password");
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    };
+    write(&plant, "old-word");
+    plant.gateway.start_again();
+    plant.read(20);
+    plant.until_delivered("cloud");
+    broker.stop();
+    broker.set_password("gw", "new-word");
+    broker.start_again();
+    plant.read(20);
+    let refused = plant.until("cloud", "the refusal", |uplink| uplink["error"].is_string());
+    assert_eq!((&refused["queued"], &refused["delivered"]), (&json!(20), &json!(20)));
+    write(&plant, "new-word");
+    let uplink = plant.until("cloud", "the rest", |uplink| uplink["delivered"] == 40);
+    assert_eq!((&uplink["connections"], &uplink["balanced"]), (&json!(2), &json!(true)));
 }
 
 /// A proxy that lets only `gw` with the password `s3cret` through.

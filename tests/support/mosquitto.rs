@@ -53,12 +53,8 @@ impl Mosquitto {
         );
         match options.login {
             Some((name, password)) => {
-                let file = folder.path().join("passwords");
-                let file_text = file.to_str().expect("temporary folders have plain names");
-                let tool = programs::find("mosquitto_passwd");
-                let said = programs::run(tool, &["-b", "-c", file_text, name, password]);
-                assert_eq!(said.code, Some(0), "mosquitto_passwd: {}", said.stderr);
-                config += &format!("allow_anonymous false\npassword_file {file_text}\n");
+                let file = write_passwords(&folder, name, password);
+                config += &format!("allow_anonymous false\npassword_file {file}\n");
             }
             None => config += "allow_anonymous true\n",
         }
@@ -68,6 +64,12 @@ impl Mosquitto {
         let mut broker = Self { port, folder, process: None };
         broker.start_again();
         broker
+    }
+
+    /// Gives the one who may log in another password, from the next start on.
+    #[track_caller]
+    pub(crate) fn set_password(&self, name: &str, password: &str) {
+        write_passwords(&self.folder, name, password);
     }
 
     /// Returns the port.
@@ -98,4 +100,14 @@ impl Mosquitto {
         });
         self.process = Some(process);
     }
+}
+
+/// Writes the file of the one who may log in, and returns its path.
+#[track_caller]
+fn write_passwords(folder: &TempDir, name: &str, password: &str) -> String {
+    let file = folder.path().join("passwords").display().to_string();
+    let tool = programs::find("mosquitto_passwd");
+    let said = programs::run(tool, &["-b", "-c", &file, name, password]);
+    assert_eq!(said.code, Some(0), "mosquitto_passwd: {}", said.stderr);
+    file
 }

@@ -31,12 +31,18 @@ pub struct Endpoints {
 struct Endpoint {
     backoff: Backoff,
     rests_until: Duration,
+    /// Whether it rests for something that does not pass by itself.
+    needs_help: bool,
 }
 
 impl Endpoints {
     /// Makes a list of `count` brokers; there is at least one.
     pub fn new(count: usize, pauses: Pauses) -> Self {
-        let endpoint = Endpoint { backoff: Backoff::new(pauses), rests_until: Duration::ZERO };
+        let endpoint = Endpoint {
+            backoff: Backoff::new(pauses),
+            rests_until: Duration::ZERO,
+            needs_help: false,
+        };
         Self {
             pauses,
             each: vec![endpoint; count.max(1)],
@@ -79,6 +85,7 @@ impl Endpoints {
         if is_stable {
             endpoint.backoff.reset();
         }
+        endpoint.needs_help = failure == Failure::Lasting;
         endpoint.rests_until = now + endpoint.backoff.after(failure, random).max(least);
         if std::mem::take(&mut self.is_returning) || (self.current == 0 && lasted.is_some()) {
             // Whoever cannot stay is returned to later and later.
@@ -108,6 +115,13 @@ impl Endpoints {
         self.each[self.current].backoff.reset();
     }
 
+    /// Takes notice that what brokers are shown was replaced: those that refused it are tried after the first pause.
+    pub fn note_renewed(&mut self, now: Duration) {
+        for endpoint in self.each.iter_mut().filter(|endpoint| endpoint.needs_help) {
+            endpoint.rests_until = endpoint.rests_until.min(now + self.pauses.first);
+        }
+    }
+
     /// Returns the broker that is connected to, or was last.
     pub fn current(&self) -> usize {
         self.current
@@ -119,6 +133,20 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    /// uplink.32: another password is tried at once, and a far side that was away is not asked sooner for it.
+    #[test]
+    fn what_was_refused_is_tried_again_when_it_was_replaced() {
+        let mut endpoints = Endpoints::new(2, Pauses::USUAL);
+        endpoints.note_attempt(0);
+        endpoints.note_ended(Failure::Lasting, Duration::ZERO, 0, Duration::ZERO);
+        endpoints.note_attempt(1);
+        endpoints.note_ended(Failure::Transient, Duration::ZERO, 0, 60 * SECOND);
+        assert_eq!(endpoints.next(SECOND), Err(60 * SECOND));
+        endpoints.note_renewed(SECOND);
+        assert_eq!(endpoints.next(SECOND), Err(2 * SECOND));
+        assert_eq!(endpoints.next(2 * SECOND), Ok(0));
+    }
 
     /// uplink.32: short connections are no success, however many messages went through.
     #[test]

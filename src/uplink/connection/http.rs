@@ -217,8 +217,7 @@ impl Poster {
             let coding = if coding == "zlib" { "deflate" } else { coding };
             request = request.header(header::CONTENT_ENCODING, coding);
         }
-        let token = http.as_ref().and_then(|http| http.token.as_ref());
-        if let Some(token) = token {
+        if let Some(token) = http.as_ref().and_then(|http| http.token.get()) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         } else if let Some(login) = login {
             let pair = BASE64.encode(format!("{}:{}", login.username, login.password).as_bytes());
@@ -344,14 +343,14 @@ mod tests {
     /// uplink.25: a topic that no URL can say is refused by itself; it neither leaves the path nor stops what comes behind.
     #[test]
     fn topics_that_make_no_url_are_refused() {
-        let http = HttpTarget { path: "/in".into(), query: None, token: None };
+        let http = HttpTarget { path: "/in".into(), query: None, token: Default::default() };
         let endpoint = Endpoint {
             host: "h.example".into(),
             port: 80,
             tls: None,
             websocket: None,
             http: Some(http),
-            login: None,
+            login: Default::default(),
         };
         let poster = Poster { way: Way::default(), endpoint };
         assert_eq!(poster.target("a/.b/c..").unwrap(), "/in/a/.b/c..");

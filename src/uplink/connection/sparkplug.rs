@@ -228,9 +228,9 @@ impl Edge {
 
     /// Introduces the node and subscribes.
     async fn connect(&self, node: &mut Node, line: &mut Line) -> Result<(), LinkError> {
-        let login = self.settings.endpoints[self.endpoint].login.as_ref();
+        let login = self.settings.endpoints[self.endpoint].login.get();
         let will = node.session().will();
-        let broker = line.introduce(&self.settings, login, will).await?;
+        let broker = line.introduce(&self.settings, login.as_ref(), will).await?;
         node.set_broker(broker);
         let filters = node.session().subscriptions();
         line.subscribe(&filters)

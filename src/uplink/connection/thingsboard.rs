@@ -98,8 +98,9 @@ pub(super) fn open(
     let (requests, queue) = mpsc::channel(REQUESTS);
     let (raw, said) = mpsc::channel(EVENTS);
     let filters = [CALL_TOPIC, OWN_CALL_FILTER].map(v4::at_least_once);
+    let login = settings.endpoints[endpoint].login.get();
     let opening = v4::Opening {
-        login: settings.endpoints[endpoint].login.as_ref(),
+        login: login.as_ref(),
         filters: if board.commands { filters.into() } else { Vec::new() },
         tunnel: tunnel.name(),
     };

@@ -83,6 +83,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         rates: Rates::default(),
         replay_rates: Rates::default(),
         pauses: Pauses::USUAL,
+        renewed: Default::default(),
         session_expiry: LinkSettings::SESSION_EXPIRY_DEFAULT,
         commands: None,
         results: None,
@@ -97,7 +98,14 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
 
 /// Returns a broker on loopback, without encryption.
 pub(super) fn endpoint(port: u16) -> Endpoint {
-    Endpoint { host: "127.0.0.1".into(), port, tls: None, websocket: None, http: None, login: None }
+    Endpoint {
+        host: "127.0.0.1".into(),
+        port,
+        tls: None,
+        websocket: None,
+        http: None,
+        login: Default::default(),
+    }
 }
 
 /// Returns the same with commands, whose outcomes go up below `result`.

@@ -171,7 +171,7 @@ async fn ask(answer: &str) -> (Result<BrokerAddress, super::LinkError>, String) 
         tls: None,
         websocket: None,
         http: Some(http),
-        login: None,
+        login: Default::default(),
     };
     let id = DeviceId::new("V_zv6ThCCtXWveQ8mPjsKg").unwrap();
     let device = Device::new(Realm::new("test").unwrap(), id);
