@@ -219,7 +219,7 @@ impl Poster {
         }
         if let Some(token) = http.as_ref().and_then(|http| http.token.get()) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        } else if let Some(login) = login {
+        } else if let Some(login) = login.get() {
             let pair = BASE64.encode(format!("{}:{}", login.username, login.password).as_bytes());
             request = request.header(header::AUTHORIZATION, format!("Basic {pair}"));
         }

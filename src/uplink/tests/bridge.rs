@@ -1,6 +1,6 @@
 //! uplink.27: topics of another broker that come down, and local ones that go up as they are.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_adapter_api::Refusal;

@@ -141,8 +141,8 @@ impl<'s> Pairing<'s> {
         Err(LinkError { reason, failure, how: Disconnect::Otherwise })
     }
 
-    fn secret(&self) -> Option<&str> {
-        let token = self.service.http.as_ref()?.token.as_deref();
+    fn secret(&self) -> Option<String> {
+        let token = self.service.http.as_ref()?.token.get();
         token.filter(|token| !token.is_empty())
     }
 
