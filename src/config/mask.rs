@@ -92,7 +92,10 @@ fn sounds_secret(word: &str) -> bool {
     word == "pass"
         || word == "key"
         || word.ends_with("access-key")
-        || (parts.iter().any(|part| word.contains(part)) && !word.starts_with("allow-"))
+        // Under which key an authorizer looks for a token is no secret.
+        || (parts.iter().any(|part| word.contains(part))
+            && !word.starts_with("allow-")
+            && word != "token-key")
         || nearest(&word, ["password"]).is_some()
 }
 

@@ -52,10 +52,10 @@ pub use store::{Durability, StoreConfig};
 pub use time::TimeConfig;
 pub use tls::TlsConfig;
 pub use uplink::{
-    AstarteConfig, BatchLimits, BridgeConfig, CommandsConfig, Compression, EndpointConfig,
-    InboundConfig, Level, LinkConfig, LinkHost, LinkUrl, MqttVersion, PayloadFormat, StandInConfig,
-    ThingsBoardConfig, TimeUnit, TopicTemplate, TopicTemplateError, UplinkConfig, UplinkLogin,
-    UplinkTls, WaitingConfig, WhenFull,
+    AstarteConfig, AwsConfig, BatchLimits, BridgeConfig, CommandsConfig, Compression,
+    EndpointConfig, InboundConfig, Level, LinkConfig, LinkHost, LinkUrl, MqttVersion,
+    PayloadFormat, StandInConfig, ThingsBoardConfig, TimeUnit, TopicTemplate, TopicTemplateError,
+    UplinkConfig, UplinkLogin, UplinkTls, WaitingConfig, WhenFull,
 };
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_settings::ByteSize;
 use tidegate_store::{Position, Recovery, TakerId, Transaction};
 use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
-use tidegate_uplink::{bridge::Bridge, decoder::Limits};
+use tidegate_uplink::{CustomAuthorizer, bridge::Bridge, decoder::Limits};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
@@ -30,7 +30,8 @@ use crate::{
     uplink::{
         self, AstarteSettings, CommandRoute, Dialect, Endpoint, HttpTarget, IncomingCommand,
         LinkSettings, Login, MqttVersion, OutcomeSender, Replaceable, Seat, SecondQueue,
-        SparkplugB, UplinkContext, UplinkError, UplinkHandle, UplinkSettings, board_commands,
+        SparkplugB, UplinkContext, UplinkError, UplinkHandle, UplinkSettings, WebSocketRequest,
+        board_commands,
         hub_commands,
     },
 };
@@ -105,10 +106,19 @@ fn login(uplink: &UplinkConfig, endpoint: &EndpointConfig) -> Option<Login> {
         let username = token.expose().trim().to_owned();
         return Some(Login { username, password: String::new() });
     }
-    endpoint.login.as_ref().map(|login| {
+    let login = endpoint.login.as_ref().map(|login| {
         let password = login.password.as_ref().map(|password| password.expose().to_owned());
         Login { username: login.username.clone(), password: password.unwrap_or_default() }
-    })
+    });
+    match &uplink.link.aws.authorizer {
+        // A custom authorizer of AWS IoT Core hears what it wants to know behind the user name, or else in headers.
+        Some(authorizer) if endpoint.url.websocket_path().is_none() => {
+            let own = login.map(|login| (login.username, login.password));
+            let (own, password) = own.unwrap_or_default();
+            Some(Login { username: authorizer.user_name(&own), password })
+        }
+        _ => login,
+    }
 }
 
 fn token(endpoint: &EndpointConfig) -> Option<String> {
@@ -148,7 +158,10 @@ fn endpoint(uplink: &UplinkConfig, endpoint: &EndpointConfig) -> Result<Endpoint
         host: endpoint.url.host().to_string(),
         port: endpoint.url.port(),
         tls: tls.transpose()?,
-        websocket: endpoint.url.websocket_path().map(Arc::from),
+        websocket: endpoint
+            .url
+            .websocket_path()
+            .map(|path| WebSocketRequest { path: path.into(), ..WebSocketRequest::default() }),
         http: endpoint.url.http_target().map(|(path, query)| HttpTarget {
             path: path.to_owned(),
             query: query.map(str::to_owned),
@@ -447,7 +460,16 @@ impl Spoken {
 
 /// Returns how the brokers of an uplink are connected to.
 fn endpoints(uplink: &UplinkConfig) -> Result<Vec<Endpoint>, TlsError> {
-    uplink.link.endpoints.iter().map(|config| endpoint(uplink, config)).collect()
+    let each = uplink.link.endpoints.iter().map(|config| {
+        let mut endpoint = endpoint(uplink, config)?;
+        if let (Some(request), Some(authorizer)) =
+            (&mut endpoint.websocket, &uplink.link.aws.authorizer)
+        {
+            request.headers = authorizer.headers().into();
+        }
+        Ok(endpoint)
+    });
+    each.collect()
 }
 
 /// Returns an edge node of Sparkplug B that keeps to what its kind of far side takes.

@@ -35,7 +35,7 @@ pub use self::{
     seat::Seat,
     settings::{
         AstarteSettings, CommandRoute, Dialect, Endpoint, HttpTarget, LinkSettings, Login,
-        MqttVersion, RouteError, UplinkSettings,
+        MqttVersion, RouteError, UplinkSettings, WebSocketRequest,
     },
     state::{Entries, forget, renew_epochs},
     switch::{Branch, SecondQueue, Switch},

@@ -169,12 +169,27 @@ pub struct Endpoint {
     pub port: u16,
     /// The handshakes, if the connection is encrypted.
     pub tls: Option<Arc<ClientTls>>,
-    /// The path to ask for WebSocket frames, if MQTT goes in those.
-    pub websocket: Option<Arc<str>>,
+    /// How WebSocket frames are asked for, if MQTT goes in those.
+    pub websocket: Option<WebSocketRequest>,
     /// Where batches are posted, if it is no broker but a server of HTTP.
     pub http: Option<HttpTarget>,
     /// User name and password, if the broker wants them, as they are now.
     pub login: Replaceable<Option<Login>>,
+}
+
+/// How WebSocket frames are asked for. Its `Debug` form hides what the headers say.
+#[derive(Clone, Default)]
+pub struct WebSocketRequest {
+    /// The path.
+    pub path: Arc<str>,
+    /// Headers beside those of the protocol: names and values.
+    pub headers: Arc<[(String, String)]>,
+}
+
+impl fmt::Debug for WebSocketRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("WebSocketRequest").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// Where batches are posted. Its `Debug` form hides the token.

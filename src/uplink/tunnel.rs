@@ -33,7 +33,7 @@ use tracing::warn;
 
 use super::{
     link::LinkError,
-    settings::{Endpoint, LinkSettings},
+    settings::{Endpoint, LinkSettings, WebSocketRequest},
 };
 use crate::dial::{self, Stream, authority};
 
@@ -122,7 +122,7 @@ impl Tunnel {
             let stream = stream.map_err(LinkError::dial)?;
             match &endpoint.websocket {
                 None => Ok(Far::Bytes(stream)),
-                Some(path) => upgrade(stream, endpoint, path).await.map(Far::Frames),
+                Some(request) => upgrade(stream, endpoint, request).await.map(Far::Frames),
             }
         };
         let (near, far) = tokio::join!(self.accept(), timeout(DIAL_TIMEOUT, connected));
@@ -162,12 +162,16 @@ enum Far {
 async fn upgrade(
     stream: Box<dyn Stream>,
     endpoint: &Endpoint,
-    path: &str,
+    asked: &WebSocketRequest,
 ) -> Result<Box<Frames>, LinkError> {
     let scheme = if endpoint.tls.is_some() { "wss" } else { "ws" };
-    let uri = format!("{scheme}://{}{path}", authority(&endpoint.host, endpoint.port));
+    let uri = format!("{scheme}://{}{}", authority(&endpoint.host, endpoint.port), asked.path);
     let uri: Uri = uri.parse().map_err(|_| LinkError::transient(format!("`{uri}` is no URL")))?;
     let request = ClientRequestBuilder::new(uri).with_sub_protocol("mqtt");
+    let request = asked
+        .headers
+        .iter()
+        .fold(request, |request, (name, value)| request.with_header(name, value));
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));

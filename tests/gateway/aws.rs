@@ -24,6 +24,30 @@ const TOO_LARGE_BYTES: usize = 260 << 10;
 /// Publications on their way to the gateway.
 const WINDOW: usize = 20;
 
+/// The files of service and gateway: `ca.pem`, `gw.pem` and `gw.key` are the gateway's.
+struct Files {
+    ca: String,
+    cert: String,
+    key: String,
+}
+
+impl Files {
+    fn new(gateway: &Gateway) -> Self {
+        let folder = gateway.folder();
+        let authority = Authority::new("service");
+        let ca = authority::write(folder, "ca.pem", &authority.pem());
+        let [cert, key] = authority.issue("server", 1).write(folder, "server");
+        authority.issue("aws", 2).write(folder, "gw");
+        Self { ca, cert, key }
+    }
+
+    /// Starts the service with this policy, and whatever else it is told.
+    fn service(&self, told: &[[&str; 2]]) -> Peer {
+        let files = ["--ca", &self.ca, "--cert", &self.cert, "--key", &self.key];
+        Peer::start("aws_iot_core.py", &[&files[..], told.as_flattened()].concat())
+    }
+}
+
 /// The gateway and the service.
 struct Bench {
     gateway: Gateway,
@@ -34,21 +58,13 @@ struct Bench {
 impl Bench {
     fn start() -> Self {
         let mut gateway = Gateway::prepare(&Site::new("", &[]));
-        let folder = gateway.folder().to_owned();
-        let authority = Authority::new("service");
-        let ca = authority::write(&folder, "ca.pem", &authority.pem());
-        let [cert, key] = authority.issue("server", 1).write(&folder, "server");
-        authority.issue("aws", 2).write(&folder, "gw");
-        let files = ["--ca", &ca, "--cert", &cert, "--key", &key];
-        let policy = [
+        let mut service = Files::new(&gateway).service(&[
             ["--connect", "aws-bulk"],
             ["--connect", "aws-rows"],
             ["--publish", "tidegate/aws/#"],
             ["--subscribe", "tidegate/aws/cmd/#"],
             ["--single-prefix", "tidegate/aws/rows/"],
-        ];
-        let arguments = [&files[..], policy.as_flattened()].concat();
-        let mut service = Peer::start("aws_iot_core.py", &arguments);
+        ]);
         let mqtt = ports::free_port();
         gateway.write("tidegate.toml", &config(mqtt, service.facts()));
         // Each uplink's first connection ends as soon as it stands.
@@ -221,4 +237,63 @@ fn paced(bench: &mut Bench) {
         assert!(second - first >= 1.0, "one CONNECT a second: {its:?}");
         assert!(third - second >= 11.0, "11 s after two failures: {its:?}");
     }
+}
+
+/// uplink.21: a custom authorizer is told token and signature behind the user name, or in headers of the request for
+/// WebSocket frames, and readings arrive either way; a wrong password is refused, and shown.
+#[test]
+fn uplink_21_a_custom_authorizer_lets_the_gateway_in() {
+    let mut gateway = Gateway::prepare(&Site::new("", &[]));
+    let mut service = Files::new(&gateway).service(&[
+        ["--authorizer", "plant"],
+        ["--connect", "aws-named"],
+        ["--connect", "aws-frames"],
+        ["--connect", "aws-wrong"],
+        ["--publish", "tidegate/aws/#"],
+        ["--single-prefix", "tidegate/aws/rows/"],
+    ]);
+    let facts = service.facts().clone();
+    let secret = |name: &str| facts[name].as_str().expect("a text").to_owned();
+    for (name, text) in [
+        ("token", secret("token")),
+        ("signature", secret("signature")),
+        ("password", "secret".to_owned()),
+        ("wrong", "other".to_owned()),
+    ] {
+        authority::write(gateway.folder(), name, &text);
+    }
+    let mqtt = ports::free_port();
+    let uplink = |name: &str, scheme: &str, port: &str, password: &str| {
+        format!(
+            "[[uplink]]\nname = \"{name}\"\nprofile = \"aws-iot-core\"\nurl = \"{scheme}://localhost:{}\"\n\
+             ca = \"ca.pem\"\nusername = \"gw\"\npassword = {{ file = \"{password}\" }}\ntopics = [\"{name}/#\"]\n\
+             topic = \"tidegate/{{gateway}}/rows/{{topic}}\"\nformat = \"json\"\n\
+             [uplink.aws-iot-core.authorizer]\nname = \"plant\"\ntoken-key = \"token\"\n\
+             token = {{ file = \"token\" }}\nsignature = {{ file = \"signature\" }}\n",
+            facts[port]
+        )
+    };
+    let uplinks = [
+        uplink("named", "mqtts", "port_443_authorizer", "password"),
+        uplink("frames", "wss", "port_443_frames", "password"),
+        uplink("wrong", "mqtts", "port_443_authorizer", "wrong"),
+    ];
+    let config = format!(
+        "[gateway]\nid = \"aws\"\ndata-dir = \"data\"\n\
+         [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n{}",
+        uplinks.concat()
+    );
+    gateway.write("tidegate.toml", &config);
+    gateway.start_again();
+    publish(mqtt, &["named/1", "frames/1"].map(|topic| (topic.to_owned(), "1".to_owned())));
+    service.ask("wait", json!({"count": 2}));
+    wait::until("the refusal to be shown", || {
+        let wrong = gateway.status(&[])["uplinks"]["wrong"].clone();
+        let shown = wrong["error"].as_str().is_some_and(|error| error.contains("NotAuthorized"));
+        shown.then_some(())
+    });
+    let report = service.ask("report", json!({}));
+    let closed = report["closed"].as_array().expect("a list");
+    let refused = json!(["AUTH_ERROR", "a wrong password"]);
+    assert!(!closed.is_empty() && closed.iter().all(|it| *it == refused), "{report}");
 }

@@ -12,6 +12,7 @@ pub mod downlink;
 pub mod thingsboard;
 pub mod verify;
 
+mod aws_iot;
 mod backoff;
 mod content;
 mod core;
@@ -32,6 +33,7 @@ mod settings;
 mod steering;
 mod streams;
 
+pub use self::aws_iot::{AuthorizerError, AuthorizerToken, CustomAuthorizer};
 pub use self::backoff::{Backoff, Failure, Pauses};
 pub use self::content::{Column, Content, Gap};
 pub use self::core::{

@@ -42,6 +42,14 @@ pub struct UplinkTls {
     pub alpn: Vec<String>,
 }
 
+/// What kind of far side it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Side {
+    pub(super) profile: Profile,
+    /// Whether a custom authorizer of AWS IoT Core is asked.
+    pub(super) has_authorizer: bool,
+}
+
 /// Where Azure IoT Hub, and IoT Edge, take WebSocket frames.
 const HUB_PATH: &str = "/$iothub/websocket";
 /// The same for who has no certificate, as the service's own libraries ask for it.
@@ -52,12 +60,12 @@ const TLS_KEYS: [&str; 5] = ["ca", "crl", "cert", "key", "alpn"];
 /// Reads where the preferred broker is, and who meets whom there.
 pub(super) fn read_endpoint(
     table: &mut TableReader<'_>,
-    profile: Profile,
+    side: Side,
     context: &Context<'_>,
     issues: &mut Issues,
 ) -> Option<EndpointConfig> {
     let mut endpoint = read_keys(table, context, issues)?;
-    suit(table, &mut endpoint, profile, issues);
+    suit(table, &mut endpoint, side, issues);
     Some(endpoint)
 }
 
@@ -65,7 +73,7 @@ pub(super) fn read_endpoint(
 pub(super) fn read_backup(
     mut table: TableReader<'_>,
     preferred: Option<&EndpointConfig>,
-    profile: Profile,
+    side: Side,
     context: &Context<'_>,
     issues: &mut Issues,
 ) -> Option<EndpointConfig> {
@@ -85,7 +93,7 @@ pub(super) fn read_backup(
         }
     }
     if let Some(endpoint) = &mut endpoint {
-        suit(&table, endpoint, profile, issues);
+        suit(&table, endpoint, side, issues);
     }
     table.finish(issues);
     endpoint
@@ -110,19 +118,14 @@ fn read_keys(
 }
 
 /// Offers in TLS what the far side expects there, and notes what it would not let in.
-fn suit(
-    table: &TableReader<'_>,
-    endpoint: &mut EndpointConfig,
-    profile: Profile,
-    issues: &mut Issues,
-) {
+fn suit(table: &TableReader<'_>, endpoint: &mut EndpointConfig, side: Side, issues: &mut Issues) {
     if let (Some(_), Some(tls)) = (endpoint.url.http_target(), &mut endpoint.tls)
         && tls.alpn.is_empty()
     {
         tls.alpn = vec!["http/1.1".to_owned()];
     }
-    match profile {
-        Profile::AwsIotCore => suit_aws(table, endpoint, issues),
+    match side.profile {
+        Profile::AwsIotCore => suit_aws(table, endpoint, side.has_authorizer, issues),
         Profile::AzureIotHub => suit_hub(table, endpoint, issues),
         Profile::AzureEventGrid => suit_event_grid(table, endpoint, issues),
         _ => {}
@@ -184,7 +187,12 @@ fn note_plain(table: &TableReader<'_>, endpoint: &EndpointConfig, issues: &mut I
 
 /// Notes what AWS IoT Core would not let in, and offers the application protocol by which it tells MQTT from HTTP on
 /// port 443.
-fn suit_aws(table: &TableReader<'_>, endpoint: &mut EndpointConfig, issues: &mut Issues) {
+fn suit_aws(
+    table: &TableReader<'_>,
+    endpoint: &mut EndpointConfig,
+    has_authorizer: bool,
+    issues: &mut Issues,
+) {
     let at = table.value_span("url");
     let Some(tls) = &mut endpoint.tls else {
         if !endpoint.url.is_encrypted() {
@@ -192,12 +200,12 @@ fn suit_aws(table: &TableReader<'_>, endpoint: &mut EndpointConfig, issues: &mut
         }
         return;
     };
-    if endpoint.url.websocket_path().is_none() && endpoint.url.port() == 443 && tls.alpn.is_empty()
-    {
+    let is_told_apart = endpoint.url.port() == 443 || has_authorizer;
+    if endpoint.url.websocket_path().is_none() && is_told_apart && tls.alpn.is_empty() {
         let by_certificate = tls.identity.is_some();
         tls.alpn = vec![if by_certificate { "x-amzn-mqtt-ca" } else { "mqtt" }.to_owned()];
     }
-    if tls.identity.is_none() && endpoint.login.is_none() {
+    if tls.identity.is_none() && endpoint.login.is_none() && !has_authorizer {
         let issue = Issue::error(
             at,
             "AWS IoT Core wants a certificate, or a custom authorizer's user name",

@@ -9,7 +9,8 @@ use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
 use tidegate_uplink::{HubSettings, Profile, Rates};
 
 use super::astarte::AstarteConfig;
-use super::endpoint::{EndpointConfig, read_backup, read_endpoint};
+use super::aws_iot::{AwsConfig, has_authorizer, read_aws};
+use super::endpoint::{EndpointConfig, Side, read_backup, read_endpoint};
 use super::iot_hub::read_hub;
 use super::way::read_way;
 use crate::config::context::Context;
@@ -67,10 +68,12 @@ pub struct LinkConfig {
     pub rates: Rates,
     /// Which device of Azure IoT Hub it is, with that profile.
     pub hub: Option<Arc<HubSettings>>,
+    /// What AWS IoT Core is told beside, with that profile.
+    pub aws: AwsConfig,
 }
 
 /// The keys of a connection, which an uplink that shares another's does not have.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "url",
     "username",
     "password",
@@ -85,6 +88,7 @@ const KEYS: [&str; 21] = [
     "interface",
     "profile",
     "azure-iot-hub",
+    "aws-iot-core",
     "version",
     "client-id",
     "keep-alive",
@@ -142,12 +146,14 @@ pub(super) fn read_link(
     let profile = table.optional_or("profile", Profile::Mqtt, read::word(&words), issues);
     let bounds = profile.bounds();
     let hub = read_hub(table, profile, context, issues);
+    let side = Side { profile, has_authorizer: has_authorizer(table) };
+    let aws = read_aws(table, profile, context, issues);
     let preferred = match far {
-        Far::Given => read_endpoint(table, profile, context, issues),
+        Far::Given => read_endpoint(table, side, context, issues),
         Far::Pairing(device) => device.map(|device| device.pairing.clone()),
     };
     let read = |backup: TableReader<'_>, issues: &mut Issues| {
-        read_backup(backup, preferred.as_ref(), profile, context, issues)
+        read_backup(backup, preferred.as_ref(), side, context, issues)
     };
     let backups = table.tables("backup", read, issues);
     let way = read_way(table, context, issues);
@@ -183,6 +189,7 @@ pub(super) fn read_link(
         session_expiry,
         rates,
         hub,
+        aws,
     })
 }
 

@@ -1,6 +1,7 @@
 //! `[[uplink]]`: where telemetry goes, what may come down, and how much may wait.
 
 mod astarte;
+mod aws_iot;
 mod batch;
 mod bridge;
 mod commands;
@@ -18,6 +19,7 @@ mod waiting;
 mod way;
 
 pub use astarte::AstarteConfig;
+pub use aws_iot::AwsConfig;
 pub use batch::BatchLimits;
 pub(super) use bridge::check_bridges;
 pub use bridge::{BridgeConfig, InboundConfig};

@@ -1,7 +1,7 @@
 """A stand-in for AWS IoT Core, as strict as its documents: what it would close a connection for, this closes it for.
 
-`test_aws_iot_core.py` shows for each check that it catches a client that breaks it. Two ports: one as 8883, one as 443,
-where TLS must offer the application protocol. Every close is entered in `closed` with the reason that the service's
+`test_aws_iot_core.py` shows for each check that it catches a client that breaks it. Four ports: one as 8883, and three as
+443: by the application protocol of certificates, by that of custom authorizers, and with WebSocket frames. Every close is entered in `closed` with the reason that the service's
 life cycle events give; the client hears a DISCONNECT with MQTT 5, and nothing with 3.1.1. What comes too fast is
 discarded without an answer and counted. Acknowledgements come late and out of order, as the service says they may.
 """
@@ -16,6 +16,8 @@ import time
 from collections import deque
 
 import mqtt_wire as wire
+from aws_authorizer import Authorizer, split_user_name
+from aws_fleet import Fleet
 from aws_limits import (
     BYTES_PER_SECOND,
     CONNECTS_PER_SECOND,
@@ -42,13 +44,33 @@ from aws_limits import (
 from cloud import Book
 from envelope import decode_batch, decode_single, inflate
 from lines import serve, wait_until
+from ws_frames import NoWebSocket, upgrade
 
 # How long CONNACK takes, in which a client has to wait.
 GREETING = 0.02
 CONNECT_DEADLINE = 10.0
 OUTGOING_MAX = 10_000
 EVENTS_MAX = 10_000
+# What is signed for whoever starts this as a peer; it needs encoding in a user name.
+TOKEN = "gw 1&a=b"
 PACKET_BYTES = PAYLOAD_BYTES + TOPIC_BYTES + USER_PROPERTY_BYTES + 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Door:
+    """A port: the application protocol that TLS must offer there, and how clients say who they are."""
+
+    protocol: str | None = None
+    by_authorizer: bool = False
+    frames: bool = False
+
+
+DOORS = {
+    "port_8883": Door(),
+    "port_443": Door(PROTOCOL),
+    "port_443_authorizer": Door("mqtt", by_authorizer=True),
+    "port_443_frames": Door(by_authorizer=True, frames=True),
+}
 
 
 class Session:
@@ -65,8 +87,10 @@ class Session:
 class Service:
     """Everything that connections share."""
 
-    def __init__(self, policy, ack_delay, prefix=""):
+    def __init__(self, policy, ack_delay, prefix="", authorizer=None, fleet=None):
         self.policy = policy
+        self.authorizer = authorizer
+        self.fleet = fleet
         self.ack_delay = ack_delay
         self.prefix = prefix
         self.random = random.Random(8883)
@@ -84,6 +108,12 @@ class Service:
         self.hang_ups = 0
         # How many keep alives somebody may be silent.
         self.patience = 1.5
+
+    def check_authorizer(self):
+        """Returns the authorizer, if there is one."""
+        if self.authorizer is None:
+            raise Refusal("AUTH_ERROR", "no authorizer", 0x87)
+        return self.authorizer
 
     def close_next(self, times):
         """Closes so many connections right behind their CONNACK, without a word."""
@@ -125,8 +155,13 @@ class Service:
         for gap in gaps:
             self.book.take_gap(gap)
 
+    def provision(self, silent_at=None, denies=None):
+        """Says which questions are not answered, and what is answered with no."""
+        self.fleet.silent_at, self.fleet.denies = silent_at, denies
+
     def report(self):
         return {
+            "fleet": self.fleet.report() if self.fleet else None,
             "closed": self.closed,
             "connects": self.connects,
             "discarded": self.discarded,
@@ -147,11 +182,11 @@ class Service:
 class Connection:
     """One connection, from its handshake to its end."""
 
-    def __init__(self, service, reader, writer, needs_protocol):
+    def __init__(self, service, reader, writer, door):
         self.service = service
         self.reader = reader
         self.writer = writer
-        self.needs_protocol = needs_protocol
+        self.door = door
         self.version = 4
         self.client_id = None
         self.session = None
@@ -160,10 +195,14 @@ class Connection:
         self.unanswered = set()
         self.aliases = {}
         self.tasks = set()
+        self.certificate = writer.get_extra_info("peercert")
+        self.is_claim = False
 
     async def run(self):
         try:
             self._check_tls()
+            if self.door.frames:
+                await self._upgrade()
             await self._greet()
             patience = self.service.patience * self.keep_alive
             while True:
@@ -178,6 +217,8 @@ class Connection:
             self.abort(refusal)
         except wire.Malformed as error:
             self.abort(Refusal("CLIENT_ERROR", f"malformed: {error}", 0x81))
+        except NoWebSocket as error:
+            self.abort(Refusal("CLIENT_ERROR", f"no WebSocket: {error}", None))
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -186,10 +227,19 @@ class Connection:
     def _check_tls(self):
         tls = self.writer.get_extra_info("ssl_object")
         spoken = tls.selected_alpn_protocol()
-        if self.needs_protocol and spoken != PROTOCOL:
-            raise Refusal("CLIENT_ERROR", f"application protocol {spoken!r} where {PROTOCOL} is wanted", None)
-        if not self.needs_protocol and spoken is not None:
+        wanted = self.door.protocol
+        if wanted and spoken != wanted:
+            raise Refusal("CLIENT_ERROR", f"application protocol {spoken!r} where {wanted} is wanted", None)
+        if not wanted and spoken is not None:
             raise Refusal("CLIENT_ERROR", f"application protocol {spoken!r} where none is wanted", None)
+
+    async def _upgrade(self):
+        def check(path, headers):
+            if path != "/mqtt":
+                raise NoWebSocket(path)
+            self.service.check_authorizer().check_token(headers)
+
+        _, _, self.reader, self.writer = await upgrade(self.reader, self.writer, check)
 
     async def _greet(self):
         packet = await asyncio.wait_for(wire.read_packet(self.reader), CONNECT_DEADLINE)
@@ -221,11 +271,23 @@ class Connection:
         if "authentication_method" in connect.properties:
             raise Refusal("CLIENT_ERROR", "enhanced authentication", 0x8C)
         check_client_id(connect.client_id)
+        if self.door.by_authorizer:
+            self._check_login(connect)
         if connect.client_id not in self.service.policy.connect:
             raise Refusal("AUTH_ERROR", f"may not connect as {connect.client_id!r}", 0x87)
+        if fleet := self.service.fleet:
+            fleet.check_certificate(self.certificate)
+            self.is_claim = fleet.is_claim(self.certificate)
         if connect.will:
             topic, payload, qos, retain = connect.will
             check_publish(wire.Publish(topic, payload, qos, retain, False, None, {}, [], 0))
+
+    def _check_login(self, connect):
+        name, pairs = split_user_name(connect.username)
+        authorizer = self.service.check_authorizer()
+        if not self.door.frames:
+            authorizer.check_token(pairs)
+        authorizer.check_login(name, connect.password)
 
     async def _expect_silence(self):
         """A client has to wait for CONNACK before it sends anything."""
@@ -305,6 +367,8 @@ class Connection:
 
     async def _publish(self, publish, size):
         publish = self._in_full(publish)
+        if self.is_claim:
+            return self._provision(publish)
         check_publish(publish)
         self.service.policy.check_publish(publish)
         if publish.qos == 1 and len(self.unanswered) >= IN_FLIGHT and publish.packet_id not in self.unanswered:
@@ -322,6 +386,16 @@ class Connection:
             self.service.delayed += pause
             await asyncio.sleep(pause)
 
+    def _provision(self, publish):
+        fleet = self.service.fleet
+        fleet.check_claim([publish.topic])
+        fleet.check_asks(publish.topic, self.session.filters)
+        if publish.qos == 1:
+            self._write(wire.packet(wire.PUBACK, 0, publish.packet_id.to_bytes(2, "big")))
+        if answer := fleet.answer(publish.topic, publish.payload):
+            self.session.waiting.append((answer[0], json.dumps(answer[1]).encode()))
+            self.flush()
+
     async def _answer(self, packet_id):
         await asyncio.sleep(self.service.random.uniform(0, self.service.ack_delay))
         self.unanswered.discard(packet_id)
@@ -334,7 +408,10 @@ class Connection:
             raise Refusal("CLIENT_ERROR", f"{len(filters)} filters in a SUBSCRIBE", 0x97)
         for each, qos in filters:
             check_topic(each, "filter")
-            self.service.policy.check_subscribe(each)
+            if self.is_claim:
+                self.service.fleet.check_claim([each])
+            else:
+                self.service.policy.check_subscribe(each)
             if qos > 1:
                 # No SUBACK is sent for it.
                 self._note("CLIENT_ERROR", "a subscription with quality of service 2")
@@ -395,12 +472,14 @@ class Connection:
                 service.sessions.pop(self.client_id, None)
 
 
-def make_context(ca, cert, key, host):
-    """Returns TLS as the service has it: 1.2 at least, a certificate of ours, and the host's name."""
+def make_context(ca, cert, key, host, by_certificate=True, fleet=None):
+    """Returns TLS as the service has it: 1.2 at least, a certificate of ours if that is asked for, and the host's name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_REQUIRED if by_certificate else ssl.CERT_NONE
     context.load_verify_locations(ca)
+    if fleet:
+        context.load_verify_locations(cadata=fleet.authority_pem())
     context.load_cert_chain(cert, key)
     # To see what is offered, on both ports.
     context.set_alpn_protocols([PROTOCOL, "mqtt", "http/1.1"])
@@ -412,11 +491,11 @@ def make_context(ca, cert, key, host):
     return context
 
 
-async def start(service, context, needs_protocol, port=0):
+async def start(service, context, door, port=0):
     """Listens; returns the server."""
 
     async def serve_one(reader, writer):
-        await Connection(service, reader, writer, needs_protocol).run()
+        await Connection(service, reader, writer, door).run()
 
     return await asyncio.start_server(serve_one, "127.0.0.1", port, ssl=context, limit=1 << 16)
 
@@ -434,11 +513,19 @@ async def main():
         parser.add_argument(f"--{name}", action="append", default=[])
     parser.add_argument("--ack-delay", type=float, default=0.1)
     parser.add_argument("--single-prefix", default="", help="topics under it carry one reading each, as JSON")
+    parser.add_argument("--template", help="the name of a provisioning template")
+    parser.add_argument("--claim", action="append", default=[], help="the common name of a claim")
+    parser.add_argument("--authorizer", help="the name of a custom authorizer with signing")
     options = parser.parse_args()
     policy = Policy(set(options.connect), options.publish, set(options.subscribe))
-    service = Service(policy, options.ack_delay, options.single_prefix)
-    context = make_context(options.ca, options.cert, options.key, options.host)
-    plain, web = [await start(service, context, needs) for needs in (False, True)]
+    authorizer = Authorizer(options.authorizer) if options.authorizer else None
+    fleet = Fleet(options.template, set(options.claim)) if options.template else None
+    service = Service(policy, options.ack_delay, options.single_prefix, authorizer, fleet)
+    ports = {}
+    for name, door in DOORS.items():
+        files = (options.ca, options.cert, options.key, options.host)
+        ports[name] = port_of(await start(service, make_context(*files, not door.by_authorizer, fleet), door))
+    signed = {"token": TOKEN, "signature": authorizer.sign(TOKEN)} if authorizer else {}
     requests = {
         "report": service.report,
         "book": service.book.report,
@@ -446,8 +533,9 @@ async def main():
         "send": service.send,
         "drop": service.drop,
         "close_next": service.close_next,
+        "provision": service.provision,
     }
-    await serve(requests, port_8883=port_of(plain), port_443=port_of(web))
+    await serve(requests, **ports, **signed)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import asyncio
 import datetime
+import json
 import logging
 import pathlib
 import ssl
 import tempfile
 import time
 import unittest
+import urllib.parse
 import warnings
 
 from cryptography import x509
@@ -15,9 +17,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+import aws_fleet
 import aws_limits
 import mqtt_wire as wire
-from aws_iot_core import Service, make_context, port_of, start
+from aws_authorizer import NAME, SIGNATURE, Authorizer, split_user_name
+from aws_fleet import CREATE, Fleet
+from aws_iot_core import DOORS, Service, make_context, port_of, start
 from aws_limits import PROTOCOL, Bucket, Policy, Refusal, check_topic, matches
 
 CLIENTS = {"gw-1", "gw-2", "x" * 128}
@@ -104,9 +109,10 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         cls.folder = tempfile.TemporaryDirectory()
         cls.authority = Authority(cls.folder.name, "ca")
-        for name in ("server", "gw"):
+        for name in ("server", "gw", "claim"):
             cls.authority.issue(name)
         Authority(cls.folder.name, "stranger").issue("spy")
+        cls.authorizer = Authorizer("plant")
 
     @classmethod
     def tearDownClass(cls):
@@ -116,10 +122,13 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
         return str(self.authority.path(name, kind))
 
     async def asyncSetUp(self):
-        self.service = Service(Policy(CLIENTS, PUBLISH, SUBSCRIBE), ack_delay=0.0)
+        self.service = Service(Policy(CLIENTS, PUBLISH, SUBSCRIBE), ack_delay=0.0, authorizer=self.authorizer)
+        self.service.fleet = Fleet("gateways", {"claim"})
         server = (self.path("server"), self.path("server", "key"))
-        context = make_context(self.path("ca"), *server, "localhost")
-        self.servers = [await start(self.service, context, needs) for needs in (False, True)]
+        self.servers = []
+        for door in DOORS.values():
+            context = make_context(self.path("ca"), *server, "localhost", not door.by_authorizer, self.service.fleet)
+            self.servers.append(await start(self.service, context, door))
         self.ports = [port_of(server) for server in self.servers]
 
     async def asyncTearDown(self):
@@ -195,6 +204,180 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
                 client = await self.open(protocols, web=web)
                 self.assertIsNone(await client.ended())
                 self.assert_closed("CLIENT_ERROR", "application protocol")
+
+    async def by_user_name(self, username, password=b"secret", protocols=("mqtt",)):
+        client = await self.open(protocols, cert=None, web=2)
+        client.send(wire.connect("gw-1", username=username, password=password))
+        return client
+
+    async def test_a_custom_authorizer_lets_in_whom_it_knows(self):
+        signature = self.authorizer.sign("a b")
+        told = {NAME: "plant", SIGNATURE: signature, "token": "a b"}
+        query = urllib.parse.urlencode(told, quote_via=urllib.parse.quote, safe="")
+        client = await self.by_user_name(f"gw?{query}")
+        self.assertEqual((await client.expect(wire.CONNACK))[1], 0)
+        other = {**told, NAME: "other"}
+        unsigned = {NAME: "plant", "token": "a b"}
+        no_token = {NAME: "plant", SIGNATURE: signature}
+        changed = {**told, "token": "a c"}
+        cases = [
+            (f"gw?{query}", b"wrong", "wrong password"),
+            (f"gw?{query}", None, "wrong password"),
+            (f"spy?{query}", b"secret", "user name 'spy'"),
+            ("gw", b"secret", "no authorizer None"),
+            (f"gw?{query.replace('%20', '+')}", b"secret", "not encoded"),
+            (f"gw?{query}&token=x", b"secret", "comes twice"),
+            ("gw?x", b"secret", "user name: bad query"),
+        ]
+        for pairs, detail in [
+            (other, "no authorizer 'other'"),
+            (unsigned, "wrong signature"),
+            (no_token, "no 'token'"),
+            (changed, "wrong signature"),
+        ]:
+            text = urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote, safe="")
+            cases.append((f"gw?{text}", b"secret", detail))
+        for username, password, detail in cases:
+            with self.subTest(detail=detail, username=username[:20]):
+                self.service.closed.clear()
+                self.service.connect_buckets.clear()
+                client = await self.by_user_name(username, password)
+                self.assertEqual((await client.expect(wire.CONNACK))[1], 0x87)
+                self.assertIsNone(await client.ended())
+                self.assert_closed("AUTH_ERROR", detail)
+        for protocols in [(), (PROTOCOL,)]:
+            self.service.closed.clear()
+            client = await self.by_user_name(f"gw?{query}", protocols=protocols)
+            self.assertIsNone(await client.ended())
+            self.assert_closed("CLIENT_ERROR", "application protocol")
+
+    async def claim(self, subscribed=True):
+        """Connects with the claim; both questions may be asked then."""
+        self.service.connect_buckets.clear()
+        client = await self.open(cert="claim")
+        client.send(wire.connect("gw-1"))
+        await client.expect(wire.CONNACK)
+        if subscribed:
+            topics = (CREATE, self.service.fleet.register_topic)
+            client.send(wire.subscribe([f"{topic}/{answer}" for topic in topics for answer in aws_fleet.ANSWERS]))
+            await client.expect(wire.SUBACK)
+        return client
+
+    async def ask(self, client, topic, said):
+        """Returns the last level of the answer's topic, and the answer."""
+        client.publish(topic, said if isinstance(said, bytes) else json.dumps(said).encode())
+        await client.expect(wire.PUBACK)
+        answer = wire.read_publish(2, await client.expect(wire.PUBLISH), 5)
+        client.send(wire.packet(wire.PUBACK, 0, answer.packet_id.to_bytes(2, "big")))
+        self.assertTrue(answer.topic.startswith(topic))
+        return answer.topic.rsplit("/", 1)[-1], json.loads(answer.payload)
+
+    def make_request(self):
+        """Returns a signing request, and writes its key as that of `own`."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        self.authority.path("own", "key").write_bytes(key.private_bytes(*plain))
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gw")])
+        request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+        return {"certificateSigningRequest": request.public_bytes(serialization.Encoding.PEM).decode()}
+
+    async def test_a_certificate_is_active_once_its_token_was_used(self):
+        client = await self.claim()
+        register = self.service.fleet.register_topic
+        what, given = await self.ask(client, CREATE, self.make_request())
+        self.assertEqual(what, "accepted")
+        self.authority.path("own", "pem").write_text(given["certificatePem"])
+        early = await self.open(cert="own")
+        self.service.connect_buckets.clear()
+        early.send(wire.connect("gw-1"))
+        self.assertEqual((await early.expect(wire.CONNACK))[1], 0x87)
+        self.assert_closed("AUTH_ERROR", "not active")
+        token = given["certificateOwnershipToken"]
+        cases = [
+            ({"certificateOwnershipToken": token}, "InvalidParameters"),
+            ({"certificateOwnershipToken": token, "parameters": {"SerialNumber": 1}}, "InvalidParameters"),
+            ({"parameters": {"SerialNumber": "1"}}, "InvalidCertificateOwnershipToken"),
+            ({"certificateOwnershipToken": "x", "parameters": {"SerialNumber": "1"}}, "InvalidCertificateOwnershipToken"),
+            (b"[]", "InvalidPayload"),
+        ]
+        for said, code in cases:
+            with self.subTest(code=code, said=str(said)[:40]):
+                what, answer = await self.ask(client, register, said)
+                self.assertEqual((what, answer["errorCode"]), ("rejected", code))
+        right = {"certificateOwnershipToken": token, "parameters": {"SerialNumber": "1"}}
+        self.service.provision(denies="unknown here")
+        self.assertEqual((await self.ask(client, register, right))[1]["errorMessage"], "unknown here")
+        self.service.provision()
+        what, answer = await self.ask(client, register, right)
+        self.assertEqual((what, answer["thingName"]), ("accepted", "thing-1"))
+        what, answer = await self.ask(client, register, right)
+        self.assertEqual(answer["errorCode"], "InvalidCertificateOwnershipToken")
+        self.service.connect_buckets.clear()
+        own = await self.open(cert="own")
+        own.send(wire.connect("gw-1"))
+        self.assertEqual((await own.expect(wire.CONNACK))[1], 0)
+        self.assertEqual(self.service.fleet.report()["active"], 1)
+
+    async def test_requests_that_are_none_get_no_certificate(self):
+        client = await self.claim()
+        request = self.make_request()["certificateSigningRequest"]
+        broken = request.replace(request[100], "B" if request[100] == "A" else "A", 1)
+        for said in [{}, {"certificateSigningRequest": "x"}, {"certificateSigningRequest": 1}, b"no"]:
+            with self.subTest(said=str(said)[:40]):
+                self.assertEqual((await self.ask(client, CREATE, said))[0], "rejected")
+        what, _ = await self.ask(client, CREATE, {"certificateSigningRequest": broken})
+        self.assertEqual((what, self.service.fleet.report()["certificates"]), ("rejected", 0))
+
+    async def test_a_claim_may_provision_and_nothing_else(self):
+        for send, detail in [
+            (wire.publish(TOPIC, b"1"), "may not use 'tidegate"),
+            (wire.publish("$aws/provisioning-templates/other/provision/json", b"{}"), "may not use '$aws"),
+            (wire.subscribe(["tidegate/gw-1/cmd/#"]), "may not use 'tidegate"),
+        ]:
+            with self.subTest(detail=detail):
+                self.service.closed.clear()
+                client = await self.claim()
+                client.send(send)
+                self.assertEqual(await client.ended(), 0x87)
+                self.assert_closed("FORBIDDEN_ACCESS", detail)
+        for filters in [[], [f"{CREATE}/accepted"]]:
+            self.service.closed.clear()
+            client = await self.claim(subscribed=False)
+            if filters:
+                client.send(wire.subscribe(filters))
+                await client.expect(wire.SUBACK)
+            client.publish(CREATE, b"{}")
+            self.assertEqual(await client.ended(), 0x83)
+            self.assert_closed("CLIENT_ERROR", "without a subscription")
+
+    async def ask_for_frames(self, path="/mqtt", protocols=(), **headers):
+        """Asks for frames; returns the status of the answer."""
+        client = await self.open(protocols, cert=None, web=3)
+        lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        client.send("\r\n".join([*lines, "", ""]).encode())
+        answer = await asyncio.wait_for(client.reader.readline(), 5.0)
+        return answer.split()[1] if answer else None
+
+    async def test_frames_are_for_whom_a_custom_authorizer_knows(self):
+        told = {NAME: "plant", SIGNATURE: self.authorizer.sign("a"), "token": "a", "Sec-WebSocket-Protocol": "mqtt"}
+        self.assertEqual(await self.ask_for_frames(**told), b"101")
+        cases = [
+            ({**told, "token": "b"}, b"403", "wrong signature"),
+            ({**told, NAME: "other"}, b"403", "no authorizer 'other'"),
+            ({**told, "path": "/"}, b"403", "no WebSocket: /"),
+            ({**told, "Sec-WebSocket-Protocol": "amqp"}, None, "subprotocol 'amqp'"),
+            ({**told, "protocols": ("mqtt",)}, None, "application protocol"),
+        ]
+        for headers, status, detail in cases:
+            with self.subTest(detail=detail):
+                self.service.closed.clear()
+                self.assertEqual(await self.ask_for_frames(**headers), status)
+                self.assertIn(detail, self.service.closed[0][1])
+        self.service.authorizer = None
+        self.assertEqual(await self.ask_for_frames(**told), b"403")
+        self.assert_closed("AUTH_ERROR", "no authorizer")
 
     async def test_connects_that_are_refused(self):
         cases = [
@@ -368,6 +551,10 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
 
 
 class Rules(unittest.TestCase):
+    def test_user_names(self):
+        self.assertEqual(split_user_name("gw?a=b%20c&d=%2B"), ("gw", {"a": "b c", "d": "+"}))
+        self.assertEqual(split_user_name(None), ("", {}))
+
     def test_topics(self):
         for good in ["a", "1/2/3/4/5/6/7/8", "x" * 256, "$aws/rules/r", "$aws/rules/r/" + "x" * 256]:
             check_topic(good)

@@ -13,8 +13,11 @@ class NoWebSocket(Exception):
     """The request is not one for frames."""
 
 
-async def upgrade(reader, writer):
-    """Answers the request for frames; returns its path and reader and writer of what is in them."""
+async def upgrade(reader, writer, check=lambda path, headers: None):
+    """Answers the request for frames; returns its path and reader and writer of what is in them.
+
+    What `check` raises is answered with 403.
+    """
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     method, path, _ = head[0].split(" ")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
@@ -22,6 +25,11 @@ async def upgrade(reader, writer):
         raise NoWebSocket(head[0])
     if headers.get("sec-websocket-protocol") != "mqtt":
         raise NoWebSocket(f"subprotocol {headers.get('sec-websocket-protocol')!r}")
+    try:
+        check(path, headers)
+    except Exception:
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        raise
     accept = base64.b64encode(hashlib.sha1((headers["sec-websocket-key"] + GUID).encode()).digest()).decode()
     writer.write(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -1,0 +1,149 @@
+//! `[uplink.aws-iot-core]`: what AWS IoT Core has beside a certificate.
+
+use std::sync::Arc;
+
+use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
+use tidegate_uplink::{AuthorizerError, AuthorizerToken, CustomAuthorizer, Profile};
+
+use crate::config::context::Context;
+use crate::config::secret;
+
+/// The key of the table.
+const KEY: &str = "aws-iot-core";
+const TOKEN_EXAMPLE: &str = "token = { credential = \"authorizer-token\" }";
+
+/// What an uplink to AWS IoT Core has beside a certificate.
+#[derive(Clone, Debug, Default)]
+pub struct AwsConfig {
+    /// Who decides whether it is let in, in place of the service.
+    pub authorizer: Option<Arc<CustomAuthorizer>>,
+}
+
+/// Returns whether a custom authorizer is asked, whether or not it can be.
+pub(super) fn has_authorizer(table: &TableReader<'_>) -> bool {
+    let own = table.node(KEY).and_then(Node::as_table);
+    own.is_some_and(|own| own.value("authorizer").is_some())
+}
+
+/// Reads the table of an uplink with this profile; notes it in one with another.
+pub(super) fn read_aws(
+    table: &mut TableReader<'_>,
+    profile: Profile,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> AwsConfig {
+    if profile != Profile::AwsIotCore {
+        let hint = "add `profile = \"aws-iot-core\"`, or remove the table";
+        table.refuse(KEY, "`aws-iot-core` is for uplinks with that profile", hint, issues);
+        return AwsConfig::default();
+    }
+    let has_certificate = table.has("cert");
+    let username = table.node("username");
+    let url = table.node("url").filter(|node| node.as_str().is_some_and(is_for_certificates));
+    let read = |mut own: TableReader<'_>, issues: &mut Issues| {
+        let at = own.key_span("authorizer");
+        let read =
+            |table: TableReader<'_>, issues: &mut Issues| read_authorizer(table, context, issues);
+        let authorizer = own.table("authorizer", read, issues);
+        if let Some(at) = at {
+            suit_authorizer(at, has_certificate, username, url, issues);
+        }
+        own.finish(issues);
+        Some(AwsConfig { authorizer: authorizer.map(Arc::new) })
+    };
+    table.table(KEY, read, issues).unwrap_or_default()
+}
+
+/// Returns whether a URL names the port that is for certificates alone.
+fn is_for_certificates(url: &str) -> bool {
+    let rest = url.strip_prefix("mqtts://");
+    rest.is_some_and(|rest| rest.trim_end_matches('/').ends_with(":8883") || !rest.contains(':'))
+}
+
+/// Notes what does not go together with a custom authorizer.
+fn suit_authorizer(
+    at: Span,
+    has_certificate: bool,
+    username: Option<&Node>,
+    url: Option<&Node>,
+    issues: &mut Issues,
+) {
+    if has_certificate {
+        let message = "AWS IoT Core asks a custom authorizer or wants a certificate, not both";
+        issues.error(at, message, "remove it, or `cert` and `key`");
+    }
+    if let Some(url) = url {
+        let issue = Issue::error(url.span, "a custom authorizer is not asked on port 8883");
+        issues.push(issue.with_hint("write `:443`, or `wss://`"));
+    }
+    if let Some(node) = username.filter(|node| node.as_str().is_some_and(|it| it.contains('?'))) {
+        let message = "what stands behind `?` in a user name is for the authorizer";
+        issues.error(node.span, message, "write it in `[uplink.aws-iot-core.authorizer]`");
+    }
+}
+
+fn read_authorizer(
+    mut table: TableReader<'_>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<CustomAuthorizer> {
+    let name_at = table.value_span("name");
+    let name = table.optional("name", read::text, issues);
+    let places = ["token-key", "token", "signature"].map(|key| table.value_span(key));
+    let given = ["token-key", "token", "signature"].map(|key| table.key_span(key));
+    let key = table.optional("token-key", read::text, issues);
+    let secret = |node: &Node, issues: &mut Issues| secret::read(node, context, issues);
+    let value = table.optional("token", secret, issues);
+    let signature = table.optional("signature", secret, issues);
+    table.finish(issues);
+    let [key_at, value_at, signature_at] = given;
+    let needs = |at: Span, what: &str, needed: &str, hint: &str, issues: &mut Issues| {
+        issues.error(at, format!("`{what}` needs a `{needed}`"), hint);
+    };
+    match (key_at, value_at) {
+        (Some(at), None) => {
+            needs(at, "token-key", "token", &format!("add `{TOKEN_EXAMPLE}`"), issues);
+        }
+        (None, Some(at)) => {
+            needs(at, "token", "token-key", "add `token-key`, as the authorizer has it", issues)
+        }
+        (None, None) => {
+            if let Some(at) = signature_at {
+                needs(at, "signature", "token", &format!("add `{TOKEN_EXAMPLE}`"), issues);
+            }
+        }
+        (Some(_), Some(_)) => {}
+    }
+    let token = match (&key, &value) {
+        (Some(key), Some(value)) => {
+            let signature = signature.as_ref().map(secret::Secret::expose);
+            let token = AuthorizerToken::new(key, value.expose(), signature);
+            note(
+                token,
+                |error| match error {
+                    AuthorizerError::Key => places[0],
+                    AuthorizerError::Signature => places[2],
+                    _ => places[1],
+                },
+                issues,
+            )
+        }
+        _ => None,
+    };
+    let is_whole = given.iter().any(Option::is_some) == token.is_some();
+    let authorizer = CustomAuthorizer::new(name.as_deref(), token);
+    note(authorizer, |_| name_at, issues).filter(|_| is_whole)
+}
+
+/// Notes what an authorizer would not take.
+fn note<T>(
+    made: Result<T, AuthorizerError>,
+    at: impl Fn(AuthorizerError) -> Span,
+    issues: &mut Issues,
+) -> Option<T> {
+    if let Err(error) = &made {
+        let hint = "see `aws iot describe-authorizer`";
+        issues.error(at(*error), error.to_string(), hint);
+    }
+    made.ok()
+}
