@@ -12,7 +12,7 @@ use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_settings::ByteSize;
 use tidegate_store::{Position, Recovery, TakerId, Transaction};
 use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
-use tidegate_uplink::{CustomAuthorizer, bridge::Bridge, decoder::Limits};
+use tidegate_uplink::{bridge::Bridge, decoder::Limits};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
@@ -28,11 +28,10 @@ use crate::{
     supervise::{Conditions, Failure, Stage, keep_running},
     time_trust::TimeTrust,
     uplink::{
-        self, AstarteSettings, CommandRoute, Dialect, Endpoint, HttpTarget, IncomingCommand,
-        LinkSettings, Login, MqttVersion, OutcomeSender, Replaceable, Seat, SecondQueue,
-        SparkplugB, UplinkContext, UplinkError, UplinkHandle, UplinkSettings, WebSocketRequest,
-        board_commands,
-        hub_commands,
+        self, AstarteSettings, CommandRoute, Dialect, Endpoint, FleetSettings, HttpTarget,
+        IncomingCommand, LinkSettings, Login, MqttVersion, OutcomeSender, Replaceable, Seat,
+        SecondQueue, SparkplugB, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
+        WebSocketRequest, board_commands, hub_commands,
     },
 };
 
@@ -472,6 +471,15 @@ fn endpoints(uplink: &UplinkConfig) -> Result<Vec<Endpoint>, TlsError> {
     each.collect()
 }
 
+/// Returns how an uplink is given a certificate by AWS IoT Core, if it is.
+fn fleet(uplink: &UplinkConfig, config: &Config) -> Result<Option<Arc<FleetSettings>>, TlsError> {
+    let Some(template) = uplink.link.aws.provisioning.clone() else { return Ok(None) };
+    let tls = uplink.link.endpoints.iter().filter_map(|endpoint| endpoint.tls.as_ref());
+    let folder = config.gateway.data_dir.join("aws-iot-core").join(uplink.name.as_str());
+    let setups = tls.map(client_setup).collect::<Result<_, _>>()?;
+    Ok(Some(Arc::new(FleetSettings { template, folder, setups })))
+}
+
 /// Returns an edge node of Sparkplug B that keeps to what its kind of far side takes.
 fn edge_node(node: &tidegate_sparkplug::Settings, uplink: &UplinkConfig) -> Arc<SparkplugB> {
     let bounds = uplink.link.profile.bounds();
@@ -552,6 +560,7 @@ fn settings(
         results: commands.map(|commands| commands.results.clone()).or(own_results),
         dialect: spoken.0,
         bridge: bridge(uplink, config),
+        fleet: fleet(uplink, config).map_err(|error| wrong(&error))?,
     };
     let selector = Selector::new(uplink.topics.clone());
     let downlink = downlink_limits(&config.limits.downlink);

@@ -26,6 +26,8 @@ use super::{
 };
 
 mod astarte;
+mod fleet;
+mod folder;
 mod http;
 mod iot_hub;
 mod shared;
@@ -407,12 +409,14 @@ fn open_mqtt(
     Ok(match settings.version {
         MqttVersion::V3_1_1 => {
             let opening = v4::Opening::usual(settings, login.as_ref(), &name);
+            let told = events.clone();
             let (client, driver) = v4::open(settings, opening, events, std::convert::identity);
-            (Client::V4(client), Box::pin(tunnel.drive(through, endpoint, driver)))
+            (Client::V4(client), Box::pin(fleet::drive(tunnel, through, endpoint, driver, told)))
         }
         MqttVersion::V5 => {
+            let told = events.clone();
             let (client, driver) = v5::open(settings, login.as_ref(), &name, events);
-            (Client::V5(client), Box::pin(tunnel.drive(through, endpoint, driver)))
+            (Client::V5(client), Box::pin(fleet::drive(tunnel, through, endpoint, driver, told)))
         }
     })
 }

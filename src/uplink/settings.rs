@@ -10,9 +10,9 @@ use std::{
 use thiserror::Error;
 use tidegate_model::{CommandKind, Topic, TopicFilter};
 use tidegate_rules::Selector;
-use tidegate_tls::{ClientTls, Trust};
+use tidegate_tls::{ClientSetup, ClientTls, Trust};
 use tidegate_uplink::{
-    HubSettings, Pauses, Rates, Settings,
+    FleetTemplate, HubSettings, Pauses, Rates, Settings,
     bridge::{Bridge, InRoute},
     decoder::Limits,
     thingsboard::BoardSettings,
@@ -96,6 +96,19 @@ pub struct LinkSettings {
     pub dialect: Option<Dialect>,
     /// What comes down to be published here, and what of that goes out again.
     pub bridge: Bridge,
+    /// How AWS IoT Core is asked for a certificate, if it is to give one out.
+    pub fleet: Option<Arc<FleetSettings>>,
+}
+
+/// How AWS IoT Core is asked for a certificate. What the endpoints show is the claim.
+#[derive(Clone, Debug)]
+pub struct FleetSettings {
+    /// The template, and what it is told.
+    pub template: FleetTemplate,
+    /// Where key and certificate are kept.
+    pub folder: PathBuf,
+    /// Whom each endpoint believes.
+    pub setups: Vec<ClientSetup>,
 }
 
 /// What a far side wants said over MQTT in a way of its own: its connection makes that of payloads, or of readings in the

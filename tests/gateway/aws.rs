@@ -1,6 +1,8 @@
 //! An uplink with `profile = "aws-iot-core"` at a stand-in that closes the connection for what the service would
 //! (uplink.21, uplink.41). `tests/support/peers/test_aws_iot_core.py` shows that each of its checks catches a client.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -296,4 +298,136 @@ fn uplink_21_a_custom_authorizer_lets_the_gateway_in() {
     let closed = report["closed"].as_array().expect("a list");
     let refused = json!(["AUTH_ERROR", "a wrong password"]);
     assert!(!closed.is_empty() && closed.iter().all(|it| *it == refused), "{report}");
+}
+
+/// A gateway with a claim, and a service that gives out certificates.
+struct Fleet {
+    gateway: Gateway,
+    service: Peer,
+    mqtt: u16,
+}
+
+impl Fleet {
+    fn start() -> Self {
+        let mut gateway = Gateway::prepare(&Site::new("", &[]));
+        let service = Files::new(&gateway).service(&[
+            ["--template", "gateways"],
+            ["--claim", "aws"],
+            ["--connect", "aws-cloud"],
+            ["--publish", "tidegate/aws/#"],
+            ["--single-prefix", "tidegate/aws/rows/"],
+        ]);
+        let mqtt = ports::free_port();
+        let config = format!(
+            "[gateway]\nid = \"aws\"\ndata-dir = \"data\"\n\
+             [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n\
+             [[uplink]]\nname = \"cloud\"\nprofile = \"aws-iot-core\"\nurl = \"mqtts://localhost:{}\"\n\
+             ca = \"ca.pem\"\ncert = \"gw.pem\"\nkey = {{ file = \"gw.key\" }}\ntopics = [\"rows/#\"]\n\
+             topic = \"tidegate/{{gateway}}/rows/{{topic}}\"\nformat = \"json\"\n\
+             [uplink.aws-iot-core.provisioning]\ntemplate = \"gateways\"\nparameters = {{ SerialNumber = \"7\" }}\n",
+            service.facts()["port_8883"]
+        );
+        gateway.write("tidegate.toml", &config);
+        Self { gateway, service, mqtt }
+    }
+
+    /// What the service says of certificates and things.
+    fn report(&mut self) -> Value {
+        self.service.ask("report", json!({}))["fleet"].clone()
+    }
+
+    fn provision(&mut self, how: Value) {
+        self.service.ask("provision", how);
+    }
+
+    /// Waits until so many certificates and things were asked for.
+    #[track_caller]
+    fn until_asked(&mut self, certificates: usize, things: usize) {
+        wait::until("the service to be asked", || {
+            let asked = self.report()["asked"].clone();
+            (asked == json!({"certificate": certificates, "thing": things})).then_some(())
+        });
+    }
+
+    /// Kills the gateway, and starts it again at a service that answers as `how` says.
+    fn kill(&mut self, how: Value) {
+        self.gateway.kill9();
+        self.provision(how);
+        self.gateway.start_again();
+    }
+
+    fn error(&self) -> String {
+        let uplink = self.gateway.status(&[])["uplinks"]["cloud"].clone();
+        uplink["error"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A reading arrives, by the certificate that was given out.
+    fn delivers(&mut self, count: usize) {
+        publish(self.mqtt, &[(format!("rows/{count}"), "1".to_owned())]);
+        self.service.ask("wait", json!({"count": count}));
+    }
+
+    /// What is kept: by name, and for the owner alone.
+    fn kept(&self) -> Vec<String> {
+        let folder = self.gateway.folder().join("data/aws-iot-core/cloud");
+        let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
+        let files = files.map(|file| file.expect("the folder can be read"));
+        let mut names: Vec<_> = files
+            .map(|file| {
+                let mode = file.metadata().expect("it is there").permissions().mode();
+                assert_eq!(mode & 0o777, 0o600, "{file:?}");
+                file.file_name().into_string().expect("a name")
+            })
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// uplink.21: whoever is killed between the steps of provisioning goes on where it was: one certificate is asked for again
+/// only if no answer came, and a thing that was registered without an answer is found by its certificate.
+#[test]
+fn uplink_21_provisioning_survives_kills_at_each_step() {
+    let mut fleet = Fleet::start();
+    fleet.provision(json!({"silent_at": "certificate"}));
+    fleet.gateway.start_again();
+    fleet.until_asked(1, 0);
+    assert_eq!(fleet.kept(), [] as [&str; 0]);
+    // Nothing was given out before; what is given out now is kept.
+    fleet.kill(json!({"silent_at": "thing"}));
+    fleet.until_asked(2, 1);
+    assert_eq!(fleet.kept(), ["pending.pem"]);
+    // The token was not used; it is now, but nobody is told.
+    fleet.kill(json!({"silent_at": "thing-done"}));
+    fleet.until_asked(2, 2);
+    assert_eq!(fleet.kept(), ["pending.pem"]);
+    assert_eq!(fleet.report()["active"], 1);
+    // It cannot be used again, but the certificate is let in.
+    fleet.kill(json!({}));
+    fleet.delivers(1);
+    assert_eq!(fleet.kept(), ["credentials.pem"]);
+    let report = fleet.report();
+    let expected = json!({"certificates": 1, "active": 1, "things": ["thing-7"], "asked": {"certificate": 2, "thing": 3}});
+    assert_eq!(report, expected);
+    // From now on nothing is asked for.
+    fleet.kill(json!({"denies": "nothing is to be asked for"}));
+    fleet.delivers(2);
+    assert_eq!(fleet.report(), expected);
+}
+
+/// uplink.21: a refusal is shown in the service's own words, and no second certificate is asked for because of it.
+#[test]
+fn uplink_21_a_refused_provisioning_is_told_in_the_services_words() {
+    let mut fleet = Fleet::start();
+    fleet.provision(json!({"denies": "serial number 7 is unknown"}));
+    fleet.gateway.start_again();
+    wait::until("the refusal to be shown", || {
+        fleet.error().contains("AccessDenied (403): serial number 7 is unknown").then_some(())
+    });
+    assert_eq!(fleet.kept(), ["pending.pem"]);
+    fleet.kill(json!({}));
+    fleet.delivers(1);
+    assert_eq!(fleet.kept(), ["credentials.pem"]);
+    let report = fleet.report();
+    assert_eq!((&report["certificates"], &report["active"]), (&json!(1), &json!(1)), "{report}");
 }

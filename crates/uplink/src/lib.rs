@@ -33,7 +33,10 @@ mod settings;
 mod steering;
 mod streams;
 
-pub use self::aws_iot::{AuthorizerError, AuthorizerToken, CustomAuthorizer};
+pub use self::aws_iot::{
+    AuthorizerError, AuthorizerToken, CustomAuthorizer, FleetAnswer, FleetRefusal, FleetRequest,
+    FleetTemplate, FleetTemplateError,
+};
 pub use self::backoff::{Backoff, Failure, Pauses};
 pub use self::content::{Column, Content, Gap};
 pub use self::core::{

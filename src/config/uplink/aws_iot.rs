@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
-use tidegate_uplink::{AuthorizerError, AuthorizerToken, CustomAuthorizer, Profile};
+use tidegate_uplink::{
+    AuthorizerError, AuthorizerToken, CustomAuthorizer, FleetTemplate, FleetTemplateError, Profile,
+};
 
 use crate::config::context::Context;
 use crate::config::secret;
@@ -17,6 +19,8 @@ const TOKEN_EXAMPLE: &str = "token = { credential = \"authorizer-token\" }";
 pub struct AwsConfig {
     /// Who decides whether it is let in, in place of the service.
     pub authorizer: Option<Arc<CustomAuthorizer>>,
+    /// By which template it is given a certificate; the uplink's own is the claim then.
+    pub provisioning: Option<FleetTemplate>,
 }
 
 /// Returns whether a custom authorizer is asked, whether or not it can be.
@@ -39,7 +43,7 @@ pub(super) fn read_aws(
     }
     let has_certificate = table.has("cert");
     let username = table.node("username");
-    let url = table.node("url").filter(|node| node.as_str().is_some_and(is_for_certificates));
+    let url = table.node("url");
     let read = |mut own: TableReader<'_>, issues: &mut Issues| {
         let at = own.key_span("authorizer");
         let read =
@@ -48,8 +52,13 @@ pub(super) fn read_aws(
         if let Some(at) = at {
             suit_authorizer(at, has_certificate, username, url, issues);
         }
+        let at = own.key_span("provisioning");
+        let provisioning = own.table("provisioning", read_provisioning, issues);
+        if let Some(at) = at {
+            suit_provisioning(at, has_certificate, url, issues);
+        }
         own.finish(issues);
-        Some(AwsConfig { authorizer: authorizer.map(Arc::new) })
+        Some(AwsConfig { authorizer: authorizer.map(Arc::new), provisioning })
     };
     table.table(KEY, read, issues).unwrap_or_default()
 }
@@ -72,7 +81,8 @@ fn suit_authorizer(
         let message = "AWS IoT Core asks a custom authorizer or wants a certificate, not both";
         issues.error(at, message, "remove it, or `cert` and `key`");
     }
-    if let Some(url) = url {
+    let is_for_certificates = |node: &&Node| node.as_str().is_some_and(is_for_certificates);
+    if let Some(url) = url.filter(is_for_certificates) {
         let issue = Issue::error(url.span, "a custom authorizer is not asked on port 8883");
         issues.push(issue.with_hint("write `:443`, or `wss://`"));
     }
@@ -80,6 +90,51 @@ fn suit_authorizer(
         let message = "what stands behind `?` in a user name is for the authorizer";
         issues.error(node.span, message, "write it in `[uplink.aws-iot-core.authorizer]`");
     }
+}
+
+/// Notes what does not go together with provisioning.
+fn suit_provisioning(at: Span, has_certificate: bool, url: Option<&Node>, issues: &mut Issues) {
+    if !has_certificate {
+        let issue = Issue::error(at, "nothing is claimed: provisioning begins with a certificate");
+        issues.push(issue.with_hint("add `cert` and `key` of the claim to the uplink"));
+    }
+    let by_frames = |node: &&Node| node.as_str().is_some_and(|url| url.starts_with("wss:"));
+    if let Some(url) = url.filter(by_frames) {
+        let message =
+            "AWS IoT Core does not look at certificates where WebSocket frames are asked for";
+        issues.error(url.span, message, "write `mqtts://`");
+    }
+}
+
+fn read_provisioning(mut table: TableReader<'_>, issues: &mut Issues) -> Option<FleetTemplate> {
+    let (name_at, parameters_at) = (table.value_span("template"), table.value_span("parameters"));
+    let example = "template = \"gateways\"";
+    let name = table.required_like("template", example, read::text, issues);
+    let parameters = table.table("parameters", read_parameters, issues).unwrap_or_default();
+    table.finish(issues);
+    let template = FleetTemplate::new(&name?, parameters);
+    if let Err(error) = &template {
+        let at = match error {
+            FleetTemplateError::Name => name_at,
+            FleetTemplateError::Parameters => parameters_at,
+        };
+        issues.error(at, error.to_string(), "see `aws iot describe-provisioning-template`");
+    }
+    template.ok()
+}
+
+/// Reads texts under free keys.
+fn read_parameters(
+    mut table: TableReader<'_>,
+    issues: &mut Issues,
+) -> Option<Vec<(Arc<str>, Arc<str>)>> {
+    let rest = table.take_rest();
+    table.finish(issues);
+    let read = rest.into_iter().map(|entry| {
+        let value = read::string(&entry.value, issues)?;
+        Some((entry.key.name.as_str().into(), value.into()))
+    });
+    read.collect()
 }
 
 fn read_authorizer(

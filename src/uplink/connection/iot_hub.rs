@@ -101,7 +101,12 @@ pub(super) fn open(
     let tunnel = Tunnel::open().map_err(|error| LinkError::transient(error.to_string()))?;
     let login = login(hub, &settings.endpoints[endpoint].host);
     let filters = if hub.commands { filters(&hub.device) } else { Vec::new() };
-    let opening = v4::Opening { login: Some(&login), filters, tunnel: tunnel.name() };
+    let opening = v4::Opening {
+        login: Some(&login),
+        filters,
+        keeps_session: hub.commands,
+        tunnel: tunnel.name(),
+    };
     let (answers, to_answer) = mpsc::channel(ANSWERS);
     let device = hub.device.clone();
     let translate = move |event| translate(&device, event, &answers);

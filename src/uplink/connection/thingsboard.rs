@@ -102,6 +102,7 @@ pub(super) fn open(
     let opening = v4::Opening {
         login: login.as_ref(),
         filters: if board.commands { filters.into() } else { Vec::new() },
+        keeps_session: board.commands,
         tunnel: tunnel.name(),
     };
     let (mqtt, driver) = v4::open(settings, opening, raw, std::convert::identity);

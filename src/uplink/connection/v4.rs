@@ -25,8 +25,10 @@ const PACKET_BYTES_MAX: usize = 268_435_455;
 pub(super) struct Opening<'a> {
     /// As whom to log in.
     pub(super) login: Option<&'a Login>,
-    /// What to subscribe to; the broker keeps the session if there is anything.
+    /// What to subscribe to.
     pub(super) filters: Vec<SubscribeFilter>,
+    /// Whether the broker is to keep the session.
+    pub(super) keeps_session: bool,
     /// The way out.
     pub(super) tunnel: &'a str,
 }
@@ -39,7 +41,7 @@ impl<'a> Opening<'a> {
         tunnel: &'a str,
     ) -> Self {
         let filters = settings.heard().into_iter().map(|filter| at_least_once(filter.as_str()));
-        Self { login, filters: filters.collect(), tunnel }
+        Self { login, filters: filters.collect(), keeps_session: settings.hears(), tunnel }
     }
 }
 
@@ -58,10 +60,10 @@ pub(super) fn open<T>(
 where
     T: FnMut(LinkEvent) -> LinkEvent + Send,
 {
-    let Opening { login, filters, tunnel } = opening;
+    let Opening { login, filters, keeps_session, tunnel } = opening;
     let mut options = MqttOptions::new(&settings.client_id, tunnel, 0);
     options.set_keep_alive(settings.keep_alive);
-    options.set_clean_session(filters.is_empty());
+    options.set_clean_session(!keeps_session);
     options.set_inflight(IN_FLIGHT_MAX);
     options.set_manual_acks(true);
     options.set_transport(rumqttc::Transport::unix());

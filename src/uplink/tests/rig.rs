@@ -89,6 +89,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         results: None,
         dialect: None,
         bridge: Bridge::default(),
+        fleet: None,
     };
     let selector = Selector::new(vec![TopicFilter::new("#").unwrap()]);
     let downlink = tidegate_uplink::decoder::Limits::DOWNLINK;

@@ -1,24 +1,19 @@
 //! Key, certificate and broker on disk: one file for what belongs together, each replaced as a whole.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use tidegate_tls::Identity;
-use tidegate_uplink::{Disconnect, Failure};
 use zeroize::Zeroizing;
 
-use super::{super::super::link::LinkError, pairing::BrokerAddress};
-use crate::secret_file;
+use super::{
+    super::{super::link::LinkError, folder::Folder},
+    pairing::BrokerAddress,
+};
 
 /// Key and certificate, in PEM.
 const CREDENTIALS: &str = "credentials.pem";
 /// Host and port.
 const BROKER: &str = "broker";
-/// Larger files are not ours.
-const FILE_BYTES_MAX: u64 = 64 << 10;
 /// A certificate is renewed when so much of its life is left: a fifth.
 const LIFE_LEFT: u64 = 5;
 /// … and when it has this much left at the latest, which is earlier for those that live long.
@@ -86,17 +81,17 @@ impl Credentials {
 /// The folder of one device.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
-    folder: PathBuf,
+    folder: Folder,
 }
 
 impl Store {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder: Folder::new(folder) }
     }
 
     /// Returns what is kept for a device of this name; what belongs to another, or is damaged, counts as missing.
     pub(super) async fn credentials(&self, name: &str) -> Result<Option<Credentials>, LinkError> {
-        let Some(text) = self.read(CREDENTIALS).await? else { return Ok(None) };
+        let Some(text) = self.folder.read(CREDENTIALS).await? else { return Ok(None) };
         let Some(at) = text.find("-----BEGIN CERTIFICATE-----") else { return Ok(None) };
         let (key, certificate) = text.split_at(at);
         let Ok(kept) = Credentials::new(certificate.to_owned(), key.to_owned()) else {
@@ -110,106 +105,34 @@ impl Store {
     /// Keeps key and certificate; both are on disk when it returns.
     pub(super) async fn keep_credentials(&self, made: &Credentials) -> Result<(), LinkError> {
         let text = Zeroizing::new(format!("{}\n{}", made.key.trim(), made.certificate));
-        self.write(CREDENTIALS, text).await
+        self.folder.write(CREDENTIALS, text).await
     }
 
     /// Makes sure that key and certificate could be kept: whoever asks for new ones has lost those before.
     pub(super) async fn rehearse(&self) -> Result<(), LinkError> {
-        let (folder, path) = (self.folder.clone(), self.folder.join(CREDENTIALS));
-        on_disk(move || {
-            make(&folder)?;
-            secret_file::rehearse(&path, TRIAL_BYTES)
-        })
-        .await
+        self.folder.rehearse(CREDENTIALS, TRIAL_BYTES).await
     }
 
     pub(super) async fn forget_credentials(&self) -> Result<(), LinkError> {
-        self.remove(CREDENTIALS).await
+        self.folder.remove(CREDENTIALS).await
     }
 
     /// Returns where the broker was last.
     pub(super) async fn broker(&self) -> Result<Option<BrokerAddress>, LinkError> {
-        let text = self.read(BROKER).await?;
+        let text = self.folder.read(BROKER).await?;
         Ok(text.and_then(|text| BrokerAddress::parse(text.trim())))
     }
 
     pub(super) async fn keep_broker(&self, broker: &BrokerAddress) -> Result<(), LinkError> {
-        self.write(BROKER, Zeroizing::new(broker.to_string())).await
+        self.folder.write(BROKER, Zeroizing::new(broker.to_string())).await
     }
 
     /// Returns whether it was said so long ago, or nobody knows when.
     pub(super) async fn broker_is_older_than(&self, age: Duration) -> Result<bool, LinkError> {
-        let path = self.folder.join(BROKER);
-        on_disk(move || match fs::metadata(&path).and_then(|file| file.modified()) {
-            Ok(said) => Ok(!said.elapsed().is_ok_and(|since| since < age)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(cannot("look at", &path, error)),
-        })
-        .await
+        self.folder.is_older_than(BROKER, age).await
     }
 
     pub(super) async fn forget_broker(&self) -> Result<(), LinkError> {
-        self.remove(BROKER).await
+        self.folder.remove(BROKER).await
     }
-
-    async fn read(&self, name: &str) -> Result<Option<Zeroizing<String>>, LinkError> {
-        let path = self.folder.join(name);
-        on_disk(move || match fs::metadata(&path) {
-            Ok(file) if file.len() > FILE_BYTES_MAX => Ok(None),
-            Ok(_) => match fs::read_to_string(&path) {
-                Ok(text) => Ok(Some(Zeroizing::new(text))),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
-                Err(error) => Err(cannot("read", &path, error)),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(cannot("read", &path, error)),
-        })
-        .await
-    }
-
-    async fn write(&self, name: &str, text: Zeroizing<String>) -> Result<(), LinkError> {
-        let (folder, path) = (self.folder.clone(), self.folder.join(name));
-        on_disk(move || {
-            make(&folder)?;
-            secret_file::replace(&[(&path, text.as_bytes())])
-        })
-        .await
-    }
-
-    async fn remove(&self, name: &str) -> Result<(), LinkError> {
-        let path = self.folder.join(name);
-        on_disk(move || match fs::remove_file(&path) {
-            Ok(()) => secret_file::sync_folder_of(&path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(cannot("remove", &path, error)),
-        })
-        .await
-    }
-}
-
-/// Makes the folder, if it is not there.
-fn make(folder: &Path) -> anyhow::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    secret_file::make_folder(folder)?;
-    // The names of folders that were made are in the folders above.
-    folder.ancestors().take(2).try_for_each(secret_file::sync_folder_of)
-}
-
-fn cannot(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!("cannot {what} {}", path.display()))
-}
-
-/// Works on the disk where that may take its time.
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> Result<T, LinkError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let done = done.map_err(|_| LinkError::transient("the work on the disk was broken off"))?;
-    done.map_err(|error| LinkError {
-        reason: format!("{error:#}"),
-        failure: Failure::Transient,
-        how: Disconnect::Otherwise,
-    })
 }
