@@ -466,6 +466,9 @@ fn endpoints(uplink: &UplinkConfig) -> Result<Vec<Endpoint>, TlsError> {
         {
             request.headers = authorizer.headers().into();
         }
+        if let Some(request) = &mut endpoint.websocket {
+            request.signer = uplink.link.aws.signer.clone();
+        }
         Ok(endpoint)
     });
     each.collect()

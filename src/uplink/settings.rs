@@ -12,7 +12,7 @@ use tidegate_model::{CommandKind, Topic, TopicFilter};
 use tidegate_rules::Selector;
 use tidegate_tls::{ClientSetup, ClientTls, Trust};
 use tidegate_uplink::{
-    FleetTemplate, HubSettings, Pauses, Rates, Settings,
+    FleetTemplate, HubSettings, Pauses, Rates, Settings, SigV4,
     bridge::{Bridge, InRoute},
     decoder::Limits,
     thingsboard::BoardSettings,
@@ -197,6 +197,8 @@ pub struct WebSocketRequest {
     pub path: Arc<str>,
     /// Headers beside those of the protocol: names and values.
     pub headers: Arc<[(String, String)]>,
+    /// What the request is signed with, each anew.
+    pub signer: Option<SigV4>,
 }
 
 impl fmt::Debug for WebSocketRequest {

@@ -164,9 +164,23 @@ async fn upgrade(
     endpoint: &Endpoint,
     asked: &WebSocketRequest,
 ) -> Result<Box<Frames>, LinkError> {
-    let scheme = if endpoint.tls.is_some() { "wss" } else { "ws" };
-    let uri = format!("{scheme}://{}{}", authority(&endpoint.host, endpoint.port), asked.path);
-    let uri: Uri = uri.parse().map_err(|_| LinkError::transient(format!("`{uri}` is no URL")))?;
+    let (scheme, usual) = if endpoint.tls.is_some() { ("wss", 443) } else { ("ws", 80) };
+    let host = authority(&endpoint.host, endpoint.port);
+    // What is signed, and what most servers compare, has no port where it is the usual one.
+    let host = match host.strip_suffix(&format!(":{usual}")) {
+        Some(host) if endpoint.port == usual => host,
+        _ => &host,
+    };
+    let path = &asked.path;
+    let uri = format!("{scheme}://{host}{path}");
+    let uri = match &asked.signer {
+        Some(signer) => format!("{uri}?{}", signer.query(host, path, crate::clock::wall())),
+        None => uri,
+    };
+    // It is not told: what is signed would be shown.
+    let uri: Uri = uri
+        .parse()
+        .map_err(|_| LinkError::transient(format!("`{scheme}://{host}{path}` is no URL")))?;
     let request = ClientRequestBuilder::new(uri).with_sub_protocol("mqtt");
     let request = asked
         .headers

@@ -309,7 +309,7 @@ struct Fleet {
 
 impl Fleet {
     fn start() -> Self {
-        let mut gateway = Gateway::prepare(&Site::new("", &[]));
+        let gateway = Gateway::prepare(&Site::new("", &[]));
         let service = Files::new(&gateway).service(&[
             ["--template", "gateways"],
             ["--claim", "aws"],
@@ -430,4 +430,54 @@ fn uplink_21_a_refused_provisioning_is_told_in_the_services_words() {
     assert_eq!(fleet.kept(), ["credentials.pem"]);
     let report = fleet.report();
     assert_eq!((&report["certificates"], &report["active"]), (&json!(1), &json!(1)), "{report}");
+}
+
+/// uplink.21: requests for WebSocket frames are signed, each anew and with the session token; a wrong secret is refused, and
+/// neither it nor the signature is shown.
+#[test]
+fn uplink_21_signed_requests_let_the_gateway_in() {
+    let mut gateway = Gateway::prepare(&Site::new("", &[]));
+    let mut service = Files::new(&gateway).service(&[
+        ["--signed", "AKIDEXAMPLE,s3cr3t/+,eu-central-1,temporary/+="],
+        ["--connect", "aws-signed"],
+        ["--publish", "tidegate/aws/#"],
+        ["--single-prefix", "tidegate/aws/rows/"],
+    ]);
+    for (name, text) in [("secret", "s3cr3t/+"), ("wrong", "other"), ("token", "temporary/+=")] {
+        authority::write(gateway.folder(), name, text);
+    }
+    let port = &service.facts()["port_443_signed"];
+    let uplink = |name: &str, secret: &str| {
+        format!(
+            "[[uplink]]\nname = \"{name}\"\nprofile = \"aws-iot-core\"\nurl = \"wss://localhost:{port}\"\n\
+             ca = \"ca.pem\"\ntopics = [\"{name}/#\"]\n\
+             topic = \"tidegate/{{gateway}}/rows/{{topic}}\"\nformat = \"json\"\n\
+             [uplink.aws-iot-core.sigv4]\naccess-key-id = \"AKIDEXAMPLE\"\nregion = \"eu-central-1\"\n\
+             secret-access-key = {{ file = \"{secret}\" }}\nsession-token = {{ file = \"token\" }}\n"
+        )
+    };
+    let mqtt = ports::free_port();
+    let config = format!(
+        "[gateway]\nid = \"aws\"\ndata-dir = \"data\"\n\
+         [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n{}{}",
+        uplink("signed", "secret"),
+        uplink("wrong", "wrong")
+    );
+    gateway.write("tidegate.toml", &config);
+    gateway.start_again();
+    for count in 1..=2 {
+        publish(mqtt, &[(format!("signed/{count}"), "1".to_owned())]);
+        service.ask("wait", json!({"count": count}));
+        service.ask("drop", json!({}));
+    }
+    wait::until("the refusal to be shown", || {
+        let wrong = gateway.status(&[])["uplinks"]["wrong"].clone();
+        wrong["error"].as_str().is_some_and(|error| error.contains("403")).then_some(())
+    });
+    let shown = gateway.status(&[]).to_string();
+    assert!(!shown.contains("X-Amz") && !shown.contains("temporary"), "{shown}");
+    let report = service.ask("report", json!({}));
+    let closed = report["closed"].as_array().expect("a list");
+    let refused = json!(["AUTH_ERROR", "signed request: a wrong signature"]);
+    assert!(closed.contains(&refused), "{report}");
 }

@@ -35,7 +35,7 @@ mod streams;
 
 pub use self::aws_iot::{
     AuthorizerError, AuthorizerToken, CustomAuthorizer, FleetAnswer, FleetRefusal, FleetRequest,
-    FleetTemplate, FleetTemplateError,
+    FleetTemplate, FleetTemplateError, SigV4, SigV4Error,
 };
 pub use self::backoff::{Backoff, Failure, Pauses};
 pub use self::content::{Column, Content, Gap};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 use tidegate_uplink::{
     AuthorizerError, AuthorizerToken, CustomAuthorizer, FleetTemplate, FleetTemplateError, Profile,
+    SigV4, SigV4Error,
 };
 
 use crate::config::context::Context;
@@ -19,14 +20,34 @@ const TOKEN_EXAMPLE: &str = "token = { credential = \"authorizer-token\" }";
 pub struct AwsConfig {
     /// Who decides whether it is let in, in place of the service.
     pub authorizer: Option<Arc<CustomAuthorizer>>,
+    /// What requests for WebSocket frames are signed with.
+    pub signer: Option<SigV4>,
     /// By which template it is given a certificate; the uplink's own is the claim then.
     pub provisioning: Option<FleetTemplate>,
 }
 
-/// Returns whether a custom authorizer is asked, whether or not it can be.
-pub(super) fn has_authorizer(table: &TableReader<'_>) -> bool {
-    let own = table.node(KEY).and_then(Node::as_table);
-    own.is_some_and(|own| own.value("authorizer").is_some())
+/// How the service lets somebody in. Complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AwsEntry {
+    /// By certificate, or by what the user name says.
+    Certificate,
+    /// By a custom authorizer.
+    Authorizer,
+    /// By a signed request.
+    Signature,
+}
+
+impl AwsEntry {
+    /// Returns what is asked for, whether or not it can be.
+    pub(super) fn of(table: &TableReader<'_>) -> Self {
+        let own = table.node(KEY).and_then(Node::as_table);
+        let has = |key: &str| own.is_some_and(|own| own.value(key).is_some());
+        match (has("authorizer"), has("sigv4")) {
+            (true, _) => Self::Authorizer,
+            (false, true) => Self::Signature,
+            (false, false) => Self::Certificate,
+        }
+    }
 }
 
 /// Reads the table of an uplink with this profile; notes it in one with another.
@@ -43,6 +64,7 @@ pub(super) fn read_aws(
     }
     let has_certificate = table.has("cert");
     let username = table.node("username");
+    let has_login = username.is_some();
     let url = table.node("url");
     let read = |mut own: TableReader<'_>, issues: &mut Issues| {
         let at = own.key_span("authorizer");
@@ -52,13 +74,25 @@ pub(super) fn read_aws(
         if let Some(at) = at {
             suit_authorizer(at, has_certificate, username, url, issues);
         }
+        let at = own.key_span("sigv4");
+        let both = at.filter(|_| own.has("authorizer"));
+        let read =
+            |table: TableReader<'_>, issues: &mut Issues| read_signer(table, context, issues);
+        let signer = own.table("sigv4", read, issues);
+        if let Some(at) = at {
+            suit_signer(at, has_certificate || has_login, url, issues);
+        }
+        if let Some(at) = both {
+            let message = "a request is signed or goes to a custom authorizer, not both";
+            issues.error(at, message, "remove it, or `authorizer`");
+        }
         let at = own.key_span("provisioning");
         let provisioning = own.table("provisioning", read_provisioning, issues);
         if let Some(at) = at {
-            suit_provisioning(at, has_certificate, url, issues);
+            suit_provisioning(at, has_certificate, issues);
         }
         own.finish(issues);
-        Some(AwsConfig { authorizer: authorizer.map(Arc::new), provisioning })
+        Some(AwsConfig { authorizer: authorizer.map(Arc::new), signer, provisioning })
     };
     table.table(KEY, read, issues).unwrap_or_default()
 }
@@ -93,17 +127,59 @@ fn suit_authorizer(
 }
 
 /// Notes what does not go together with provisioning.
-fn suit_provisioning(at: Span, has_certificate: bool, url: Option<&Node>, issues: &mut Issues) {
+fn suit_provisioning(at: Span, has_certificate: bool, issues: &mut Issues) {
     if !has_certificate {
         let issue = Issue::error(at, "nothing is claimed: provisioning begins with a certificate");
         issues.push(issue.with_hint("add `cert` and `key` of the claim to the uplink"));
     }
-    let by_frames = |node: &&Node| node.as_str().is_some_and(|url| url.starts_with("wss:"));
-    if let Some(url) = url.filter(by_frames) {
+}
+
+/// Notes what does not go together with signed requests.
+fn suit_signer(at: Span, has_other: bool, url: Option<&Node>, issues: &mut Issues) {
+    if has_other {
         let message =
-            "AWS IoT Core does not look at certificates where WebSocket frames are asked for";
-        issues.error(url.span, message, "write `mqtts://`");
+            "a signed request says who asks: certificate and user name say nothing beside it";
+        issues.error(at, message, "remove it, or `cert`, `key`, `username` and `password`");
     }
+    let is_other = |node: &&Node| node.as_str().is_some_and(|url| !url.starts_with("wss://"));
+    if let Some(url) = url.filter(is_other) {
+        let message = "what is signed is the request for WebSocket frames";
+        issues.error(url.span, message, "write `wss://`");
+    }
+}
+
+fn read_signer(
+    mut table: TableReader<'_>,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) -> Option<SigV4> {
+    let secret = |node: &Node, issues: &mut Issues| secret::read(node, context, issues);
+    let example = "access-key-id = \"AKIDEXAMPLE\"";
+    let access_key = table.required_like("access-key-id", example, read::text, issues);
+    let example = "secret-access-key = { credential = \"aws-secret\" }";
+    let secret_key = table.required_like("secret-access-key", example, secret, issues);
+    let has_token = table.has("session-token");
+    let token = table.optional("session-token", secret, issues);
+    let region = table.required_like("region", "region = \"eu-central-1\"", read::text, issues);
+    let [access_at, secret_at, token_at, region_at] =
+        ["access-key-id", "secret-access-key", "session-token", "region"]
+            .map(|key| table.value_span(key));
+    table.finish(issues);
+    if has_token && token.is_none() {
+        return None;
+    }
+    let token = token.as_ref().map(secret::Secret::expose);
+    let signer = SigV4::new(&access_key?, secret_key?.expose(), token, &region?);
+    if let Err(error) = &signer {
+        let at = match error {
+            SigV4Error::AccessKey => access_at,
+            SigV4Error::SecretKey => secret_at,
+            SigV4Error::SessionToken => token_at,
+            SigV4Error::Region => region_at,
+        };
+        issues.error(at, error.to_string(), "see `aws configure list`");
+    }
+    signer.ok()
 }
 
 fn read_provisioning(mut table: TableReader<'_>, issues: &mut Issues) -> Option<FleetTemplate> {

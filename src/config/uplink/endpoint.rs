@@ -4,6 +4,7 @@ use tidegate_settings::{Issue, Issues, Node, TableReader, read};
 use tidegate_tls::{ClientSetup, Identity, Trust, client_config};
 use tidegate_uplink::Profile;
 
+use super::aws_iot::AwsEntry;
 use super::url::LinkUrl;
 use crate::config::context::Context;
 use crate::config::secret::{self, Secret};
@@ -46,8 +47,8 @@ pub struct UplinkTls {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side {
     pub(super) profile: Profile,
-    /// Whether a custom authorizer of AWS IoT Core is asked.
-    pub(super) has_authorizer: bool,
+    /// How AWS IoT Core lets the gateway in.
+    pub(super) entry: AwsEntry,
 }
 
 /// Where Azure IoT Hub, and IoT Edge, take WebSocket frames.
@@ -125,7 +126,7 @@ fn suit(table: &TableReader<'_>, endpoint: &mut EndpointConfig, side: Side, issu
         tls.alpn = vec!["http/1.1".to_owned()];
     }
     match side.profile {
-        Profile::AwsIotCore => suit_aws(table, endpoint, side.has_authorizer, issues),
+        Profile::AwsIotCore => suit_aws(table, endpoint, side.entry, issues),
         Profile::AzureIotHub => suit_hub(table, endpoint, issues),
         Profile::AzureEventGrid => suit_event_grid(table, endpoint, issues),
         _ => {}
@@ -190,7 +191,7 @@ fn note_plain(table: &TableReader<'_>, endpoint: &EndpointConfig, issues: &mut I
 fn suit_aws(
     table: &TableReader<'_>,
     endpoint: &mut EndpointConfig,
-    has_authorizer: bool,
+    entry: AwsEntry,
     issues: &mut Issues,
 ) {
     let at = table.value_span("url");
@@ -200,12 +201,21 @@ fn suit_aws(
         }
         return;
     };
-    let is_told_apart = endpoint.url.port() == 443 || has_authorizer;
+    let is_told_apart = endpoint.url.port() == 443 || entry == AwsEntry::Authorizer;
     if endpoint.url.websocket_path().is_none() && is_told_apart && tls.alpn.is_empty() {
         let by_certificate = tls.identity.is_some();
         tls.alpn = vec![if by_certificate { "x-amzn-mqtt-ca" } else { "mqtt" }.to_owned()];
     }
-    if tls.identity.is_none() && endpoint.login.is_none() && !has_authorizer {
+    if entry != AwsEntry::Certificate {
+        return;
+    }
+    if endpoint.url.websocket_path().is_some()
+        && (tls.identity.is_some() || endpoint.login.is_none())
+    {
+        let message = "AWS IoT Core looks at no certificate where WebSocket frames are asked for";
+        let hint = "write `mqtts://`, or add `[uplink.aws-iot-core.authorizer]` or `.sigv4`";
+        issues.error(at, message, hint);
+    } else if tls.identity.is_none() && endpoint.login.is_none() {
         let issue = Issue::error(
             at,
             "AWS IoT Core wants a certificate, or a custom authorizer's user name",

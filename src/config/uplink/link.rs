@@ -9,7 +9,7 @@ use tidegate_settings::{ByteSize, Issue, Issues, Node, TableReader, read};
 use tidegate_uplink::{HubSettings, Profile, Rates};
 
 use super::astarte::AstarteConfig;
-use super::aws_iot::{AwsConfig, has_authorizer, read_aws};
+use super::aws_iot::{AwsConfig, AwsEntry, read_aws};
 use super::endpoint::{EndpointConfig, Side, read_backup, read_endpoint};
 use super::iot_hub::read_hub;
 use super::way::read_way;
@@ -146,7 +146,7 @@ pub(super) fn read_link(
     let profile = table.optional_or("profile", Profile::Mqtt, read::word(&words), issues);
     let bounds = profile.bounds();
     let hub = read_hub(table, profile, context, issues);
-    let side = Side { profile, has_authorizer: has_authorizer(table) };
+    let side = Side { profile, entry: AwsEntry::of(table) };
     let aws = read_aws(table, profile, context, issues);
     let preferred = match far {
         Far::Given => read_endpoint(table, side, context, issues),

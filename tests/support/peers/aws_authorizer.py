@@ -1,7 +1,7 @@
 """Custom authorizers of AWS IoT Core, from its pages "Connecting to AWS IoT Core by using custom authentication".
 
-What the service looks at before it asks the user's function: which authorizer is named, and whether the signature is that
-of the token. What the function looks at here: user name and password.
+What the service looks at before it asks the user's function: which authorizer is named, and whether the signature is
+that of the token. What the function looks at here: user name and password.
 """
 
 import base64

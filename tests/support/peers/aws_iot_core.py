@@ -1,8 +1,9 @@
 """A stand-in for AWS IoT Core, as strict as its documents: what it would close a connection for, this closes it for.
 
-`test_aws_iot_core.py` shows for each check that it catches a client that breaks it. Four ports: one as 8883, and three as
-443: by the application protocol of certificates, by that of custom authorizers, and with WebSocket frames. Every close is entered in `closed` with the reason that the service's
-life cycle events give; the client hears a DISCONNECT with MQTT 5, and nothing with 3.1.1. What comes too fast is
+`test_aws_iot_core.py` shows for each check that it catches a client that breaks it. Five ports: one as 8883, and four
+as 443: by the application protocol of certificates, by that of custom authorizers, and with WebSocket frames by
+custom authorizer and by signature. Every close is entered in `closed` with the reason that the service's life cycle
+events give; the client hears a DISCONNECT with MQTT 5, and nothing with 3.1.1. What comes too fast is
 discarded without an answer and counted. Acknowledgements come late and out of order, as the service says they may.
 """
 
@@ -18,6 +19,7 @@ from collections import deque
 import mqtt_wire as wire
 from aws_authorizer import Authorizer, split_user_name
 from aws_fleet import Fleet
+from aws_sigv4 import Keys
 from aws_limits import (
     BYTES_PER_SECOND,
     CONNECTS_PER_SECOND,
@@ -63,6 +65,11 @@ class Door:
     protocol: str | None = None
     by_authorizer: bool = False
     frames: bool = False
+    signed: bool = False
+
+    @property
+    def by_certificate(self):
+        return not self.by_authorizer and not self.signed
 
 
 DOORS = {
@@ -70,6 +77,7 @@ DOORS = {
     "port_443": Door(PROTOCOL),
     "port_443_authorizer": Door("mqtt", by_authorizer=True),
     "port_443_frames": Door(by_authorizer=True, frames=True),
+    "port_443_signed": Door(frames=True, signed=True),
 }
 
 
@@ -87,9 +95,10 @@ class Session:
 class Service:
     """Everything that connections share."""
 
-    def __init__(self, policy, ack_delay, prefix="", authorizer=None, fleet=None):
+    def __init__(self, policy, ack_delay, prefix="", authorizer=None, fleet=None, keys=None):
         self.policy = policy
         self.authorizer = authorizer
+        self.keys = keys
         self.fleet = fleet
         self.ack_delay = ack_delay
         self.prefix = prefix
@@ -235,9 +244,12 @@ class Connection:
 
     async def _upgrade(self):
         def check(path, headers):
+            if self.door.signed:
+                return self.service.keys.check(path, headers)
             if path != "/mqtt":
                 raise NoWebSocket(path)
             self.service.check_authorizer().check_token(headers)
+            return None
 
         _, _, self.reader, self.writer = await upgrade(self.reader, self.writer, check)
 
@@ -473,7 +485,7 @@ class Connection:
 
 
 def make_context(ca, cert, key, host, by_certificate=True, fleet=None):
-    """Returns TLS as the service has it: 1.2 at least, a certificate of ours if that is asked for, and the host's name."""
+    """Returns TLS as the service has it: 1.2 at least, a certificate if that is asked for, and the host's name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED if by_certificate else ssl.CERT_NONE
@@ -515,16 +527,18 @@ async def main():
     parser.add_argument("--single-prefix", default="", help="topics under it carry one reading each, as JSON")
     parser.add_argument("--template", help="the name of a provisioning template")
     parser.add_argument("--claim", action="append", default=[], help="the common name of a claim")
+    parser.add_argument("--signed", help="access key, secret key, region and session token, with commas in between")
     parser.add_argument("--authorizer", help="the name of a custom authorizer with signing")
     options = parser.parse_args()
     policy = Policy(set(options.connect), options.publish, set(options.subscribe))
     authorizer = Authorizer(options.authorizer) if options.authorizer else None
     fleet = Fleet(options.template, set(options.claim)) if options.template else None
-    service = Service(policy, options.ack_delay, options.single_prefix, authorizer, fleet)
+    keys = Keys(*options.signed.split(",")) if options.signed else None
+    service = Service(policy, options.ack_delay, options.single_prefix, authorizer, fleet, keys)
     ports = {}
     for name, door in DOORS.items():
         files = (options.ca, options.cert, options.key, options.host)
-        ports[name] = port_of(await start(service, make_context(*files, not door.by_authorizer, fleet), door))
+        ports[name] = port_of(await start(service, make_context(*files, door.by_certificate, fleet), door))
     signed = {"token": TOKEN, "signature": authorizer.sign(TOKEN)} if authorizer else {}
     requests = {
         "report": service.report,

@@ -24,6 +24,7 @@ from aws_authorizer import NAME, SIGNATURE, Authorizer, split_user_name
 from aws_fleet import CREATE, Fleet
 from aws_iot_core import DOORS, Service, make_context, port_of, start
 from aws_limits import PROTOCOL, Bucket, Policy, Refusal, check_topic, matches
+from aws_sigv4 import Keys
 
 CLIENTS = {"gw-1", "gw-2", "x" * 128}
 PUBLISH = ["tidegate/gw-1/#", "$aws/rules/r/#", "deep/#"]
@@ -124,10 +125,11 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self):
         self.service = Service(Policy(CLIENTS, PUBLISH, SUBSCRIBE), ack_delay=0.0, authorizer=self.authorizer)
         self.service.fleet = Fleet("gateways", {"claim"})
+        self.service.keys = Keys("AKID", "secret", "eu-1", "a/b+=")
         server = (self.path("server"), self.path("server", "key"))
         self.servers = []
         for door in DOORS.values():
-            context = make_context(self.path("ca"), *server, "localhost", not door.by_authorizer, self.service.fleet)
+            context = make_context(self.path("ca"), *server, "localhost", door.by_certificate, self.service.fleet)
             self.servers.append(await start(self.service, context, door))
         self.ports = [port_of(server) for server in self.servers]
 
@@ -297,7 +299,7 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
             ({"certificateOwnershipToken": token}, "InvalidParameters"),
             ({"certificateOwnershipToken": token, "parameters": {"SerialNumber": 1}}, "InvalidParameters"),
             ({"parameters": {"SerialNumber": "1"}}, "InvalidCertificateOwnershipToken"),
-            ({"certificateOwnershipToken": "x", "parameters": {"SerialNumber": "1"}}, "InvalidCertificateOwnershipToken"),
+            ({"certificateOwnershipToken": "x"}, "InvalidCertificateOwnershipToken"),
             (b"[]", "InvalidPayload"),
         ]
         for said, code in cases:
@@ -350,9 +352,9 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await client.ended(), 0x83)
             self.assert_closed("CLIENT_ERROR", "without a subscription")
 
-    async def ask_for_frames(self, path="/mqtt", protocols=(), **headers):
+    async def ask_for_frames(self, path="/mqtt", protocols=(), web=3, **headers):
         """Asks for frames; returns the status of the answer."""
-        client = await self.open(protocols, cert=None, web=3)
+        client = await self.open(protocols, cert=None, web=web)
         lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
         lines += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -378,6 +380,49 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
         self.service.authorizer = None
         self.assertEqual(await self.ask_for_frames(**told), b"403")
         self.assert_closed("AUTH_ERROR", "no authorizer")
+
+    async def test_frames_are_for_whose_request_is_signed(self):
+        keys = self.service.keys
+        now = time.time()
+
+        def signed(keys=keys, at=now, host="localhost", token="a%2Fb%2B%3D", **changes):
+            moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+            scope = f"{moment[:8]}/{keys.region}/iotdevicegateway/aws4_request"
+            values = {
+                "Algorithm": "AWS4-HMAC-SHA256",
+                "Credential": urllib.parse.quote(f"{keys.access_key}/{scope}", safe=""),
+                "Date": moment,
+                "SignedHeaders": "host",
+                **changes,
+            }
+            query = "&".join(f"X-Amz-{name}={value}" for name, value in values.items())
+            query += f"&X-Amz-Signature={keys.sign(query, host, moment)}"
+            return f"/mqtt?{query}" + (f"&X-Amz-Security-Token={token}" if token else "")
+
+        async def ask(path):
+            return await self.ask_for_frames(path, web=4, **{"Sec-WebSocket-Protocol": "mqtt"})
+
+        self.assertEqual(await ask(signed()), b"101")
+        cases = [
+            (signed(Keys("AKID", "other", "eu-1")), "wrong signature"),
+            (signed(Keys("OTHER", "secret", "eu-1")), "another key"),
+            (signed(Keys("AKID", "secret", "eu-2")), "another key"),
+            (signed(at=now - 3_600), "a time that is not now"),
+            (signed(Date="yesterday"), "does not match format"),
+            (signed(host="elsewhere.example"), "wrong signature"),
+            (signed(token=None), "are wanted"),
+            (signed(token="other"), "another session token"),
+            (signed(token="a/b+="), "not encoded"),
+            (signed(SignedHeaders="host%3Bdate"), "algorithm or headers"),
+            (signed(Expires="60"), "are wanted"),
+            (signed().replace("/mqtt", "/", 1), "path '/'"),
+            ("/mqtt", "are wanted"),
+        ]
+        for path, detail in cases:
+            with self.subTest(detail=detail):
+                self.service.closed.clear()
+                self.assertEqual(await ask(path), b"403")
+                self.assert_closed("AUTH_ERROR", detail)
 
     async def test_connects_that_are_refused(self):
         cases = [
@@ -551,6 +596,16 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
 
 
 class Rules(unittest.TestCase):
+    def test_a_signature_of_known_parts(self):
+        # Fake keys; what is signed, and the signature, were made step by step elsewhere.
+        keys = Keys("AKIDEXAMPLE", "not-a-real-secret-key", "eu-central-1")
+        query = (
+            "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F20250102%2Feu-central-1"
+            "%2Fiotdevicegateway%2Faws4_request&X-Amz-Date=20250102T030405Z&X-Amz-SignedHeaders=host"
+        )
+        signature = keys.sign(query, "a1b2c3-ats.iot.eu-central-1.amazonaws.com", "20250102T030405Z")
+        self.assertEqual(signature, "3caa1723e34e757c51134afe90fc84cf94a99a91e6dab32ef6a8a7bd2b455024")
+
     def test_user_names(self):
         self.assertEqual(split_user_name("gw?a=b%20c&d=%2B"), ("gw", {"a": "b c", "d": "+"}))
         self.assertEqual(split_user_name(None), ("", {}))
