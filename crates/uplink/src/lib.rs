@@ -14,6 +14,7 @@ pub mod verify;
 
 mod aws_iot;
 mod backoff;
+mod confirms;
 mod content;
 mod core;
 mod decision;
@@ -38,6 +39,7 @@ pub use self::aws_iot::{
     FleetTemplate, FleetTemplateError, SigV4, SigV4Error,
 };
 pub use self::backoff::{Backoff, Failure, Pauses};
+pub use self::confirms::{Confirmed, Confirms, Returned};
 pub use self::content::{Column, Content, Gap};
 pub use self::core::{
     Ack, Core, Disconnect, Load, Moved, Now, OpenError, Outgoing, SavedBooks, SendId, Status,
