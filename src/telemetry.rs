@@ -12,9 +12,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// Under systemd the journal adds the time; elsewhere each line has it. Calls after the first do nothing.
 pub fn init(default_level: &str) {
     let wanted = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| default_level.into());
-    // The OPC UA library logs every failed attempt as an error; our adapter says the same once.
-    let filter = EnvFilter::try_new(format!("opcua=off,{wanted}"))
-        .unwrap_or_else(|_| EnvFilter::new("opcua=off,info"));
+    // The OPC UA library logs every failed attempt as an error, and our adapter says the same once; that of AMQP logs payloads.
+    let filter = EnvFilter::try_new(format!("opcua=off,lapin=off,{wanted}"))
+        .unwrap_or_else(|_| EnvFilter::new("opcua=off,lapin=off,info"));
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

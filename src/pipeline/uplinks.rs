@@ -28,9 +28,9 @@ use crate::{
     supervise::{Conditions, Failure, Stage, keep_running},
     time_trust::TimeTrust,
     uplink::{
-        self, AstarteSettings, CommandRoute, Dialect, Endpoint, FleetSettings, HttpTarget,
-        IncomingCommand, LinkSettings, Login, MqttVersion, OutcomeSender, Replaceable, Seat,
-        SecondQueue, SparkplugB, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
+        self, AmqpTarget, AstarteSettings, CommandRoute, Dialect, Endpoint, FleetSettings,
+        HttpTarget, IncomingCommand, LinkSettings, Login, MqttVersion, OutcomeSender, Replaceable,
+        Seat, SecondQueue, SparkplugB, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
         WebSocketRequest, board_commands, hub_commands,
     },
 };
@@ -165,6 +165,10 @@ fn endpoint(uplink: &UplinkConfig, endpoint: &EndpointConfig) -> Result<Endpoint
             path: path.to_owned(),
             query: query.map(str::to_owned),
             token: Replaceable::new(token(endpoint)),
+        }),
+        amqp: endpoint.url.vhost().map(|vhost| AmqpTarget {
+            vhost,
+            exchange: uplink.link.exchange.clone(),
         }),
         login: Replaceable::new(login(uplink, endpoint)),
     })

@@ -1,4 +1,4 @@
-//! The connection to an MQTT broker, over rumqttc, or to a server of HTTP.
+//! The connection to an MQTT broker, over rumqttc, to a broker of AMQP, or to a server of HTTP.
 //!
 //! What rumqttc leaves to its user, and how it is done here: a negative PUBACK only shows in its
 //! reason, so every reason is looked at; a message's packet identifier is told by the order of
@@ -21,10 +21,12 @@ use tokio::sync::{mpsc, watch};
 use super::{
     link::{LinkError, LinkEvent, Up},
     seat::Ticket,
-    settings::{Dialect, LinkSettings, MqttVersion},
+    settings::{AmqpTarget, Dialect, LinkSettings, MqttVersion},
     tunnel::Tunnel,
 };
 
+#[cfg(feature = "amqp")]
+mod amqp;
 mod astarte;
 mod fleet;
 mod folder;
@@ -85,6 +87,8 @@ enum Client {
     V4(rumqttc::AsyncClient),
     V5(v5::Client),
     Http(http::Client),
+    #[cfg(feature = "amqp")]
+    Amqp(amqp::Client),
     Shared(shared::Client),
     SparkplugB(sparkplug::Client),
     Astarte(astarte::Client),
@@ -104,6 +108,8 @@ pub(super) struct Connection {
     sent: VecDeque<(Instant, u16, Token)>,
     receive_max: usize,
     is_up: bool,
+    /// Whether the far side takes nothing for now.
+    is_held: bool,
     last_heard: Instant,
     patience: Duration,
     ack_timeout: Duration,
@@ -145,6 +151,8 @@ impl Connection {
         } else if settings.endpoints[endpoint].http.is_some() {
             let (client, driver) = http::open(settings, endpoint, sender);
             (Client::Http(client), Box::pin(driver) as Driver)
+        } else if let Some(target) = &settings.endpoints[endpoint].amqp {
+            open_amqp(target, settings, endpoint, sender)?
         } else {
             open_mqtt(settings, endpoint, sender)?
         };
@@ -159,6 +167,7 @@ impl Connection {
             sent: VecDeque::new(),
             receive_max: 0,
             is_up: false,
+            is_held: false,
             last_heard: Instant::now(),
             patience: if connects_itself { CONNECT_PATIENCE } else { NEVER },
             ack_timeout: settings.ack_timeout,
@@ -219,6 +228,9 @@ impl Connection {
 
     /// Returns when the oldest message without an answer is overdue.
     fn unanswered_at(&mut self) -> Option<Instant> {
+        if self.is_held {
+            return None;
+        }
         while let Some((at, packet, token)) = self.sent.front() {
             if self.in_flight.get(packet) == Some(token) {
                 return Some(*at + self.ack_timeout);
@@ -246,6 +258,8 @@ impl Connection {
         self.patience = match self.client {
             // They notice silence by themselves.
             Client::Http(_) | Client::Shared(_) | Client::Astarte(_) => NEVER,
+            #[cfg(feature = "amqp")]
+            Client::Amqp(_) => NEVER,
             Client::V4(_)
             | Client::V5(_)
             | Client::SparkplugB(_)
@@ -259,6 +273,13 @@ impl Connection {
         self.kept.send_modify(|durable| *durable += 1);
     }
 
+    /// Takes notice that the far side takes nothing for now, or takes messages again; answers have their whole time then.
+    pub(super) fn set_held(&mut self, is_held: bool) {
+        self.is_held = is_held;
+        let now = Instant::now();
+        self.sent.iter_mut().for_each(|(at, ..)| *at = now);
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.is_up
     }
@@ -266,7 +287,7 @@ impl Connection {
     /// Returns whether another message may be handed over.
     pub(super) fn has_room(&self) -> bool {
         let under_way = self.handed_over.len() + self.in_flight.len();
-        self.is_up && self.ended.is_none() && under_way < self.receive_max
+        self.is_up && !self.is_held && self.ended.is_none() && under_way < self.receive_max
     }
 
     /// Returns the message that has waited longest for an answer: it is the likeliest cause of what the far side does next.
@@ -287,6 +308,8 @@ impl Connection {
             Client::V4(client) => v4::publish(client, up),
             Client::V5(client) => client.publish(up),
             Client::Http(client) => client.publish(up),
+            #[cfg(feature = "amqp")]
+            Client::Amqp(client) => client.publish(up),
             Client::Shared(client) => client.publish(up),
             Client::SparkplugB(client) => client.publish(up),
             Client::Astarte(client) => client.publish(up),
@@ -306,8 +329,10 @@ impl Connection {
             Client::Astarte(client) => client.acknowledge(packet),
             Client::IotHub(client) => client.acknowledge(packet),
             Client::ThingsBoard(client) => client.acknowledge(packet),
-            // Nothing comes down by HTTP, or to a passenger.
+            // Nothing comes down by HTTP or AMQP, or to a passenger.
             Client::Http(_) | Client::Shared(_) => Ok(()),
+            #[cfg(feature = "amqp")]
+            Client::Amqp(_) => Ok(()),
         };
         self.end(taken);
     }
@@ -345,6 +370,8 @@ impl Connection {
             Client::V5(client) => client.close(),
             Client::SparkplugB(client) => client.close(),
             Client::Astarte(client) => client.disconnect(),
+            #[cfg(feature = "amqp")]
+            Client::Amqp(client) => client.leave(),
             Client::IotHub(client) => client.leave(),
             Client::ThingsBoard(client) => client.leave(),
             Client::Http(_) | Client::Shared(_) => false,
@@ -395,6 +422,30 @@ fn open_dialect(
             Ok((Client::ThingsBoard(client), driver))
         }
     }
+}
+
+/// Starts to connect to a broker of AMQP.
+#[cfg(feature = "amqp")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without it cannot")]
+fn open_amqp(
+    target: &AmqpTarget,
+    settings: &LinkSettings,
+    endpoint: usize,
+    events: mpsc::Sender<LinkEvent>,
+) -> Result<(Client, Driver), LinkError> {
+    let (client, driver) = amqp::open(target, settings, endpoint, events);
+    Ok((Client::Amqp(client), Box::pin(driver)))
+}
+
+/// Says that this build cannot; the configuration has said so before.
+#[cfg(not(feature = "amqp"))]
+fn open_amqp(
+    _: &AmqpTarget,
+    _: &LinkSettings,
+    _: usize,
+    _: mpsc::Sender<LinkEvent>,
+) -> Result<(Client, Driver), LinkError> {
+    Err(LinkError::transient("this build of the gateway leaves out AMQP"))
 }
 
 /// Starts to connect to a broker.

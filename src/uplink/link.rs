@@ -3,6 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use ring::digest;
 use tidegate_model::Properties;
 use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo, TypedReading};
 
@@ -38,6 +40,8 @@ pub(super) enum LinkEvent {
     Keep { name: Vec<u8>, value: Option<Vec<u8>> },
     /// What the connection was opened with will soon be worth nothing: it is to be replaced, in good order.
     Renew,
+    /// The far side takes nothing for now, and says why; or it takes messages again.
+    Held { reason: Option<String> },
     /// Anything else that shows that the far side is there.
     Alive,
 }
@@ -101,6 +105,15 @@ impl Up {
     pub(super) fn content_type(&self) -> &str {
         let said = self.said.as_ref().and_then(|said| said.content_type.as_deref());
         said.unwrap_or(self.content_type)
+    }
+
+    /// Returns the same for the same readings alone: their numbers stand in the payload.
+    pub(super) fn key(&self) -> String {
+        let mut key = digest::Context::new(&digest::SHA256);
+        key.update(&(self.topic.len() as u64).to_be_bytes());
+        key.update(self.topic.as_bytes());
+        key.update(&self.payload);
+        HEXLOWER.encode(key.finish().as_ref())
     }
 }
 

@@ -186,6 +186,8 @@ pub struct Endpoint {
     pub websocket: Option<WebSocketRequest>,
     /// Where batches are posted, if it is no broker but a server of HTTP.
     pub http: Option<HttpTarget>,
+    /// Where messages are published, if it is a broker of AMQP.
+    pub amqp: Option<AmqpTarget>,
     /// User name and password, if the broker wants them, as they are now.
     pub login: Replaceable<Option<Login>>,
 }
@@ -237,6 +239,15 @@ impl HttpTarget {
         }
         target
     }
+}
+
+/// Where messages are published at a broker of AMQP 0.9.1.
+#[derive(Clone, Debug)]
+pub struct AmqpTarget {
+    /// The virtual host.
+    pub vhost: String,
+    /// The exchange; empty for the default one, whose keys are names of queues.
+    pub exchange: String,
 }
 
 impl fmt::Debug for HttpTarget {

@@ -22,8 +22,8 @@ use crate::support::{
 };
 
 /// A gateway whose readings come by HTTP.
-struct Plant {
-    gateway: Gateway,
+pub(crate) struct Plant {
+    pub(crate) gateway: Gateway,
     http: u16,
     /// The last reading.
     last: AtomicU64,
@@ -31,7 +31,7 @@ struct Plant {
 
 impl Plant {
     /// Prepares one with the tables of its uplinks; their common keys are added.
-    fn prepare(uplinks: &[&str]) -> Self {
+    pub(crate) fn prepare(uplinks: &[&str]) -> Self {
         let http = ports::free_port();
         let mut config = format!(
             "[gateway]\nid = \"links\"\ndata-dir = \"data\"\n\
@@ -53,7 +53,7 @@ impl Plant {
     }
 
     /// Hands in further readings, each acknowledged.
-    fn read(&self, count: u64) {
+    pub(crate) fn read(&self, count: u64) {
         for _ in 0..count {
             let value = self.last.fetch_add(1, Ordering::Relaxed) + 1;
             let url = format!("http://127.0.0.1:{}/v1/topics/plant/count", self.http);
@@ -63,7 +63,7 @@ impl Plant {
         }
     }
 
-    fn uplink(&self, name: &str) -> Value {
+    pub(crate) fn uplink(&self, name: &str) -> Value {
         let said = self.gateway.tidegate("status", &["--json"]);
         let status: Value = serde_json::from_str(&said.stdout).expect("status prints JSON");
         status["uplinks"][name].clone()

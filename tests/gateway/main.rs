@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod amqp;
 mod astarte;
 mod aws;
 mod azure;

@@ -18,6 +18,7 @@ pub(crate) mod peer;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod programs;
+pub(crate) mod rabbitmq;
 pub(crate) mod rules;
 pub(crate) mod site;
 pub(crate) mod trace;

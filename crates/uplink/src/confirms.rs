@@ -104,7 +104,9 @@ impl Confirms {
 
     fn note_returned(&mut self, returned: Returned<'_>) -> bool {
         let mut like_it = self.sent.values_mut().filter(|sent| {
-            sent.returned.is_none() && *sent.key == *returned.key && sent.payload == returned.payload
+            sent.returned.is_none()
+                && *sent.key == *returned.key
+                && sent.payload == returned.payload
         });
         let Some(sent) = like_it.next() else { return false };
         sent.returned = Some(returned.reason);
@@ -128,8 +130,11 @@ impl Confirms {
                     .then_some(Confirmed::Taken),
             },
         };
-        let settled: Vec<_> =
-            self.sent.iter().filter_map(|(number, sent)| Some((*number, is_final(sent)?))).collect();
+        let settled: Vec<_> = self
+            .sent
+            .iter()
+            .filter_map(|(number, sent)| Some((*number, is_final(sent)?)))
+            .collect();
         for (number, _) in &settled {
             self.sent.remove(number);
         }

@@ -57,6 +57,7 @@ pub use self::ledger::{DropReason, Ledger, Outcomes};
 pub use self::outbox::{Outbox, Outcome, OutcomeId, ReplyTo};
 pub use self::pace::{Pace, Rates};
 pub use self::payload::reading;
+pub use self::percent::decode as percent_decoded;
 pub use self::profile::{Bounds, Profile, TopicRefusal};
 pub use self::settings::{
     BatchLimits, Compression, Encoding, Format, Level, Settings, TimeUnit, TopicTemplate,

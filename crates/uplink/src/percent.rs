@@ -19,7 +19,7 @@ pub(crate) fn encode(text: &str) -> String {
 }
 
 /// Decodes a text; `None` if a `%` has no two digits behind it, or the result is not UTF-8.
-pub(crate) fn decode(text: &str) -> Option<String> {
+pub fn decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

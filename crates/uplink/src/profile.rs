@@ -19,6 +19,8 @@ pub enum Profile {
     AzureIotHub,
     /// The MQTT broker of Azure Event Grid.
     AzureEventGrid,
+    /// A broker of AMQP 0.9.1, such as RabbitMQ.
+    Amqp,
 }
 
 /// What a kind of far side takes.
@@ -137,6 +139,10 @@ const AZURE_EVENT_GRID: Bounds = Bounds {
     pauses: Pauses::USUAL,
 };
 
+/// What RabbitMQ takes unless it is told otherwise: 16 MiB in a message since version 4 (128 MiB before), and 255 bytes in a
+/// routing key (AMQP 0.9.1, section 4.2.5.3). The name of a connection may be longer than ours ever are.
+const AMQP: Bounds = Bounds { payload_bytes: 16 << 20, topic_bytes: 255, ..MQTT };
+
 const EVENT_GRID_RATES: Rates = Rates { messages: Some(1_000), bytes: Some(1_000_000) };
 
 /// What stands for topics of the hub's own, on the way to them.
@@ -153,6 +159,7 @@ impl Profile {
             Self::AwsIotCore => &AWS_IOT_CORE,
             Self::AzureIotHub => &AZURE_IOT_HUB,
             Self::AzureEventGrid => &AZURE_EVENT_GRID,
+            Self::Amqp => &AMQP,
         }
     }
 
@@ -163,7 +170,7 @@ impl Profile {
     /// [`TopicRefusal`] if the far side would refuse it, or close the connection for it.
     pub fn check_topic(self, topic: &str) -> Result<(), TopicRefusal> {
         let counted = match self {
-            Self::Mqtt => topic,
+            Self::Mqtt | Self::Amqp => topic,
             Self::AzureIotHub if HUB_OWN.iter().any(|own| topic.starts_with(own)) => topic,
             Self::AzureIotHub | Self::AzureEventGrid if topic.starts_with('$') => {
                 return Err(TopicRefusal::Reserved);
@@ -221,6 +228,9 @@ mod tests {
             assert_eq!(aws(reserved), Err(TopicRefusal::Reserved), "{reserved}");
         }
         assert_eq!(Profile::Mqtt.check_topic(&"a/".repeat(500)), Ok(()));
+        // uplink.26: a routing key.
+        let too_long = TopicRefusal::TooLong { bytes: 256, most: 255 };
+        assert_eq!(Profile::Amqp.check_topic(&"x".repeat(256)), Err(too_long));
     }
 
     #[test]

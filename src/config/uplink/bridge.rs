@@ -76,11 +76,7 @@ impl BridgeConfig {
 
 /// Returns whether messages go by MQTT 3.1.1.
 fn is_v3(link: Option<&LinkConfig>) -> bool {
-    link.is_some_and(|link| link.version == MqttVersion::V3 && !posts(link))
-}
-
-fn posts(link: &LinkConfig) -> bool {
-    link.endpoints.iter().any(|endpoint| endpoint.url.http_target().is_some())
+    link.is_some_and(|link| link.version == MqttVersion::V3 && link.other_protocol().is_none())
 }
 
 /// Reads what topics lose at the front: whole levels.
@@ -122,8 +118,10 @@ fn read_retain(table: &mut TableReader<'_>, around: &Around<'_>, issues: &mut Is
         let message = "only messages that go up as they are can be retained there";
         issues.error(at, message, "remove `retain`, or write `format = \"raw\"`");
     }
-    if let (Some(at), true) = (at, retain && around.link.is_some_and(posts)) {
-        issues.error(at, "nothing is retained over HTTP", "remove it, or connect by MQTT");
+    let other = around.link.and_then(LinkConfig::other_protocol).filter(|_| retain);
+    if let Some((at, protocol)) = at.zip(other) {
+        let message = format!("nothing is retained over {protocol}");
+        issues.error(at, message, "remove it, or connect by MQTT");
     }
     retain
 }
@@ -139,13 +137,16 @@ fn read_inbound(
     let inbound: Vec<_> = table.tables("in", read, issues).into_iter().flatten().collect();
     let Some(at) = at else { return inbound };
     let refused = if around.via.is_some() {
-        Some(("`in` is for the uplink that has the connection", "move it there"))
+        Some(("`in` is for the uplink that has the connection".to_owned(), "move it there"))
     } else if around.format.is_dialect() {
-        Some(("this format has no topics that could come down", "give it an uplink of its own"))
+        let message = "this format has no topics that could come down";
+        Some((message.to_owned(), "give it an uplink of its own"))
     } else if around.link.is_some_and(|link| link.hub.is_some()) {
-        Some(("a hub has no topics that could come down", "write `commands = true` there"))
-    } else if around.link.is_some_and(posts) {
-        Some(("nothing comes down by HTTP: `in` has no meaning", "connect by MQTT"))
+        let message = "a hub has no topics that could come down";
+        Some((message.to_owned(), "write `commands = true` there"))
+    } else if let Some(protocol) = around.link.and_then(LinkConfig::other_protocol) {
+        let message = format!("nothing comes down by {protocol}: `in` has no meaning");
+        Some((message, "connect by MQTT"))
     } else {
         None
     };

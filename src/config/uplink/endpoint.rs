@@ -108,7 +108,8 @@ fn read_keys(
     let example = "url = \"mqtts://cloud.example:8883\"";
     let url = table.required_like("url", example, LinkUrl::read, issues);
     let tls = if url.as_ref().is_some_and(|url| !url.is_encrypted()) {
-        refuse_tls(table, context, issues);
+        let is_amqp = url.as_ref().is_some_and(|url| url.vhost().is_some());
+        refuse_tls(table, is_amqp, context, issues);
         None
     } else {
         read_tls(table, context, issues)
@@ -120,6 +121,9 @@ fn read_keys(
 
 /// Offers in TLS what the far side expects there, and notes what it would not let in.
 fn suit(table: &TableReader<'_>, endpoint: &mut EndpointConfig, side: Side, issues: &mut Issues) {
+    if endpoint.url.vhost().is_some() {
+        return suit_amqp(table, endpoint, side.profile, issues);
+    }
     if let (Some(_), Some(tls)) = (endpoint.url.http_target(), &mut endpoint.tls)
         && tls.alpn.is_empty()
     {
@@ -130,6 +134,29 @@ fn suit(table: &TableReader<'_>, endpoint: &mut EndpointConfig, side: Side, issu
         Profile::AzureIotHub => suit_hub(table, endpoint, issues),
         Profile::AzureEventGrid => suit_event_grid(table, endpoint, issues),
         _ => {}
+    }
+}
+
+/// Notes what a broker of AMQP would not let in.
+fn suit_amqp(
+    table: &TableReader<'_>,
+    endpoint: &EndpointConfig,
+    profile: Profile,
+    issues: &mut Issues,
+) {
+    let at = table.value_span("url");
+    if !cfg!(feature = "amqp") {
+        let message = "this build of the gateway leaves out AMQP";
+        issues.error(at, message, "connect by MQTT, or build with the feature `amqp`");
+    }
+    if profile != Profile::Mqtt {
+        let message = "what `profile` names is spoken to by MQTT";
+        issues.error(at, message, "remove `profile`, or write `mqtts://`");
+    }
+    let by_certificate = endpoint.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+    if endpoint.login.is_none() && !by_certificate {
+        let issue = Issue::error(at, "a broker of AMQP wants to know who connects");
+        issues.push(issue.with_hint("add `username` and `password`, or `cert` and `key`"));
     }
 }
 
@@ -235,7 +262,13 @@ fn read_protocol(node: &Node, issues: &mut Issues) -> Option<String> {
 }
 
 /// Notes keys that mean nothing without encryption.
-fn refuse_tls(table: &mut TableReader<'_>, context: &Context<'_>, issues: &mut Issues) {
+fn refuse_tls(
+    table: &mut TableReader<'_>,
+    is_amqp: bool,
+    context: &Context<'_>,
+    issues: &mut Issues,
+) {
+    let schemes = if is_amqp { "`amqps://`" } else { "`mqtts://` or `wss://`" };
     let places = TLS_KEYS.map(|key| (key, table.key_span(key)));
     for key in ["ca", "crl", "cert"] {
         table.optional(key, read::text, issues);
@@ -245,7 +278,7 @@ fn refuse_tls(table: &mut TableReader<'_>, context: &Context<'_>, issues: &mut I
     for (key, at) in places {
         if let Some(at) = at {
             let message = format!("`{key}` has no effect: the connection is not encrypted");
-            issues.error(at, message, "write `mqtts://` or `wss://` in `url`, or remove the key");
+            issues.error(at, message, format!("write {schemes} in `url`, or remove the key"));
         }
     }
 }
@@ -296,7 +329,7 @@ fn read_token(
     let at = table.key_span("token");
     let token = table.optional("token", |node, issues| secret::read(node, context, issues), issues);
     if let (Some(at), true) = (at, url.is_some_and(|url| url.http_target().is_none())) {
-        let hint = "over MQTT a token is the `password`";
+        let hint = "elsewhere a token is the `password`";
         issues.error(at, "`token` is for `http://` and `https://`", hint);
         return None;
     }
@@ -324,7 +357,8 @@ fn read_login(
         && !url.host().is_loopback()
     {
         let issue = Issue::hint(at, "the password crosses the network unencrypted");
-        issues.push(issue.with_hint("write `mqtts://` in `url`"));
+        let scheme = if url.vhost().is_some() { "amqps" } else { "mqtts" };
+        issues.push(issue.with_hint(format!("write `{scheme}://` in `url`")));
     }
     username.map(|username| UplinkLogin { username, password })
 }

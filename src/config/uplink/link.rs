@@ -27,6 +27,10 @@ pub enum MqttVersion {
 
 const VERSION_DEFAULT: MqttVersion = MqttVersion::V5;
 const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(60);
+/// Every virtual host has it, and queues choose there by words of the topic, as subscribers do elsewhere.
+const EXCHANGE_DEFAULT: &str = "amq.topic";
+/// The longest short string (AMQP 0.9.1, section 4.2.5.3).
+const EXCHANGE_BYTES_MAX: usize = 255;
 const ACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 impl MqttVersion {
@@ -66,10 +70,19 @@ pub struct LinkConfig {
     pub session_expiry: Duration,
     /// How fast the broker takes messages.
     pub rates: Rates,
+    /// The exchange that messages are published to, over AMQP; empty for the default one.
+    pub exchange: String,
     /// Which device of Azure IoT Hub it is, with that profile.
     pub hub: Option<Arc<HubSettings>>,
     /// What AWS IoT Core is told beside, with that profile.
     pub aws: AwsConfig,
+}
+
+impl LinkConfig {
+    /// Returns what is spoken there, or at one that steps in, if it is not MQTT.
+    pub(super) fn other_protocol(&self) -> Option<&'static str> {
+        self.endpoints.iter().find_map(|endpoint| endpoint.url.other_protocol())
+    }
 }
 
 /// The keys of a connection, which an uplink that shares another's does not have.
@@ -84,6 +97,7 @@ const KEYS: [&str; 22] = [
     "key",
     "alpn",
     "backup",
+    "exchange",
     "proxy",
     "interface",
     "profile",
@@ -144,7 +158,6 @@ pub(super) fn read_link(
         ("azure-event-grid", Profile::AzureEventGrid),
     ];
     let profile = table.optional_or("profile", Profile::Mqtt, read::word(&words), issues);
-    let bounds = profile.bounds();
     let hub = read_hub(table, profile, context, issues);
     let side = Side { profile, entry: AwsEntry::of(table) };
     let aws = read_aws(table, profile, context, issues);
@@ -156,6 +169,10 @@ pub(super) fn read_link(
         read_backup(backup, preferred.as_ref(), side, context, issues)
     };
     let backups = table.tables("backup", read, issues);
+    let is_amqp = preferred.iter().chain(&backups).any(|it| it.url.vhost().is_some());
+    let exchange = read_exchange(table, is_amqp, issues);
+    let profile = if is_amqp { Profile::Amqp } else { profile };
+    let bounds = profile.bounds();
     let way = read_way(table, context, issues);
     let version = read_version(table, profile, issues);
     let client_id = table.optional("client-id", read::text, issues);
@@ -188,9 +205,29 @@ pub(super) fn read_link(
         in_flight_max,
         session_expiry,
         rates,
+        exchange,
         hub,
         aws,
     })
+}
+
+/// Reads `exchange`, which only AMQP has.
+fn read_exchange(table: &mut TableReader<'_>, is_amqp: bool, issues: &mut Issues) -> String {
+    let at = table.key_span("exchange");
+    let read = |node: &Node, issues: &mut Issues| {
+        let text = read::string(node, issues)?;
+        if text.len() > EXCHANGE_BYTES_MAX {
+            let message = "the name of an exchange has at most 255 bytes";
+            issues.error(node.span, message, "such as \"amq.topic\"");
+            return None;
+        }
+        Some(text.to_owned())
+    };
+    let exchange = table.optional("exchange", read, issues);
+    if let (Some(at), false) = (at, is_amqp) {
+        issues.error(at, "`exchange` is for `amqp://` and `amqps://`", "remove it");
+    }
+    exchange.unwrap_or_else(|| EXCHANGE_DEFAULT.to_owned())
 }
 
 /// Reads the version; some far sides know only one.

@@ -417,15 +417,14 @@ fn check_posts(
     link: Option<&LinkConfig>,
     issues: &mut Issues,
 ) {
-    let mut endpoints = link.iter().flat_map(|link| &link.endpoints);
-    let posts = endpoints.any(|endpoint| endpoint.url.http_target().is_some());
-    if posts && matches!(format, PayloadFormat::SparkplugB | PayloadFormat::ThingsBoard) {
+    let Some(protocol) = link.and_then(LinkConfig::other_protocol) else { return };
+    if matches!(format, PayloadFormat::SparkplugB | PayloadFormat::ThingsBoard) {
         let hint = "write a URL with `mqtt://`, `mqtts://`, `ws://` or `wss://`";
         issues.error(table.value_span("format"), "this format is spoken over MQTT alone", hint);
     }
-    if let (Some(at), true) = (commands_at, posts) {
-        let hint = "remove it, or connect by MQTT";
-        issues.error(at, "nothing comes down by HTTP: `commands` has no meaning", hint);
+    if let Some(at) = commands_at {
+        let message = format!("nothing comes down by {protocol}: `commands` has no meaning");
+        issues.error(at, message, "remove it, or connect by MQTT");
     }
 }
 

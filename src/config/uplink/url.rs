@@ -4,15 +4,16 @@ use std::fmt;
 use std::net::IpAddr;
 
 use tidegate_settings::{Issues, Node, read};
+use tidegate_uplink::percent_decoded;
 
 /// Where a cloud is: `mqtt://host:port`, `ws://host:port/path` in WebSocket frames, `http://host:port/path?query` for
-/// posts, or with TLS `mqtts://`, `wss://` and `https://`.
+/// posts, `amqp://host:port/vhost`, or with TLS `mqtts://`, `wss://`, `https://` and `amqps://`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LinkUrl {
     scheme: Scheme,
     host: LinkHost,
     port: u16,
-    /// The path to ask for frames, or to post behind; with the query.
+    /// The path to ask for frames, or to post behind, with the query; or the virtual host.
     path: String,
 }
 
@@ -24,11 +25,22 @@ enum Scheme {
     Wss,
     Http,
     Https,
+    Amqp,
+    Amqps,
 }
 
 impl Scheme {
     fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Mqtt, Self::Mqtts, Self::Ws, Self::Wss, Self::Http, Self::Https];
+        let all = [
+            Self::Mqtt,
+            Self::Mqtts,
+            Self::Ws,
+            Self::Wss,
+            Self::Http,
+            Self::Https,
+            Self::Amqp,
+            Self::Amqps,
+        ];
         all.into_iter().find(|it| it.as_str() == text)
     }
 
@@ -40,6 +52,8 @@ impl Scheme {
             Self::Wss => "wss",
             Self::Http => "http",
             Self::Https => "https",
+            Self::Amqp => "amqp",
+            Self::Amqps => "amqps",
         }
     }
 
@@ -49,11 +63,13 @@ impl Scheme {
             Self::Mqtts => 8883,
             Self::Ws | Self::Http => 80,
             Self::Wss | Self::Https => 443,
+            Self::Amqp => 5672,
+            Self::Amqps => 5671,
         }
     }
 
     fn is_encrypted(self) -> bool {
-        matches!(self, Self::Mqtts | Self::Wss | Self::Https)
+        matches!(self, Self::Mqtts | Self::Wss | Self::Https | Self::Amqps)
     }
 
     fn has_frames(self) -> bool {
@@ -62,6 +78,10 @@ impl Scheme {
 
     fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::Https)
+    }
+
+    fn is_amqp(self) -> bool {
+        matches!(self, Self::Amqp | Self::Amqps)
     }
 }
 
@@ -75,6 +95,7 @@ pub enum LinkHost {
 }
 
 const URL_HINT: &str = "write it like \"mqtts://cloud.example:8883\"";
+const AMQP_HINT: &str = "write it like \"amqps://rabbit.example/plant\"";
 const WEBSOCKET_PATH_DEFAULT: &str = "/mqtt";
 
 impl LinkUrl {
@@ -109,6 +130,22 @@ impl LinkUrl {
         self.scheme.is_http().then(|| (path.trim_end_matches('/'), query))
     }
 
+    /// Returns the virtual host, if it is a broker of AMQP: `/` if none is given, as brokers name the first.
+    pub fn vhost(&self) -> Option<String> {
+        let named = percent_decoded(self.path.strip_prefix('/').unwrap_or_default());
+        let named = named.filter(|name| !name.is_empty()).unwrap_or_else(|| "/".to_owned());
+        self.scheme.is_amqp().then_some(named)
+    }
+
+    /// Returns what is spoken there, if it is not MQTT.
+    pub(super) fn other_protocol(&self) -> Option<&'static str> {
+        match self.scheme {
+            Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss => None,
+            Scheme::Http | Scheme::Https => Some("HTTP"),
+            Scheme::Amqp | Scheme::Amqps => Some("AMQP"),
+        }
+    }
+
     /// Returns the port.
     pub fn port(&self) -> u16 {
         self.port
@@ -122,14 +159,13 @@ impl LinkUrl {
         };
         let Some(scheme) = Scheme::parse(scheme) else {
             let at = node.span_within(0..scheme.len());
-            let hint =
-                "known are `mqtt://`, `mqtts://`, `ws://`, `wss://`, `http://` and `https://`";
+            let hint = "known are `mqtt://`, `mqtts://`, `ws://`, `wss://`, `http://`, `https://`, `amqp://` and `amqps://`";
             issues.error(at, format!("`{scheme}://` is not known here"), hint);
             return None;
         };
         let url = parse_rest(scheme, rest);
         if let Err(message) = &url {
-            issues.error(node.span, *message, URL_HINT);
+            issues.error(node.span, *message, if scheme.is_amqp() { AMQP_HINT } else { URL_HINT });
         }
         url.ok()
     }
@@ -141,6 +177,10 @@ fn parse_rest(scheme: Scheme, rest: &str) -> Result<LinkUrl, &'static str> {
         return Err("credentials do not belong in a URL: use the keys `username` and `password`");
     }
     let path = match path {
+        path if scheme.is_amqp() => {
+            check_vhost(path)?;
+            path.to_owned()
+        }
         "" | "/" if !scheme.has_frames() => String::new(),
         _ if !scheme.has_frames() && !scheme.is_http() => {
             return Err("a broker's URL has no path without WebSocket");
@@ -151,6 +191,18 @@ fn parse_rest(scheme: Scheme, rest: &str) -> Result<LinkUrl, &'static str> {
     };
     let (host, port) = parse_authority(authority, scheme.port())?;
     Ok(LinkUrl { scheme, host, port, path })
+}
+
+/// Checks the part of a URL that names a virtual host: one level, percent-encoded, of 255 bytes at most.
+fn check_vhost(path: &str) -> Result<(), &'static str> {
+    let name = path.strip_prefix('/').unwrap_or(path);
+    if name.contains(['/', '?', '#']) {
+        return Err(
+            "behind the host stands the name of a virtual host alone, a `/` in it as `%2F`",
+        );
+    }
+    let decoded = percent_decoded(name).filter(|name| name.len() <= 255);
+    decoded.map(drop).ok_or("this is not the name of a virtual host")
 }
 
 /// Reads `host`, `host:port` or the like with an IPv6 address in brackets.
@@ -218,5 +270,33 @@ impl LinkHost {
             Self::Address(address) => address.is_loopback(),
             Self::Name(name) => name == "localhost",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// uplink.26: the path is one name, encoded; the broker's first virtual host is named `/`.
+    #[test]
+    fn a_path_names_a_virtual_host() {
+        #[rustfmt::skip]
+        let cases = [
+            ("h",          Some("/")),
+            ("h/",         Some("/")),
+            ("h:5673/%2F", Some("/")),
+            ("h/plant",    Some("plant")),
+            ("h/a%2Fb",    Some("a/b")),
+            ("h/a/b",      None),
+            ("h/a?b=1",    None),
+            ("h/%2",       None),
+        ];
+        for (rest, expected) in cases {
+            let vhost = parse_rest(Scheme::Amqp, rest).ok().and_then(|url| url.vhost());
+            assert_eq!(vhost.as_deref(), expected, "{rest}");
+        }
+        assert_eq!(parse_rest(Scheme::Https, "h/a").unwrap().vhost(), None);
+        let url = parse_rest(Scheme::Amqps, "h/a%2Fb").unwrap();
+        assert_eq!(url.to_string(), "amqps://h:5671/a%2Fb");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{fmt::Write as _, future::Future, pin::Pin, time::Duration};
 
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::BASE64;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Request, Response, StatusCode, Uri,
@@ -15,7 +15,6 @@ use hyper::{
     header::{self, HeaderMap, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use ring::digest;
 use tidegate_uplink::{Ack, Disconnect, Failure};
 use tokio::{sync::mpsc, time::timeout};
 
@@ -210,7 +209,7 @@ impl Poster {
             .header(header::USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
             .header(header::CONTENT_TYPE, content_type(up));
         if up.is_numbered {
-            request = request.header("Idempotency-Key", format!("\"{}\"", key(up)));
+            request = request.header("Idempotency-Key", format!("\"{}\"", up.key()));
         }
         if let Some(coding) = up.content_encoding {
             // HTTP's name for the zlib format (RFC 9110, section 8.4.1.2).
@@ -230,15 +229,6 @@ impl Poster {
             how: Disconnect::Otherwise,
         })
     }
-}
-
-/// Returns the same for the same readings alone: their numbers stand in the payload.
-fn key(up: &Up) -> String {
-    let mut key = digest::Context::new(&digest::SHA256);
-    key.update(&(up.topic.len() as u64).to_be_bytes());
-    key.update(up.topic.as_bytes());
-    key.update(&up.payload);
-    HEXLOWER.encode(key.finish().as_ref())
 }
 
 /// Drives a connection, and drops it at its end.
@@ -336,8 +326,8 @@ mod tests {
     /// uplink.25: one key for one message: where a topic ends is part of it.
     #[test]
     fn keys_are_of_one_message_alone() {
-        assert_eq!(key(&up("m/1", "23.5")), key(&up("m/1", "23.5")));
-        assert_ne!(key(&up("m/1", "23.5")), key(&up("m/12", "3.5")));
+        assert_eq!(up("m/1", "23.5").key(), up("m/1", "23.5").key());
+        assert_ne!(up("m/1", "23.5").key(), up("m/12", "3.5").key());
     }
 
     /// uplink.25: a topic that no URL can say is refused by itself; it neither leaves the path nor stops what comes behind.
@@ -350,6 +340,7 @@ mod tests {
             tls: None,
             websocket: None,
             http: Some(http),
+            amqp: None,
             login: Default::default(),
         };
         let poster = Poster { way: Way::default(), endpoint };

@@ -25,6 +25,7 @@ where
         patience: NEVER,
         ack_timeout: Duration::ZERO,
         kept: watch::Sender::new(0),
+        is_held: false,
         ended: None,
     }
 }

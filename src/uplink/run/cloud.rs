@@ -286,6 +286,10 @@ impl Run<'_> {
                 self.shared.refused_late.fetch_add(1, Ordering::Relaxed);
                 self.shared.state.lock().last_error = Some(reason);
             }
+            Ok(LinkEvent::Held { reason }) => {
+                connection.set_held(reason.is_some());
+                self.note_held(reason);
+            }
             Ok(LinkEvent::NotSubscribed { reason }) => {
                 warn!(uplink = %self.name(), error = %reason, "Nothing will come down");
                 self.shared.state.lock().last_error = Some(reason);
@@ -295,6 +299,22 @@ impl Run<'_> {
             Ok(LinkEvent::Alive) => {}
         }
         Ok(())
+    }
+
+    /// Tells that the far side takes nothing for now, or takes messages again.
+    fn note_held(&self, reason: Option<String>) {
+        match &reason {
+            Some(reason) => {
+                warn!(uplink = %self.name(), error = %reason, "Uplink is held up by the cloud");
+                let why = LinkError::transient(reason.as_str());
+                self.passengers().iter().for_each(|seat| seat.disconnected(&why));
+            }
+            None => {
+                info!(uplink = %self.name(), "Uplink is no longer held up by the cloud");
+                self.passengers().iter().for_each(|seat| seat.connected(self.packet_bytes_max));
+            }
+        }
+        self.shared.state.lock().last_error = reason;
     }
 
     /// Writes down what the connection is to remember; it is told when that is durable.

@@ -105,6 +105,7 @@ pub(super) fn endpoint(port: u16) -> Endpoint {
         tls: None,
         websocket: None,
         http: None,
+        amqp: None,
         login: Default::default(),
     }
 }

@@ -18,6 +18,8 @@ struct Need {
 const NEEDS: &[Need] = &[
     Need { program: "mosquitto", package: "mosquitto" },
     Need { program: "mosquitto_pub", package: "mosquitto-clients" },
+    // Its program on the path is for its own user and root alone.
+    Need { program: "/usr/lib/rabbitmq/bin/rabbitmq-server", package: "rabbitmq-server" },
     Need { program: "tinyproxy", package: "tinyproxy-bin" },
     Need { program: "microsocks", package: "microsocks" },
     Need { program: "coap-client-notls", package: "libcoap3-bin" },
@@ -35,6 +37,12 @@ const NEEDS: &[Need] = &[
     Need { program: "/usr/include/MQTTClient.h", package: "libpaho-mqtt-dev" },
 ];
 
+/// What packages would leave running.
+const SERVICES: &[(&str, &[&str])] = &[
+    ("mosquitto", &["mosquitto.service"]),
+    ("rabbitmq-server", &["rabbitmq-server.service", "epmd.service", "epmd.socket"]),
+];
+
 /// Decides which services may start while packages are installed.
 const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
 
@@ -43,6 +51,7 @@ const POLICY: &str = "\
 #!/bin/sh
 # Placed by Tidegate's `cargo xtask setup` while it installs brokers; safe to remove.
 case \"$1\" in mosquitto|mosquitto.service|nats-server|nats-server.service) exit 101 ;; esac
+case \"$1\" in rabbitmq-server|rabbitmq-server.service|epmd|epmd.service|epmd.socket) exit 101 ;; esac
 exit 0
 ";
 
@@ -137,8 +146,9 @@ fn missing_among(
 
 fn install(packages: &[&str]) -> Result<()> {
     println!("Installing {}", packages.join(" "));
-    let brings_mosquitto = packages.contains(&"mosquitto");
-    let policy = if brings_mosquitto { Policy::place()? } else { None };
+    let brought = SERVICES.iter().filter(|(package, _)| packages.contains(package));
+    let brought: Vec<&str> = brought.flat_map(|(_, services)| services.iter().copied()).collect();
+    let policy = if brought.is_empty() { None } else { Policy::place()? };
     let apt_get = |arguments: &[&str]| {
         let mut command = process::command("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
@@ -148,8 +158,8 @@ fn install(packages: &[&str]) -> Result<()> {
     let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
     apt_get(&[&install, packages].concat())?;
     drop(policy);
-    if brings_mosquitto {
-        retire_service()?;
+    for service in brought {
+        retire(service)?;
     }
     let still_missing: Vec<_> =
         packages.iter().copied().filter(|package| !is_installed(package)).collect();
@@ -159,15 +169,15 @@ fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the mosquitto that the tests brought from serving port 1883 now or after the next boot.
-fn retire_service() -> Result<()> {
+/// Keeps a broker that the tests brought from serving its port now or after the next boot.
+fn retire(service: &str) -> Result<()> {
     if process::find("systemctl").is_none() {
         return Ok(());
     }
     let mut disable = process::command("systemctl");
-    process::read(disable.args(["disable", "mosquitto.service"]))?;
+    process::read(disable.args(["disable", service]))?;
     if Path::new("/run/systemd/system").exists() {
-        process::run(process::command("systemctl").args(["stop", "mosquitto.service"]))?;
+        process::run(process::command("systemctl").args(["stop", service]))?;
     }
     Ok(())
 }

@@ -38,5 +38,5 @@ pub(super) fn ensure(places: &Places) -> Result<PathBuf> {
 
 /// Returns whether the environment still runs; the system's Python may have moved on.
 fn works(python: &Path) -> bool {
-    process::succeeds(process::command(python).args(["-c", "import bson, paho.mqtt"]))
+    process::succeeds(process::command(python).args(["-c", "import bson, paho.mqtt, pika"]))
 }

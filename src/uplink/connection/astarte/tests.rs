@@ -171,6 +171,7 @@ async fn ask(answer: &str) -> (Result<BrokerAddress, super::LinkError>, String) 
         tls: None,
         websocket: None,
         http: Some(http),
+        amqp: None,
         login: Default::default(),
     };
     let id = DeviceId::new("V_zv6ThCCtXWveQ8mPjsKg").unwrap();
