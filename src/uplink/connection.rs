@@ -274,10 +274,11 @@ impl Connection {
     }
 
     /// Takes notice that the far side takes nothing for now, or takes messages again; answers have their whole time then.
-    pub(super) fn set_held(&mut self, is_held: bool) {
-        self.is_held = is_held;
+    /// Returns whether that is new.
+    pub(super) fn set_held(&mut self, is_held: bool) -> bool {
         let now = Instant::now();
         self.sent.iter_mut().for_each(|(at, ..)| *at = now);
+        std::mem::replace(&mut self.is_held, is_held) != is_held
     }
 
     pub(super) fn is_up(&self) -> bool {

@@ -287,8 +287,9 @@ impl Run<'_> {
                 self.shared.state.lock().last_error = Some(reason);
             }
             Ok(LinkEvent::Held { reason }) => {
-                connection.set_held(reason.is_some());
-                self.note_held(reason);
+                if connection.set_held(reason.is_some()) {
+                    self.note_held(reason);
+                }
             }
             Ok(LinkEvent::NotSubscribed { reason }) => {
                 warn!(uplink = %self.name(), error = %reason, "Nothing will come down");
