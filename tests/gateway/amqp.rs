@@ -58,10 +58,7 @@ fn until_delivered(plant: &Plant, name: &str, count: u64) -> Value {
 fn uplink_26_readings_reach_rabbitmq_exactly() {
     let mut broker = RabbitMq::start("", "[].", &[]);
     let mut cloud = cloud(broker.port(), &[]);
-    cloud.ask(
-        "declare",
-        json!({"queue": "readings", "bindings": [["amq.topic", "tidegate.*.bson.#"]]}),
-    );
+    cloud.ask("declare", json!({"queue": "readings", "bindings": [["amq.topic", "tidegate.*.*"]]}));
     let mut plant = plant(&[&uplink("cloud", broker.port(), "compress = \"zlib\"\n")]);
     plant.gateway.start_again();
     plant.read(30);
