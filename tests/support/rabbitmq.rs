@@ -124,7 +124,7 @@ impl RabbitMq {
         let which = "{resource_limit, disk, node()}";
         let alarm = if is_full { format!("{{{which}, []}}") } else { which.to_owned() };
         let running = self.process.as_mut().expect("the broker runs");
-        writeln!(running.shell, "alarm_handler:{what}({alarm}).").expect("its shell listens");
+        writeln!(running.shell, "rabbit_alarm:{what}({alarm}).").expect("its shell listens");
     }
 
     fn log(&self) -> String {

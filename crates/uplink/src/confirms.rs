@@ -73,11 +73,6 @@ impl Confirms {
         self.awaited += 1;
     }
 
-    /// Returns how many messages have no final answer.
-    pub fn len(&self) -> usize {
-        self.sent.len()
-    }
-
     /// Returns whether every message has its answer.
     pub fn is_empty(&self) -> bool {
         self.sent.is_empty()
@@ -247,7 +242,7 @@ mod tests {
                 }
             }
             became.extend(confirms.settle());
-            prop_assert!(confirms.is_empty() && confirms.len() == 0);
+            prop_assert!(confirms.is_empty());
             for (number, routed) in routed.iter().enumerate() {
                 let expected = if *routed { Confirmed::Taken } else { gone() };
                 prop_assert_eq!(&became[&(number as u64)], &expected, "{}", number);
