@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use crate::links::Plant;
 use crate::support::{
     authority::{self, Authority},
+    gateway::Gateway,
     peer::Peer,
-    ports,
+    ports, programs,
     rabbitmq::{LOGIN, RabbitMq},
+    site::Site,
     wait,
 };
 
@@ -161,6 +163,46 @@ fn uplink_26_refusals_are_told_apart() {
     cloud.ask("wait", json!({"count": 40}));
     let report = cloud.ask("report", json!({}));
     assert_eq!((&report["holes"], &report["conflicts"]), (&json!(0), &json!([])), "{report}");
+}
+
+/// uplink.26: of messages in one window those that no queue takes are set aside, and no others.
+#[test]
+fn uplink_26_what_is_returned_is_told_from_its_neighbours() {
+    const EACH: u64 = 60;
+    let mut broker = RabbitMq::start("", "[].", &[]);
+    let mut cloud = cloud(broker.port(), &[]);
+    cloud.ask("declare", json!({"queue": "even", "bindings": [["amq.direct", "plant.even"]]}));
+    let http = ports::free_port();
+    let config = format!(
+        "[gateway]\nid = \"pairs\"\ndata-dir = \"data\"\n\
+         [http]\nlisten = [\"127.0.0.1:{http}\"]\nanonymous = true\n\
+         [[uplink]]\ntopics = [\"plant/#\"]\ntopic = \"{{topic}}\"\nformat = \"json\"\n\
+         exchange = \"amq.direct\"\n{}",
+        uplink("cloud", broker.port(), "")
+    );
+    let mut gateway = Gateway::prepare(&Site::new(&config, &[]));
+    gateway.set("PASSWORD", LOGIN.1);
+    gateway.start_again();
+    // They are to go at once.
+    broker.set_disk_full(true);
+    for value in 0..2 * EACH {
+        let topic = if value % 2 == 0 { "even" } else { "odd" };
+        let url = format!("http://127.0.0.1:{http}/v1/topics/plant/{topic}");
+        let (status, body) = programs::curl(&["-X", "POST", "--data", &value.to_string(), &url]);
+        assert_eq!(status, 201, "{body}");
+    }
+    broker.set_disk_full(false);
+    let uplink = wait::until("all to be answered", || {
+        let uplink = gateway.status(&[])["uplinks"]["cloud"].clone();
+        (uplink["received"] == 2 * EACH && uplink["queued"] == 0).then_some(uplink)
+    });
+    assert_eq!(
+        (&uplink["delivered"], &uplink["dropped"]),
+        (&json!(EACH), &json!({"dead-letter": EACH})),
+        "{uplink}"
+    );
+    assert_eq!(uplink["balanced"], true, "{uplink}");
+    assert_eq!(cloud.ask("waiting", json!({"queue": "even"})), EACH);
 }
 
 /// uplink.26: over TLS, with a certificate in place of a password.
