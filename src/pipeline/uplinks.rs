@@ -166,10 +166,10 @@ fn endpoint(uplink: &UplinkConfig, endpoint: &EndpointConfig) -> Result<Endpoint
             query: query.map(str::to_owned),
             token: Replaceable::new(token(endpoint)),
         }),
-        amqp: endpoint.url.vhost().map(|vhost| AmqpTarget {
-            vhost,
-            exchange: uplink.link.exchange.clone(),
-        }),
+        amqp: endpoint
+            .url
+            .vhost()
+            .map(|vhost| AmqpTarget { vhost, exchange: uplink.link.exchange.clone() }),
         login: Replaceable::new(login(uplink, endpoint)),
     })
 }

@@ -86,7 +86,7 @@ impl LinkConfig {
 }
 
 /// The keys of a connection, which an uplink that shares another's does not have.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "url",
     "username",
     "password",

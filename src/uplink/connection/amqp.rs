@@ -150,6 +150,7 @@ impl Publisher {
     /// Returns what lapin takes for an address; it connects to nothing by it.
     fn uri(&self) -> AMQPUri {
         let Endpoint { host, port, login, .. } = &self.endpoint;
+        let login = login.get();
         let (username, password) = login
             .as_ref()
             .map(|login| (login.username.clone(), login.password.clone()))

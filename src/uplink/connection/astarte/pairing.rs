@@ -127,7 +127,7 @@ impl<'s> Pairing<'s> {
         }
         let said = value.as_ref().and_then(said).unwrap_or_default();
         // Before anything is cut off: half of the secret would not be found any more.
-        let said = self.secret().map_or(said.clone(), |secret| said.replace(secret, "…"));
+        let said = self.secret().map_or(said.clone(), |secret| said.replace(&secret, "…"));
         let said: String = said.chars().take(REASON_CHARACTERS_MAX).collect();
         let reason = format!("the pairing service answers {status}{said}");
         let failure = match status {

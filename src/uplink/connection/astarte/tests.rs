@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     dial::Way,
-    uplink::settings::{Endpoint, HttpTarget},
+    uplink::{
+        replaceable::Replaceable,
+        settings::{Endpoint, HttpTarget},
+    },
 };
 use tidegate_astarte::{Device, DeviceId, Realm};
 use tidegate_uplink::Failure;
@@ -164,7 +167,11 @@ fn uplink_22_brokers_are_read() {
 /// Asks where the broker is, of a service that answers with `answer`; returns the answer and what was asked.
 async fn ask(answer: &str) -> (Result<BrokerAddress, super::LinkError>, String) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let http = HttpTarget { path: "/pairing".into(), query: None, token: Replaceable::new(Some("s3cret".to_owned())) };
+    let http = HttpTarget {
+        path: "/pairing".into(),
+        query: None,
+        token: Replaceable::new(Some("s3cret".to_owned())),
+    };
     let service = Endpoint {
         host: "127.0.0.1".into(),
         port: listener.local_addr().unwrap().port(),
@@ -229,6 +236,10 @@ async fn uplink_22_answers_of_the_pairing_service() {
         assert_eq!(error.failure, failure, "{reason}");
     }
     // The endpoint that the service stands in shows no secret either.
-    let http = HttpTarget { path: String::new(), query: None, token: Replaceable::new(Some("s3cret".to_owned())) };
+    let http = HttpTarget {
+        path: String::new(),
+        query: None,
+        token: Replaceable::new(Some("s3cret".to_owned())),
+    };
     assert!(!format!("{:?}", Arc::new(http)).contains("s3cret"));
 }
