@@ -17,8 +17,8 @@ const WRITERS: u64 = 8;
 /// A block, as the file system counts what is written.
 const BLOCK: u64 = 4_096;
 /// What a lone message may cost, in blocks: with it, with the subscriber's answer, and with what the uplink decided and
-/// delivered. The catalogue wants one.
-const BLOCKS_MAX: u64 = 3;
+/// delivered, each of which may lie in two. The catalogue wants one.
+const BLOCKS_MAX: u64 = 6;
 
 /// Returns what a process has had the system write to storage, in bytes (proc(5)).
 fn written(process: u32) -> u64 {
