@@ -49,7 +49,10 @@ pub(super) struct Uplinks {
 
 /// What all links believe and show by the name of the uplink, one for each far side, to be replaced while it is used.
 #[derive(Debug, Default)]
-pub(super) struct LinkCredentials(BTreeMap<String, (Arc<Notify>, Vec<(LinkUrl, Endpoint)>)>);
+pub(super) struct LinkCredentials(BTreeMap<String, Used>);
+
+/// How an uplink is told that something was replaced, and its far sides as the configuration names them.
+type Used = (Arc<Notify>, Vec<(LinkUrl, Endpoint)>);
 
 /// What the connections to one far side are to believe and show from now on.
 pub(super) struct LinkPrepared<'l> {
