@@ -27,11 +27,26 @@ pub(crate) fn make(folder: &Path) -> io::Result<()> {
         created => created,
     };
     match created {
-        Ok(()) => sync(parent),
+        Ok(()) => {
+            // The parent may have been made by a process that ended just then.
+            if let Some(above) = parent.parent().filter(|above| !above.as_os_str().is_empty()) {
+                let _ = sync(above);
+            }
+            sync(parent)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {
-            // Not ours to read, or on a medium that is not written to: then it is older than this process's data.
-            let _ = sync(parent);
-            Ok(())
+            match sync(parent) {
+                // Not ours to read, or on a medium that is not written to: then it is older than this process's data.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    Ok(())
+                }
+                synced => synced,
+            }
         }
         Err(error) => Err(error),
     }

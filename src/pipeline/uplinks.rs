@@ -12,7 +12,7 @@ use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_settings::ByteSize;
 use tidegate_store::{Position, Recovery, TakerId, Transaction};
 use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
-use tidegate_uplink::{bridge::Bridge, decoder::Limits};
+use tidegate_uplink::{CustomAuthorizer, bridge::Bridge, decoder::Limits};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
@@ -58,6 +58,7 @@ type Used = (Arc<Notify>, Vec<(LinkUrl, Endpoint)>);
 pub(super) struct LinkPrepared<'l> {
     link: &'l Endpoint,
     renewed: &'l Notify,
+    uplink: &'l UplinkConfig,
     tls: Option<(&'l Arc<ClientTls>, ClientPrepared)>,
     login: Option<Login>,
     token: Option<String>,
@@ -65,7 +66,10 @@ pub(super) struct LinkPrepared<'l> {
 
 impl LinkCredentials {
     /// Prepares those of another configuration, to be set from the next connections on.
-    pub(super) fn prepare(&self, config: &Config) -> Result<Vec<LinkPrepared<'_>>, TlsError> {
+    pub(super) fn prepare<'l>(
+        &'l self,
+        config: &'l Config,
+    ) -> Result<Vec<LinkPrepared<'l>>, TlsError> {
         let mut links = Vec::new();
         for uplink in &config.uplinks {
             let Some((renewed, used)) = self.0.get(uplink.name.as_str()) else { continue };
@@ -80,7 +84,14 @@ impl LinkCredentials {
                     Ok::<_, TlsError>((used, prepared))
                 });
                 let (login, token) = (login(uplink, endpoint), token(endpoint));
-                links.push(LinkPrepared { link, renewed, tls: tls.transpose()?, login, token });
+                links.push(LinkPrepared {
+                    link,
+                    renewed,
+                    uplink,
+                    tls: tls.transpose()?,
+                    login,
+                    token,
+                });
             }
         }
         Ok(links)
@@ -95,6 +106,10 @@ impl LinkPrepared<'_> {
         }
         if let Some(http) = &self.link.http {
             http.token.set(self.token);
+        }
+        if let Some(request) = &self.link.websocket {
+            request.headers.set(headers(self.uplink));
+            request.signer.set(self.uplink.link.aws.signer.clone());
         }
         self.link.login.set(self.login);
         self.renewed.notify_one();
@@ -467,18 +482,19 @@ impl Spoken {
 /// Returns how the brokers of an uplink are connected to.
 fn endpoints(uplink: &UplinkConfig) -> Result<Vec<Endpoint>, TlsError> {
     let each = uplink.link.endpoints.iter().map(|config| {
-        let mut endpoint = endpoint(uplink, config)?;
-        if let (Some(request), Some(authorizer)) =
-            (&mut endpoint.websocket, &uplink.link.aws.authorizer)
-        {
-            request.headers = authorizer.headers().into();
-        }
-        if let Some(request) = &mut endpoint.websocket {
-            request.signer = uplink.link.aws.signer.clone();
+        let endpoint = endpoint(uplink, config)?;
+        if let Some(request) = &endpoint.websocket {
+            request.headers.set(headers(uplink));
+            request.signer.set(uplink.link.aws.signer.clone());
         }
         Ok(endpoint)
     });
     each.collect()
+}
+
+/// Returns what a request for WebSocket frames says to a custom authorizer of AWS IoT Core.
+fn headers(uplink: &UplinkConfig) -> Vec<(String, String)> {
+    uplink.link.aws.authorizer.as_ref().map(CustomAuthorizer::headers).unwrap_or_default()
 }
 
 /// Returns how an uplink is given a certificate by AWS IoT Core, if it is.

@@ -197,10 +197,10 @@ pub struct Endpoint {
 pub struct WebSocketRequest {
     /// The path.
     pub path: Arc<str>,
-    /// Headers beside those of the protocol: names and values.
-    pub headers: Arc<[(String, String)]>,
-    /// What the request is signed with, each anew.
-    pub signer: Option<SigV4>,
+    /// Headers beside those of the protocol, as they are now: names and values.
+    pub headers: Replaceable<Vec<(String, String)>>,
+    /// What the request is signed with, each anew, as it is now.
+    pub signer: Replaceable<Option<SigV4>>,
 }
 
 impl fmt::Debug for WebSocketRequest {

@@ -173,7 +173,7 @@ async fn upgrade(
     };
     let path = &asked.path;
     let uri = format!("{scheme}://{host}{path}");
-    let uri = match &asked.signer {
+    let uri = match asked.signer.get() {
         Some(signer) => format!("{uri}?{}", signer.query(host, path, crate::clock::wall())),
         None => uri,
     };
@@ -184,7 +184,8 @@ async fn upgrade(
     let request = ClientRequestBuilder::new(uri).with_sub_protocol("mqtt");
     let request = asked
         .headers
-        .iter()
+        .get()
+        .into_iter()
         .fold(request, |request, (name, value)| request.with_header(name, value));
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))

@@ -5,6 +5,7 @@
 //! ([`Confirms`]). The socket is the gateway's, and what lapin starts ends with the connection: its queues have no
 //! bound of their own, and hold no more than is in flight (docs/decisions/0031-amqp.md).
 
+mod bounds;
 mod line;
 mod message;
 
@@ -122,7 +123,7 @@ impl Publisher {
         let Endpoint { host, port, tls, .. } = &self.endpoint;
         let tls = tls.as_ref().map(|tls| tls.config());
         let stream = dial(host, *port, &self.way, tls).await.map_err(LinkError::dial)?;
-        let line = Mutex::new(Some(leash.line(stream)));
+        let line = Mutex::new(Some(leash.line(stream, FRAME_BYTES_MAX)));
         // There is one socket, and no second attempt behind our back.
         let once = async move |_, _| match line.lock().take() {
             Some(line) => Ok(AsyncTcpStream::Plain(line)),
@@ -179,8 +180,23 @@ impl Publisher {
         channel: Channel,
         mut jobs: mpsc::Receiver<Job>,
     ) -> Result<Infallible, LinkError> {
-        let mut said = pin!(connection.events_listener());
         let mut window = Window::new(channel, self.target.exchange.clone());
+        let ended = self.serve(connection, &mut window, &mut jobs).await;
+        // What was confirmed before the end counts.
+        let confirmed = poll_fn(|context| Poll::Ready(window.poll_confirmed(context))).await;
+        if let Poll::Ready(Ok(confirmed)) = confirmed {
+            self.answer(&mut window, confirmed).await?;
+        }
+        ended
+    }
+
+    async fn serve(
+        &self,
+        connection: &lapin::Connection,
+        window: &mut Window,
+        jobs: &mut mpsc::Receiver<Job>,
+    ) -> Result<Infallible, LinkError> {
+        let mut said = pin!(connection.events_listener());
         self.tell(LinkEvent::Connected {
             keep_alive: None,
             packet_bytes_max: Profile::Amqp.bounds().payload_bytes,
@@ -188,18 +204,18 @@ impl Publisher {
         })
         .await?;
         loop {
-            // Each wake-up takes what there is of one kind, and none of them comes without end.
+            // Each wake-up takes what there is of one kind; how much a broker may say is bounded.
             tokio::select! {
                 biased;
                 event = said.next() => self.note(event).await?,
                 confirmed = poll_fn(|context| window.poll_confirmed(context)) => {
                     match confirmed {
-                        Ok(confirmed) => self.answer(&mut window, confirmed).await?,
+                        Ok(confirmed) => self.answer(window, confirmed).await?,
                         Err(error) => return Err(last_words(&error, said).await),
                     }
                 }
-                job = jobs.recv() => match job {
-                    Some(Job::Publish(up)) => self.publish(&mut window, up).await?,
+                job = jobs.recv(), if window.declined.is_empty() => match job {
+                    Some(Job::Publish(up)) => self.publish(window, up).await?,
                     Some(Job::Leave) => {
                         let _ = connection.close(REPLY_SUCCESS, "OK".into()).await;
                         return Err(LinkError::transient("it was left"));
@@ -223,24 +239,30 @@ impl Publisher {
         Ok(())
     }
 
-    /// Tells what became of messages; what is to be sent again ends the connection, so that goes last.
+    /// Tells what became of messages. What is to be sent again ends the connection, and everything without an answer goes
+    /// again with it, so that is told last, when all others have theirs.
     async fn answer(
         &self,
         window: &mut Window,
         confirmed: Vec<(u64, Confirmation)>,
     ) -> Result<(), LinkError> {
-        let mut settled = window.settle(confirmed)?;
-        settled.sort_by_key(|(_, became)| *became == Confirmed::Declined);
-        for (number, became) in settled {
+        for (number, became) in window.settle(confirmed)? {
             let answer = match became {
                 Confirmed::Taken => Answer::Final(Ack::Accepted),
                 Confirmed::Returned { reason } => Answer::Final(Ack::RefusedTopic { reason }),
-                Confirmed::Declined => Answer::Later {
-                    reason: "the broker declines a message: a queue is full, or it cannot write"
-                        .to_owned(),
-                    pause: None,
-                },
+                Confirmed::Declined => {
+                    window.declined.push(number);
+                    continue;
+                }
             };
+            self.tell(LinkEvent::Answered { packet: packet(number), answer }).await?;
+        }
+        if window.open > 0 {
+            return Ok(());
+        }
+        for number in window.declined.drain(..) {
+            let reason = "the broker declines a message: a queue is full, or it cannot write";
+            let answer = Answer::Later { reason: reason.to_owned(), pause: None };
             self.tell(LinkEvent::Answered { packet: packet(number), answer }).await?;
         }
         Ok(())
@@ -275,11 +297,26 @@ struct Window {
     last: u64,
     publishing: Vec<(u64, Publishing)>,
     confirms: Confirms,
+    /// How many messages have been sent whose end is not known.
+    open: usize,
+    /// What the broker would not take now.
+    declined: Vec<u64>,
+    /// Why nothing more will be confirmed.
+    failed: Option<Error>,
 }
 
 impl Window {
     fn new(channel: Channel, exchange: String) -> Self {
-        Self { channel, exchange, last: 0, publishing: Vec::new(), confirms: Confirms::default() }
+        Self {
+            channel,
+            exchange,
+            last: 0,
+            publishing: Vec::new(),
+            confirms: Confirms::default(),
+            open: 0,
+            declined: Vec::new(),
+            failed: None,
+        }
     }
 
     fn next_packet(&mut self) -> u16 {
@@ -289,6 +326,7 @@ impl Window {
 
     async fn publish(&mut self, message: Message) {
         let Message { key, payload, properties } = message;
+        self.open += 1;
         self.confirms.note_sent(self.last, key.as_str().into(), payload.clone());
         let (channel, exchange) = (self.channel.clone(), self.exchange.as_str().into());
         let options = BasicPublishOptions { mandatory: true, immediate: false };
@@ -313,7 +351,7 @@ impl Window {
         let mut confirmed = Vec::new();
         loop {
             let before = confirmed.len();
-            let mut failed = None;
+            let failed = &mut self.failed;
             self.publishing.retain_mut(|(number, publishing)| {
                 match publishing.as_mut().poll(context) {
                     Poll::Pending => true,
@@ -327,14 +365,16 @@ impl Window {
                     }
                 }
             });
-            if let Some(error) = failed {
-                return Poll::Ready(Err(error));
-            }
             if confirmed.len() == before {
                 break;
             }
         }
-        if confirmed.is_empty() { Poll::Pending } else { Poll::Ready(Ok(confirmed)) }
+        // What was confirmed before it failed counts.
+        match self.failed.take_if(|_| confirmed.is_empty()) {
+            Some(error) => Poll::Ready(Err(error)),
+            None if confirmed.is_empty() => Poll::Pending,
+            None => Poll::Ready(Ok(confirmed)),
+        }
     }
 
     /// Returns what is final by what is confirmed now.
@@ -360,7 +400,9 @@ impl Window {
                 return Err(LinkError::transient("the broker returned what it was not sent"));
             }
         }
-        Ok(self.confirms.settle())
+        let settled = self.confirms.settle();
+        self.open = self.open.saturating_sub(settled.len());
+        Ok(settled)
     }
 }
 

@@ -47,6 +47,11 @@ impl File {
         }
     }
 
+    /// Fails to sync, as Linux does: what was to be synced is never written, and a later sync says nothing of it.
+    pub(crate) fn fail_sync(&mut self) {
+        self.changes.clear();
+    }
+
     /// Keeps what was synced, and of the changes since then any, in whole sectors.
     pub(crate) fn cut(&mut self, draw: &mut Draw) {
         let keeps_nothing = draw.below(3) == 0;
@@ -87,6 +92,20 @@ fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_failed_sync_was_to_write_is_never_written() {
+        let mut file = File::default();
+        file.write(0, b"kept");
+        file.sync();
+        file.write(0, b"lost");
+        file.fail_sync();
+        file.write(4, b"!");
+        file.sync();
+        assert_eq!(file.read(0, 9), b"lost!");
+        file.cut(&mut Draw::new(1));
+        assert_eq!(file.read(0, 9), b"kept!");
+    }
 
     #[test]
     fn what_was_synced_stays_and_the_rest_is_a_matter_of_chance() {

@@ -253,7 +253,10 @@ impl Image {
     }
 
     pub(crate) fn sync_file(&mut self, number: u64) -> Result<(), Errno> {
-        self.check_syncs()?;
+        if let Err(error) = self.check_syncs() {
+            self.file_mut(number)?.fail_sync();
+            return Err(error);
+        }
         self.file_mut(number)?.sync();
         self.counts.file_syncs += 1;
         Ok(())

@@ -23,7 +23,7 @@ use self::{draw::Draw, image::Image, requests::Requests};
 pub struct Faults {
     /// Whatever would change something is refused (EROFS).
     pub is_read_only: bool,
-    /// Each sync fails (EIO) and leaves everything as it was.
+    /// Each sync fails (EIO). What a file was to have on disk by it never comes there, whatever later syncs say.
     pub fails_syncs: bool,
     /// Bytes of content that fit; more is refused (ENOSPC). `None` is 1 GiB.
     pub capacity: Option<u64>,

@@ -194,10 +194,13 @@ impl Core {
         if self.link.probe != Probe::Unsent || self.link.in_flight > 0 {
             return None;
         }
-        let publication = self.link.last_accepted.clone()?;
+        let mut publication = self.link.last_accepted.clone()?;
         let next = self.next_to_send()?;
         if self.part_mut(next)?.strikes + 1 < STRIKES_MAX {
             return None;
+        }
+        if let Some(typed) = &mut publication.typed {
+            Arc::make_mut(typed).replayed = true;
         }
         self.link.probe = Probe::Sent;
         self.link.in_flight += 1;

@@ -28,11 +28,13 @@ use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
 };
 
+use super::bounds::Bounds;
 use crate::dial;
 
 /// A socket that breaks when its [`Leash`] is dropped: lapin keeps its own in a thread until then.
 pub(super) struct Line {
     stream: Box<dyn dial::Stream>,
+    bounds: Bounds,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -45,7 +47,12 @@ impl AsyncRead for Line {
         if self.cut.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Poll::Ready(Ok(())) = &read {
+            self.bounds.check(&buffer.filled()[before..])?;
+        }
+        read
     }
 }
 
@@ -55,7 +62,11 @@ impl AsyncWrite for Line {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.bounds.note_said(*count);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -82,9 +93,10 @@ impl Leash {
         (Self { cut: CancellationToken::new(), tasks }, Runtime::new(kit))
     }
 
-    pub(super) fn line(&self, stream: Box<dyn dial::Stream>) -> Compat<Line> {
+    pub(super) fn line(&self, stream: Box<dyn dial::Stream>, frame_bytes_max: u32) -> Compat<Line> {
+        let bounds = Bounds::new(frame_bytes_max);
         let cut = Box::pin(self.cut.clone().cancelled_owned());
-        Line { stream, cut }.compat()
+        Line { stream, bounds, cut }.compat()
     }
 }
 

@@ -13,6 +13,8 @@ use crate::uplink::link::Up;
 
 /// Survives a restart of the broker in a durable queue.
 const PERSISTENT: u8 = 2;
+/// The longest expiration that RabbitMQ takes, ten years; what lasts longer is told none.
+const EXPIRATION_MAX_S: u32 = 315_360_000;
 /// What the frame of the properties holds beside the headers, at most: five short texts, and what is around them.
 const BESIDE_HEADERS: usize = 2_048;
 /// What an entry of the headers takes up beside its name and its text.
@@ -61,7 +63,7 @@ fn properties(up: &Up, frame_bytes_max: usize) -> Result<BasicProperties, String
     if up.is_numbered {
         properties = properties.with_message_id(up.key().into());
     }
-    if let Some(seconds) = up.expires_in {
+    if let Some(seconds) = up.expires_in.filter(|seconds| *seconds <= EXPIRATION_MAX_S) {
         let expires = Duration::from_secs(seconds.into());
         properties = properties.with_expiration(expires.as_millis().to_string().into());
     }

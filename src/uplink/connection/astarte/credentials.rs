@@ -24,13 +24,19 @@ const LOOK_MAX_S: u64 = 3_600;
 const TRIAL_BYTES: usize = 16 << 10;
 
 /// What the device shows to the broker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Credentials {
     pub(super) identity: Identity,
     /// The certificate alone, in PEM.
     pub(super) certificate: String,
     key: Zeroizing<String>,
     is_new: bool,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Credentials").field("is_new", &self.is_new).finish_non_exhaustive()
+    }
 }
 
 impl Credentials {

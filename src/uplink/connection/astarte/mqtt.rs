@@ -42,7 +42,7 @@ const READ_BYTES: usize = 16 << 10;
 /// What the far side said before a write failed may be read for so long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// For what the far side has set is waited so long at most, where that tells whether it has taken a property.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// The same fault is told no more often than this.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -548,7 +548,7 @@ impl<'w> Talk<'w> {
             ),
             (false, _) => format!("{what} before it let the device in"),
         };
-        let how = if self.is_ready { Disconnect::ByPeer } else { Disconnect::Otherwise };
+        let how = if self.is_ready { Disconnect::Closed } else { Disconnect::Otherwise };
         LinkError { reason, failure: Failure::Transient, how }
     }
 }

@@ -3,7 +3,9 @@
 use std::{pin::Pin, time::Duration};
 
 use rumqttc::{AsyncClient, QoS};
-use tidegate_uplink::{Failure, FleetAnswer, FleetRefusal, FleetRequest, FleetTemplate};
+use tidegate_uplink::{
+    Disconnect, Failure, FleetAnswer, FleetRefusal, FleetRequest, FleetTemplate,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -143,9 +145,11 @@ impl Claim {
     }
 }
 
-/// Returns whether a far side that was reached did not let us in.
+/// Returns whether a far side that was reached did not let us in: it said so, or closed without a word, as AWS IoT Core
+/// does to certificates that it does not know. One that is slow, or unwell and says that, has not decided.
 fn is_refusal(error: &LinkError, reached: &watch::Receiver<bool>) -> bool {
-    *reached.borrow() || error.failure == Failure::Lasting
+    let is_closed = matches!(error.how, Disconnect::Closed | Disconnect::ByPeer);
+    error.failure == Failure::Lasting || (*reached.borrow() && is_closed)
 }
 
 impl From<OpenError> for LinkError {

@@ -220,7 +220,7 @@ fn broken(error: &io::Error) -> LinkError {
     LinkError {
         reason: format!("the connection is broken: {error}"),
         failure: Failure::Transient,
-        how: How::ByPeer,
+        how: How::Closed,
     }
 }
 
