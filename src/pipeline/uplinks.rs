@@ -12,7 +12,7 @@ use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_settings::ByteSize;
 use tidegate_store::{Position, Recovery, TakerId, Transaction};
 use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
-use tidegate_uplink::{CustomAuthorizer, bridge::Bridge, decoder::Limits};
+use tidegate_uplink::{bridge::Bridge, decoder::Limits};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
@@ -494,7 +494,8 @@ fn endpoints(uplink: &UplinkConfig) -> Result<Vec<Endpoint>, TlsError> {
 
 /// Returns what a request for WebSocket frames says to a custom authorizer of AWS IoT Core.
 fn headers(uplink: &UplinkConfig) -> Vec<(String, String)> {
-    uplink.link.aws.authorizer.as_ref().map(CustomAuthorizer::headers).unwrap_or_default()
+    let authorizer = uplink.link.aws.authorizer.as_ref();
+    authorizer.map(|authorizer| authorizer.headers()).unwrap_or_default()
 }
 
 /// Returns how an uplink is given a certificate by AWS IoT Core, if it is.
