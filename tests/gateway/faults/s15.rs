@@ -58,7 +58,7 @@ fn uplink_43_fault_s15_a_group_with_little_memory() {
     }
     let idle = memory(lines.gateway.id(), "VmRSS") << 10;
     lines.gateway.terminate();
-    let group = MemoryGroup::new(idle + ABOVE_IDLE);
+    let Some(group) = MemoryGroup::new(idle + ABOVE_IDLE) else { return };
     lines.gateway.wrap(&group.words().each_ref().map(String::as_str));
     lines.broker.stop();
     lines.gateway.start_again();
