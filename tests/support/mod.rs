@@ -23,4 +23,5 @@ pub(crate) mod rules;
 pub(crate) mod site;
 pub(crate) mod trace;
 pub(crate) mod wait;
+pub(crate) mod wall_clock;
 pub(crate) mod wire;

@@ -4,13 +4,11 @@ use std::{thread, time::Duration};
 
 use serde_json::json;
 
-use crate::{
-    clock::{self, WallClock},
-    support::{
-        chaos::proxy::{Chaos, Course},
-        mosquitto::Mosquitto,
-        wire::{Hello, Wire, packet},
-    },
+use crate::support::{
+    chaos::proxy::{Chaos, Course},
+    mosquitto::Mosquitto,
+    wall_clock::{self, WallClock},
+    wire::{Hello, Wire, packet, string},
 };
 
 use super::lines::Lines;
@@ -86,7 +84,7 @@ fn uplink_43_fault_s17_the_wall_clock_jumps() {
     );
     lines.cloud.ask("wait", json!({"count": values + 1}));
     let readings = lines.cloud.ask("readings", json!({}));
-    let now = clock::now();
+    let now = wall_clock::now();
     let times: Vec<i64> = readings
         .as_array()
         .expect("a list")
@@ -101,13 +99,13 @@ fn uplink_43_fault_s17_the_wall_clock_jumps() {
 
 /// Connects a client that leaves a will with a delay as long as its session, and goes without a word.
 fn will_later(port: u16) -> Wire {
-    let mut body = [crate::support::wire::string("MQTT"), vec![5, 0x0e, 0, 60, 5, 0x11]].concat();
+    let mut body = [string("MQTT"), vec![5, 0x0e, 0, 60, 5, 0x11]].concat();
     body.extend(TIME.to_be_bytes());
-    body.extend(crate::support::wire::string("gone"));
+    body.extend(string("gone"));
     body.extend([5, 0x18]);
     body.extend(TIME.to_be_bytes());
-    body.extend(crate::support::wire::string("wills/gone"));
-    body.extend(crate::support::wire::string("it is gone"));
+    body.extend(string("wills/gone"));
+    body.extend(string("it is gone"));
     let mut wire = Wire::open(port, 5);
     wire.send(&packet(0x10, &body));
     assert_eq!(wire.expect(2).body[1], 0);
