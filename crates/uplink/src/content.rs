@@ -200,12 +200,17 @@ impl Content {
         })
     }
 
+    /// Returns whether there is more than one reading or gap.
+    pub(crate) fn is_divisible(&self) -> bool {
+        self.readings() + self.gaps.len() > 1
+    }
+
     /// Divides what can be divided: the readings, or else a reading and gaps from each other. `None` if nothing can.
     pub(crate) fn divide(&self, pieces: usize) -> Option<Vec<Self>> {
         if self.readings() > 1 {
             return Some(self.split(pieces));
         }
-        if self.readings() + self.gaps.len() < 2 {
+        if !self.is_divisible() {
             return None;
         }
         let empty = || Self::new(self.clock, self.replayed);

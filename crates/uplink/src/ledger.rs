@@ -10,7 +10,7 @@ use crate::wire::{Input, Malformed, put_number, put_text};
 pub enum DropReason {
     /// The uplink or the store was full, and this record was among the oldest.
     Full,
-    /// The cloud refused it for good, or closed the connection on it three times running.
+    /// The cloud refused it for good, or closed the connection on it again and again.
     DeadLetter,
     /// Its bytes in the journal could not be read.
     Damaged,

@@ -13,8 +13,13 @@ use crate::{decision::GapEntry, encoder::Publication, ledger::DropReason};
 
 /// How many publications may be on their way where each reading is one.
 const WINDOW_ROWS: usize = 128;
-/// After so many connections closed running on one publication it is divided, or given up.
+/// After so many connections closed running on one publication it is suspected: divided, or given up if the far side gave
+/// a reason.
 const STRIKES_MAX: u8 = 3;
+/// A publication that cannot be divided and was closed on without a word is given up after so many proofs running: each is
+/// a connection that took the probe and was closed on the publication behind it. A bad link does that to an innocent one,
+/// too, so one proof is too few.
+const PROOFS_MIN: u8 = 3;
 /// A far side that took nothing since the start is unwell, and no publication at fault, unless it closes on the same one
 /// for so long.
 const UNPROVEN: Duration = Duration::from_secs(3_600);
@@ -81,6 +86,8 @@ pub(super) struct Link {
     packet_bytes_max: usize,
     /// Whether it is known that the far side is well.
     probe: Probe,
+    /// Against which publication there are how many proofs running.
+    proofs: Option<(SendId, u8)>,
     /// The last publication that it took.
     last_accepted: Option<Publication>,
 }
@@ -96,6 +103,7 @@ impl Link {
             next: (0, 0),
             packet_bytes_max: usize::MAX,
             probe: Probe::Unsent,
+            proofs: None,
             last_accepted: None,
         }
     }
@@ -119,6 +127,19 @@ impl Link {
         if std::mem::take(&mut part.is_suspect) {
             self.suspects -= 1;
         }
+    }
+
+    /// Counts what a connection proved that was closed on a publication, or on the probe (`None`), and returns how many
+    /// proofs there are against the publication.
+    fn count_proof(&mut self, probe: Probe, closed_on: Option<SendId>) -> u8 {
+        let before = self.proofs.filter(|(id, _)| Some(*id) == closed_on).map_or(0, |(_, n)| n);
+        match (probe, closed_on) {
+            (Probe::Passed, Some(id)) => self.proofs = Some((id, before.saturating_add(1))),
+            // Whoever closes on what it took before is unwell, and was perhaps when it seemed to be well.
+            (Probe::Sent, _) => self.proofs = None,
+            _ => return before,
+        }
+        self.proofs.map_or(0, |(_, proofs)| proofs)
     }
 
     fn limit(&self, per_reading: bool) -> usize {
@@ -173,13 +194,20 @@ impl Core {
                 }
             }
         }
+        let proofs = match how {
+            Disconnect::Otherwise => return,
+            Disconnect::ByPeer | Disconnect::Closed => {
+                self.link.count_proof(probe, first.map(|(id, ..)| id))
+            }
+        };
         let Some((id, strikes, since)) = first.filter(|(_, strikes, _)| *strikes >= STRIKES_MAX)
         else {
             return;
         };
+        let is_divisible = self.part_mut(id).is_some_and(|part| part.content.is_divisible());
         // Who closes without a word may do so on everything.
         let is_proven = how == Disconnect::ByPeer
-            || probe == Probe::Passed
+            || proofs >= if is_divisible { 1 } else { PROOFS_MIN }
             || (self.link.last_accepted.is_none() && now.elapsed - since >= UNPROVEN);
         if is_proven {
             let reason = format!("the connection was closed on it {strikes} times running");
