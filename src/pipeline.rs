@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use self::{adapters::Adapters, gates::Gates, listeners::Certificates, uplinks::Uplinks};
 use crate::{
     broker::{Accounts, BrokerHandle, MqttListener, SysTopics, Topics},
-    clock::Clock,
+    clock::{self, Clock},
     commander::{CommandOrder, Commander, History, cloud_channel, command_channel},
     config::{Config, Durability},
     control::{Answerer, ControlSocket},
@@ -42,7 +42,7 @@ use crate::{
     status::Status,
     store::{DirectoryError, Store},
     supervise::{Conditions, Stage},
-    time_trust::TimeTrust,
+    time_trust::{Doubt, TimeTrust},
     uplink::{IncomingCommand, UplinkError},
 };
 
@@ -219,6 +219,8 @@ impl Gateway {
             reloader,
             status: Arc::clone(&status),
             uplinks: handles,
+            time: inside.time,
+            clock_notes: Mutex::new(inside.clock_notes),
             journal_bytes_max: config.store.max_bytes.get(),
             store_is_alive: Box::new(inside.store.is_alive()),
         });
@@ -280,6 +282,7 @@ impl Gateway {
 /// What is behind the listeners and adapters: it runs before they let anything in.
 struct Inside {
     clock: Clock,
+    clock_notes: clock::NoteKeeper,
     store: Store,
     history: History,
     broker: BrokerHandle,
@@ -295,8 +298,9 @@ struct Inside {
 
 impl Inside {
     async fn start(config: &Config, mapping: MappingSet) -> Result<Self, StartError> {
-        let clock = Clock::start();
-        let journal = journal::open(config, clock)?;
+        let doubt = Doubt::of(&config.gateway.time);
+        let journal = journal::open(config, doubt.is_none())?;
+        let clock = journal.clock;
         let ceiling = Ceiling::new(ceiling_within(config.limits.memory_ceiling.get()));
         let store = journal.store.handle();
         let broker = BrokerHandle::with_ceiling(journal.core, store, clock, ceiling);
@@ -305,7 +309,7 @@ impl Inside {
         let (commands, orders) = command_channel();
         let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands, journal.exchanges);
         let mut links = Stage::new("uplinks");
-        let time = time::start(config, &journal.recovery, &broker, &conditions, &mut links);
+        let time = time::start(doubt, &journal.recovery, &broker, &conditions, &mut links);
         let (down, from_clouds) = cloud_channel();
         let uplinks = uplinks::start(
             config,
@@ -320,6 +324,7 @@ impl Inside {
         time::forget(&time, &uplinks.handles, &broker);
         Ok(Self {
             clock,
+            clock_notes: clock::NoteKeeper::new(&config.gateway.time, journal.clock_note, clock),
             store: journal.store,
             history: journal.history,
             broker,

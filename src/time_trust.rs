@@ -205,7 +205,7 @@ impl TimeTrust {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
         let at = clock.wall();
-        let micros = at.as_unix_micros().saturating_sub(clock.steady().as_unix_micros());
+        let micros = clock.stepped_by();
         self.0.is_untrusted.store(false, Ordering::Relaxed);
         *self.0.corrected.lock() = Some(micros);
         #[expect(clippy::cast_precision_loss, reason = "a number for people")]

@@ -14,6 +14,7 @@ use tracing::{debug, error};
 use super::{push, reload::Reloader};
 use crate::{
     broker::BrokerHandle,
+    clock::NoteKeeper,
     commander::History,
     control::Answerer,
     ingest::Ingest,
@@ -22,6 +23,7 @@ use crate::{
     service,
     status::Status,
     store::Completion,
+    time_trust::TimeTrust,
     uplink::UplinkHandle,
 };
 
@@ -50,6 +52,8 @@ pub(super) struct Keeper {
     pub(super) reloader: Arc<Reloader>,
     pub(super) status: Arc<Status>,
     pub(super) uplinks: Vec<UplinkHandle>,
+    pub(super) time: TimeTrust,
+    pub(super) clock_notes: Mutex<NoteKeeper>,
     /// The limit of the journal.
     pub(super) journal_bytes_max: u64,
     pub(super) store_is_alive: Box<dyn Fn(Duration) -> bool + Send + Sync>,
@@ -72,7 +76,10 @@ impl Keeper {
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    self.note_clocks(true);
+                    return;
+                }
                 _ = ticks.tick() => {}
                 _ = days.tick() => {
                     self.status.warn_of_certificates();
@@ -101,8 +108,21 @@ impl Keeper {
                 self.broker.store().submit(forgotten, Completion::None);
             }
             self.ingest.forget_exchanges();
+            self.note_clocks(false);
             self.release();
             self.prove_life(&mut is_alive);
+        }
+    }
+
+    /// Writes down how the clocks stand, if that is due.
+    fn note_clocks(&self, is_end: bool) {
+        let (clock, is_trusted) = (self.broker.clock(), self.time.is_trusted());
+        let mut notes = self.clock_notes.lock();
+        let note =
+            if is_end { notes.end(clock, is_trusted) } else { notes.look(clock, is_trusted) };
+        drop(notes);
+        if let Some(note) = note {
+            self.broker.store().submit(note, Completion::None);
         }
     }
 

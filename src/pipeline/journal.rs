@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::StartError;
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     commander::History,
     config::Config,
     exchanges::Exchanges,
@@ -23,25 +23,33 @@ pub(super) struct Journal {
     pub(super) core: Broker,
     pub(super) history: History,
     pub(super) exchanges: Exchanges,
+    /// It goes on where that of the run before ended.
+    pub(super) clock: Clock,
+    /// What the run before noted of its clocks.
+    pub(super) clock_note: Option<clock::Note>,
 }
 
-/// Opens the data directory, recovers the journal and starts its writer.
-pub(super) fn open(config: &Config, clock: Clock) -> Result<Journal, StartError> {
+/// Opens the data directory, recovers the journal and starts its writer. Whether the wall clock is known to be right says
+/// `is_clock_trusted`.
+pub(super) fn open(config: &Config, is_clock_trusted: bool) -> Result<Journal, StartError> {
     let directory = DataDirectory::open(&config.gateway.data_dir)?;
     let (journal, recovery) = store::open(&directory, &config.store)?;
     report(&recovery);
     let store = store::spawn("journal", directory, journal, &recovery, &config.store)
         .map_err(StartError::Thread)?;
     let mut core = Broker::new(limits(config), AccessRules::new(config.access.clone()));
-    restore(&mut core, &recovery, &store, clock)?;
     let state = || recovery.state.iter().map(|(key, value)| (&key[..], &value[..]));
+    let clock_note = clock::Note::find(state());
+    let clock = Clock::start();
+    let clock = clock_note.map_or(clock, |note| clock.resumed(note, is_clock_trusted));
+    restore(&mut core, &recovery, &store, clock)?;
     let history = History::recover(state(), clock.steady());
     let segment_bytes = store::segment_bytes(&config.store);
     let exchanges = Exchanges::recover(state(), segment_bytes, clock.steady());
     // Before anything is noted in the slots that this empties.
     let submit = |transaction| store.handle().submit(transaction, Completion::None);
     exchanges.forget_expired(clock.steady(), submit);
-    Ok(Journal { store, recovery, core, history, exchanges })
+    Ok(Journal { store, recovery, core, history, exchanges, clock, clock_note })
 }
 
 fn restore(

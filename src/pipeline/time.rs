@@ -4,21 +4,19 @@ use tidegate_store::Recovery;
 
 use crate::{
     broker::BrokerHandle,
-    config::Config,
     supervise::{Conditions, Stage},
     time_trust::{Doubt, TimeTrust},
     uplink::UplinkHandle,
 };
 
-/// Looks whether the clock is right, and waits for it among the tasks of `stage` if it is not.
+/// Waits for a clock that is in doubt to become right, among the tasks of `stage`.
 pub(super) fn start(
-    config: &Config,
+    doubt: Option<Doubt>,
     recovery: &Recovery,
     broker: &BrokerHandle,
     conditions: &Conditions,
     stage: &mut Stage,
 ) -> TimeTrust {
-    let doubt = Doubt::of(&config.gateway.time);
     let state = recovery.state.iter().map(|(key, value)| (&key[..], &value[..]));
     let (last, clock) = (recovery.next_seq.previous(), broker.clock());
     let time = TimeTrust::begin(state, last, doubt.is_some(), clock, broker);

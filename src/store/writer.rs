@@ -186,6 +186,12 @@ impl Observer {
     }
 }
 
+/// Returns until when more is waited for that could share a sync, if at all: `waiting` transactions have come while the last
+/// group of `last` was synced, which began at `synced_at`.
+pub(super) fn gathers_until(waiting: usize, last: usize, synced_at: Instant) -> Option<Instant> {
+    (waiting.min(last) >= LOAD_TRANSACTIONS).then(|| synced_at + CYCLE)
+}
+
 fn panicked() -> CommitError {
     CommitError::Fatal(io::Error::other("the writer of the journal panicked"))
 }
@@ -246,9 +252,9 @@ impl<F: FileSystem> Writer<F> {
             let mut work = self.shared.take_work(self.released, self.patience());
             let waiting = work.submissions.len();
             let last = std::mem::take(&mut self.last_group);
-            if waiting.min(last) >= LOAD_TRANSACTIONS {
+            if let Some(until) = gathers_until(waiting, last, self.synced_at) {
                 // Those of the last group that wait for their answers have them by now, and come back.
-                self.shared.gather(waiting + last, self.synced_at + CYCLE, &mut work.submissions);
+                self.shared.gather(waiting + last, until, &mut work.submissions);
             }
             let is_idle = work.submissions.is_empty();
             self.store(work.submissions)?;

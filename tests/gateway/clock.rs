@@ -15,6 +15,7 @@ use crate::support::{
     site::Site,
     wait,
     wall_clock::{WallClock, now},
+    wire::{Hello, Wire},
 };
 
 /// By how much the clock is behind, in seconds, until it is set right.
@@ -25,6 +26,7 @@ const NEAR: i64 = 120;
 struct Plant {
     gateway: Gateway,
     http: u16,
+    mqtt: u16,
     broker: Mosquitto,
     cloud: Peer,
 }
@@ -34,10 +36,11 @@ impl Plant {
         let broker = Mosquitto::start();
         let port = broker.port().to_string();
         let cloud = Peer::start("cloud.py", &["--port", &port, "--topic", "tidegate/+/bson"]);
-        let http = ports::free_port();
+        let (http, mqtt) = (ports::free_port(), ports::free_port());
         let config = format!(
             "[gateway]\nid = \"clock\"\ndata-dir = \"data\"\n\
              [gateway.time]\nmark = \"synchronized\"\nwait = \"{wait}\"\n\
+             [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n\
              [http]\nlisten = [\"127.0.0.1:{http}\"]\nanonymous = true\n\
              [[uplink]]\nname = \"cloud\"\nurl = \"mqtt://127.0.0.1:{port}\"\ntopics = [\"plant/#\"]\n\
              topic = \"tidegate/clock/bson\"\nbatch = {{ readings = 1 }}\n"
@@ -46,7 +49,7 @@ impl Plant {
         for (name, value) in WallClock::new(gateway.folder()).environment() {
             gateway.set(name, &value);
         }
-        Self { gateway, http, broker, cloud }
+        Self { gateway, http, mqtt, broker, cloud }
     }
 
     /// Sets the gateway's clock, in seconds against the right time.
@@ -168,4 +171,35 @@ fn uplink_32_a_clock_that_nobody_sets_right_is_told() {
     assert_eq!(trusted, [false, false, false, true, true, false, false, true]);
     let report = plant.cloud.ask("report", json!({}));
     assert_eq!((&report["holes"], &report["conflicts"]), (&json!(0), &json!([])), "{report}");
+}
+
+/// A6: what a run with a wrong clock took in expires after as long as it was to, by the clock of the next run, too.
+#[test]
+fn uplink_32_an_expiry_means_the_same_after_a_start_with_another_clock() {
+    for wrong in [-BEHIND, BEHIND] {
+        let mut plant = Plant::prepare("10m");
+        plant.broker.stop();
+        plant.set_clock(wrong);
+        plant.gateway.start_again();
+        let mut wire =
+            Wire::connect(plant.mqtt, &Hello { client_id: "device", ..Hello::default() }).0;
+        let publish = |wire: &mut Wire, value: &str, seconds: u32| {
+            let expiry = [&[2][..], &seconds.to_be_bytes()].concat();
+            wire.send(&wire.publish_packet(b"plant/count", value, 1, 7, &expiry));
+            assert_eq!(wire.expect(4).body.get(2).copied().unwrap_or(0), 0);
+        };
+        publish(&mut wire, "1", 1_800);
+        publish(&mut wire, "2", 1);
+        // The clocks are noted at the start, and five seconds later.
+        let uptime = |it: &Value| it["uptime-seconds"].as_u64().is_some_and(|seconds| seconds > 6);
+        plant.until("a few seconds", uptime);
+        plant.gateway.kill9();
+        plant.set_clock(0);
+        touch(&plant.mark());
+        plant.gateway.start_again();
+        plant.broker.start_again();
+        let status = plant.until("both", |it| it["uplinks"]["cloud"]["queued"] == 0);
+        let uplink = &status["uplinks"]["cloud"];
+        assert_eq!((&uplink["delivered"], &uplink["expired"]), (&json!(1), &json!(1)), "{uplink}");
+    }
 }

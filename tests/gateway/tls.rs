@@ -18,6 +18,7 @@ use crate::support::{
     mosquitto::{Mosquitto, Options},
     peer::Peer,
     ports,
+    process::{Owned, Stdout},
     programs::{self, Said},
     site::Site,
     wait,
@@ -542,11 +543,31 @@ fn fault_u06_the_cloud_must_be_who_it_says() {
         assert_eq!(gateway.status(&[])["uplinks"]["cloud"]["queued"], 1, "nothing was handed out");
         drop(broker);
     }
+    let [cert, key] = authority.issue("cloud", 1).write(folder.path(), "old");
+    let old = speaks_tls_1_1_only(port, &cert, &key);
+    wait::until("a far side that is too old to be told", || {
+        let status = gateway.status(&[]);
+        status["uplinks"]["cloud"].to_string().contains("ProtocolVersion").then_some(())
+    });
+    assert_eq!(gateway.status(&[])["uplinks"]["cloud"]["queued"], 1, "nothing was handed out");
+    drop(old);
     let _broker = cloud(&authority.issue("cloud", 1));
     wait::until("the reading to be delivered", || {
         let status = gateway.status(&[]);
         (status["uplinks"]["cloud"]["delivered"] == 1).then_some(())
     });
+}
+
+/// Starts a server of a time when TLS 1.1 was the newest.
+fn speaks_tls_1_1_only(port: u16, cert: &str, key: &str) -> Owned {
+    let (at, old) = (port.to_string(), ["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]);
+    let mut command = Command::new(programs::find("openssl"));
+    command.args(["s_server", "-quiet", "-accept", &at, "-cert", cert, "-key", key]).args(old);
+    let server = Owned::start("openssl s_server", &mut command, Stdout::Remembered);
+    wait::until("it to speak TLS 1.1", || {
+        s_client(port, &old).stdout.contains("TLSv1.1").then_some(())
+    });
+    server
 }
 
 /// identity.6: an authority, the gateway's certificate and a device's in three commands; renewed while in use.

@@ -85,6 +85,16 @@ pub enum Up {
 pub struct Property {
     key: String,
     payload: Vec<u8>,
+    /// The how many-eth of the connection it is.
+    number: u64,
+}
+
+/// Values of one property that are on their way.
+#[derive(Debug, Default)]
+struct OnTheirWay {
+    count: usize,
+    /// The number of the latest that has arrived.
+    arrived: Option<u64>,
 }
 
 /// Why a reading can never go.
@@ -192,8 +202,9 @@ pub struct Session {
     steps: VecDeque<Step>,
     /// Steps without an answer.
     open: usize,
-    /// How many values of a property are on their way.
-    on_their_way: BTreeMap<String, usize>,
+    on_their_way: BTreeMap<String, OnTheirWay>,
+    /// How many values of properties were sent.
+    sent: u64,
     certainty: Certainty,
     /// Whether everything is said at the beginning.
     is_whole: bool,
@@ -227,6 +238,7 @@ impl Session {
             steps: VecDeque::new(),
             open: 0,
             on_their_way: BTreeMap::new(),
+            sent: 0,
             certainty,
             is_whole: false,
             refused: Refused::new(of(REFUSED)),
@@ -410,8 +422,11 @@ impl Session {
         })?;
         let far = self.setup.device.topic(name, &path);
         let far = far.ok_or_else(|| UpError::Topic(format!("{name}{path}")))?;
-        let property = (interface.content() == Content::Properties)
-            .then(|| Property { key: format!("{name}{path}"), payload: payload.clone() });
+        let property = (interface.content() == Content::Properties).then(|| Property {
+            key: format!("{name}{path}"),
+            payload: payload.clone(),
+            number: self.sent,
+        });
         if let Some(property) = &property {
             if self.refused.has(&property.key, interface.version(), &property.payload) {
                 return Err(UpError::Refused(property.key.clone()));
@@ -427,7 +442,8 @@ impl Session {
             if !has_room || !self.ours.may_list(&property.key) {
                 return Err(UpError::TooMany);
             }
-            *self.on_their_way.entry(property.key.clone()).or_default() += 1;
+            self.on_their_way.entry(property.key.clone()).or_default().count += 1;
+            self.sent += 1;
             self.certainty.doubt(&property.key);
         }
         let qos = interface.qos(target.mapping());
@@ -436,10 +452,14 @@ impl Session {
 
     /// Takes notice that a property has arrived, and returns what is to be remembered.
     pub fn property_done(&mut self, property: Property) -> impl Iterator<Item = Keep> + use<> {
-        let Property { key, payload } = property;
-        if let Some(count) = self.on_their_way.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
+        let Property { key, payload, number } = property;
+        let mut is_latest = true;
+        if let Some(others) = self.on_their_way.get_mut(&key) {
+            // They arrive in order; how that is told need not be.
+            is_latest = others.arrived.is_none_or(|arrived| arrived < number);
+            others.arrived = others.arrived.max(Some(number));
+            others.count -= 1;
+            if others.count == 0 {
                 self.on_their_way.remove(&key);
                 self.certainty.ascertain(&key);
             }
@@ -448,11 +468,12 @@ impl Session {
         let was_refused = self.refused.remove(&key);
         let refused = was_refused.then(|| Keep { name: name(REFUSED, &key), value: None });
         let value = (!payload.is_empty()).then_some(payload);
-        match value.clone() {
+        match value.clone().filter(|_| is_latest) {
             Some(payload) => self.ours.insert(key, payload),
-            None => self.ours.remove(&key),
+            None if is_latest => self.ours.remove(&key),
+            None => {}
         }
-        [Keep { name: kept, value }].into_iter().chain(refused)
+        is_latest.then_some(Keep { name: kept, value }).into_iter().chain(refused)
     }
 
     /// Reads what came down: the commands that it stands for, none if it says nothing new.

@@ -25,6 +25,8 @@ pub struct Endpoints {
     return_after: Duration,
     /// Whether the last connection was given up for a better one.
     is_returning: bool,
+    /// Whether what brokers are shown was replaced since the attempt began.
+    is_outdated: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +35,15 @@ struct Endpoint {
     rests_until: Duration,
     /// Whether it rests for something that does not pass by itself.
     needs_help: bool,
+}
+
+impl Endpoint {
+    /// Rests no longer than `until` if it has refused what was replaced.
+    fn note_renewed(&mut self, until: Duration) {
+        if self.needs_help {
+            self.rests_until = self.rests_until.min(until);
+        }
+    }
 }
 
 impl Endpoints {
@@ -50,6 +61,7 @@ impl Endpoints {
             connected: None,
             return_after: RETURN_AFTER,
             is_returning: false,
+            is_outdated: false,
         }
     }
 
@@ -69,6 +81,7 @@ impl Endpoints {
     pub fn note_attempt(&mut self, endpoint: usize) {
         self.current = endpoint.min(self.each.len() - 1);
         self.connected = None;
+        self.is_outdated = false;
     }
 
     /// Takes notice that the attempt has led to a connection.
@@ -87,6 +100,12 @@ impl Endpoints {
         }
         endpoint.needs_help = failure == Failure::Lasting;
         endpoint.rests_until = now + endpoint.backoff.after(failure, random).max(least);
+        if std::mem::take(&mut self.is_outdated) {
+            // What it refused may have been the old.
+            self.each
+                .iter_mut()
+                .for_each(|endpoint| endpoint.note_renewed(now + self.pauses.first));
+        }
         if std::mem::take(&mut self.is_returning) || (self.current == 0 && lasted.is_some()) {
             // Whoever cannot stay is returned to later and later.
             let doubled = (self.return_after * 2).min(RETURN_AFTER_MAX);
@@ -117,9 +136,8 @@ impl Endpoints {
 
     /// Takes notice that what brokers are shown was replaced: those that refused it are tried after the first pause.
     pub fn note_renewed(&mut self, now: Duration) {
-        for endpoint in self.each.iter_mut().filter(|endpoint| endpoint.needs_help) {
-            endpoint.rests_until = endpoint.rests_until.min(now + self.pauses.first);
-        }
+        self.is_outdated = true;
+        self.each.iter_mut().for_each(|endpoint| endpoint.note_renewed(now + self.pauses.first));
     }
 
     /// Returns the broker that is connected to, or was last.
@@ -146,6 +164,19 @@ mod tests {
         endpoints.note_renewed(SECOND);
         assert_eq!(endpoints.next(SECOND), Err(2 * SECOND));
         assert_eq!(endpoints.next(2 * SECOND), Ok(0));
+    }
+
+    /// uplink.32: a password that is replaced while the old one is being refused is not left waiting.
+    #[test]
+    fn what_is_refused_while_it_is_replaced_is_tried_again() {
+        let mut endpoints = Endpoints::new(1, Pauses::USUAL);
+        endpoints.note_attempt(0);
+        endpoints.note_renewed(SECOND);
+        endpoints.note_ended(Failure::Lasting, 2 * SECOND, 0, Duration::ZERO);
+        assert_eq!(endpoints.next(2 * SECOND), Err(3 * SECOND));
+        endpoints.note_attempt(0);
+        endpoints.note_ended(Failure::Lasting, 3 * SECOND, 0, Duration::ZERO);
+        assert!(endpoints.next(60 * SECOND).is_err(), "the new one is refused, too");
     }
 
     /// uplink.32: short connections are no success, however many messages went through.

@@ -65,14 +65,13 @@ pub(super) fn read_aws(
     let has_certificate = table.has("cert");
     let username = table.node("username");
     let has_login = username.is_some();
-    let url = table.node("url");
     let read = |mut own: TableReader<'_>, issues: &mut Issues| {
         let at = own.key_span("authorizer");
         let read =
             |table: TableReader<'_>, issues: &mut Issues| read_authorizer(table, context, issues);
         let authorizer = own.table("authorizer", read, issues);
         if let Some(at) = at {
-            suit_authorizer(at, has_certificate, username, url, issues);
+            suit_authorizer(at, has_certificate, username, issues);
         }
         let at = own.key_span("sigv4");
         let both = at.filter(|_| own.has("authorizer"));
@@ -80,7 +79,7 @@ pub(super) fn read_aws(
             |table: TableReader<'_>, issues: &mut Issues| read_signer(table, context, issues);
         let signer = own.table("sigv4", read, issues);
         if let Some(at) = at {
-            suit_signer(at, has_certificate || has_login, url, issues);
+            suit_signer(at, has_certificate || has_login, issues);
         }
         if let Some(at) = both {
             let message = "a request is signed or goes to a custom authorizer, not both";
@@ -97,28 +96,11 @@ pub(super) fn read_aws(
     table.table(KEY, read, issues).unwrap_or_default()
 }
 
-/// Returns whether a URL names the port that is for certificates alone.
-fn is_for_certificates(url: &str) -> bool {
-    let rest = url.strip_prefix("mqtts://");
-    rest.is_some_and(|rest| rest.trim_end_matches('/').ends_with(":8883") || !rest.contains(':'))
-}
-
 /// Notes what does not go together with a custom authorizer.
-fn suit_authorizer(
-    at: Span,
-    has_certificate: bool,
-    username: Option<&Node>,
-    url: Option<&Node>,
-    issues: &mut Issues,
-) {
+fn suit_authorizer(at: Span, has_certificate: bool, username: Option<&Node>, issues: &mut Issues) {
     if has_certificate {
         let message = "AWS IoT Core asks a custom authorizer or wants a certificate, not both";
         issues.error(at, message, "remove it, or `cert` and `key`");
-    }
-    let is_for_certificates = |node: &&Node| node.as_str().is_some_and(is_for_certificates);
-    if let Some(url) = url.filter(is_for_certificates) {
-        let issue = Issue::error(url.span, "a custom authorizer is not asked on port 8883");
-        issues.push(issue.with_hint("write `:443`, or `wss://`"));
     }
     if let Some(node) = username.filter(|node| node.as_str().is_some_and(|it| it.contains('?'))) {
         let message = "what stands behind `?` in a user name is for the authorizer";
@@ -135,16 +117,11 @@ fn suit_provisioning(at: Span, has_certificate: bool, issues: &mut Issues) {
 }
 
 /// Notes what does not go together with signed requests.
-fn suit_signer(at: Span, has_other: bool, url: Option<&Node>, issues: &mut Issues) {
+fn suit_signer(at: Span, has_other: bool, issues: &mut Issues) {
     if has_other {
         let message =
             "a signed request says who asks: certificate and user name say nothing beside it";
         issues.error(at, message, "remove it, or `cert`, `key`, `username` and `password`");
-    }
-    let is_other = |node: &&Node| node.as_str().is_some_and(|url| !url.starts_with("wss://"));
-    if let Some(url) = url.filter(is_other) {
-        let message = "what is signed is the request for WebSocket frames";
-        issues.error(url.span, message, "write `wss://`");
     }
 }
 

@@ -1,6 +1,6 @@
 //! One broker that an uplink connects to: where it is, and who meets whom there.
 
-use tidegate_settings::{Issue, Issues, Node, TableReader, read};
+use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
 use tidegate_tls::{ClientSetup, Identity, Trust, client_config};
 use tidegate_uplink::Profile;
 
@@ -233,8 +233,10 @@ fn suit_aws(
         let by_certificate = tls.identity.is_some();
         tls.alpn = vec![if by_certificate { "x-amzn-mqtt-ca" } else { "mqtt" }.to_owned()];
     }
-    if entry != AwsEntry::Certificate {
-        return;
+    match entry {
+        AwsEntry::Certificate => {}
+        AwsEntry::Authorizer => return suit_authorizer(at, &endpoint.url, issues),
+        AwsEntry::Signature => return suit_signer(at, &endpoint.url, issues),
     }
     if endpoint.url.websocket_path().is_some()
         && (tls.identity.is_some() || endpoint.login.is_none())
@@ -249,6 +251,24 @@ fn suit_aws(
         );
         issues.push(issue.with_hint("add `cert` and `key`, or `username`"));
     }
+}
+
+/// Notes a way that does not lead to a custom authorizer of AWS IoT Core.
+fn suit_authorizer(at: Span, url: &LinkUrl, issues: &mut Issues) {
+    if url.port() == 8883 && url.websocket_path().is_none() {
+        let issue = Issue::error(at, "a custom authorizer is not asked on port 8883");
+        issues.push(issue.with_hint("write `:443`, or `wss://`"));
+    }
+}
+
+/// Notes a way on which no signature of AWS IoT Core is looked at.
+fn suit_signer(at: Span, url: &LinkUrl, issues: &mut Issues) {
+    let message = match url.websocket_path() {
+        None => "what is signed is the request for WebSocket frames",
+        Some(path) if path.contains('?') => "what is signed is written behind `?`, alone",
+        Some(_) => return,
+    };
+    issues.error(at, message, "write `wss://` and the path `/mqtt`");
 }
 
 /// Reads the name of an application protocol: 1 to 255 bytes (RFC 7301, section 3.1).

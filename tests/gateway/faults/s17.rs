@@ -82,6 +82,9 @@ fn uplink_43_fault_s17_the_wall_clock_jumps() {
         (&json!(1), &json!(true)),
         "{uplink}"
     );
+    let log = lines.gateway.output().lines();
+    let steps = log.iter().filter(|line| line.contains("The wall clock was set")).count();
+    assert_eq!(steps, 2 * JUMPS.len(), "each step is told: {log:?}");
     lines.cloud.ask("wait", json!({"count": values + 1}));
     let readings = lines.cloud.ask("readings", json!({}));
     let now = wall_clock::now();

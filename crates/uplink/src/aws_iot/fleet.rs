@@ -38,7 +38,7 @@ pub enum FleetTemplateError {
 }
 
 /// What is asked. Complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum FleetRequest<'a> {
     /// A certificate for this signing request (PKCS #10, PEM).
     Certificate(&'a str),
