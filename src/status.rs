@@ -217,6 +217,7 @@ fn uplink_json(uplink: &Snapshot) -> Value {
         "readings-per-second": uplink.readings_per_second,
         "commands": uplink.commands,
         "refused-late": uplink.refused_late,
+        "commands-refused": uplink.commands_refused,
         "in": { "published": uplink.bridged.published, "refused": uplink.bridged.refused },
         "outcomes-waiting": uplink.outcomes_waiting,
     })
@@ -379,6 +380,8 @@ fn uplink_metrics(text: &mut String, name: &str, uplink: &Value) {
         line(text, &format!("tidegate_uplink_{key}_total"), &labels, &uplink[key]);
     }
     line(text, "tidegate_uplink_refused_late_total", &labels, &uplink["refused-late"]);
+    let refused = &uplink["commands-refused"];
+    line(text, "tidegate_uplink_commands_refused_total", &labels, refused);
     line(text, "tidegate_uplink_queued", &labels, &uplink["queued"]);
     line(text, "tidegate_uplink_spilled_bytes", &labels, &uplink["spilled"]["bytes"]);
     line(text, "tidegate_uplink_held", &labels, &uplink["held"]);

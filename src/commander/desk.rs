@@ -55,8 +55,9 @@ impl Desk {
         let command = match order.parse() {
             Ok(command) => command,
             Err(refusal) => {
-                order.settle();
-                return tell(&self, &order, None, &refusal, nothing());
+                order.refuse();
+                let id = order.id_beside();
+                return tell(&self, &order, id.as_ref(), &refusal, nothing());
             }
         };
         let Some(id) = command.id.clone() else {
@@ -67,11 +68,17 @@ impl Desk {
         let noted = order.noted(id);
         let answer = match self.history.begin(&noted, self.broker.clock().steady()) {
             Begin::New => None,
-            Begin::Known(earlier) => Some(earlier),
-            Begin::Taken(kind, topic) => Some(CommandOutcome::refused(format!(
-                "the id was used for another command in the last 24 hours, on {topic}/{}",
-                order::suffix(kind)
-            ))),
+            Begin::Known(earlier) => {
+                order.settle();
+                Some(earlier)
+            }
+            Begin::Taken(kind, topic) => {
+                order.refuse();
+                Some(CommandOutcome::refused(format!(
+                    "the id was used for another command in the last 24 hours, on {topic}/{}",
+                    order::suffix(kind)
+                )))
+            }
             Begin::UnderWay => {
                 // Whoever asks again is answered no sooner than the id is on disk.
                 if self.remember(history::barrier()).await {
@@ -79,10 +86,12 @@ impl Desk {
                 }
                 return;
             }
-            Begin::Full => Some(CommandOutcome::new(OutcomeKind::Busy)),
+            Begin::Full => {
+                order.refuse();
+                Some(CommandOutcome::new(OutcomeKind::Busy))
+            }
         };
         if let Some(answer) = answer {
-            order.settle();
             return tell(&self, &order, Some(&noted.id), &answer, nothing());
         }
         // The id is on disk before the device hears of the command, and before the cloud is answered (D27).

@@ -47,6 +47,8 @@ pub struct CommandOrder {
     arrival: Timestamp,
     /// What the payload was decoded to already, or why that failed.
     decoded: Option<Result<Value, String>>,
+    /// The id that stands beside the payload, for one whose payload has none.
+    id: Option<String>,
 }
 
 impl CommandOrder {
@@ -59,7 +61,7 @@ impl CommandOrder {
         origin: CommandOrigin,
         arrival: Timestamp,
     ) -> Self {
-        Self { target, kind, payload, principal, origin, arrival, decoded: None }
+        Self { target, kind, payload, principal, origin, arrival, decoded: None, id: None }
     }
 
     /// Takes a command that an uplink brought; its payload has been decoded.
@@ -81,6 +83,7 @@ impl CommandOrder {
             },
             arrival,
             decoded: Some(decoded),
+            id: command.id,
         }
     }
 
@@ -136,13 +139,37 @@ impl CommandOrder {
         }
     }
 
-    /// Reads the payload: a bare value or `{"value":…,"id":…,"expires":…}`, or for a call
-    /// `{"args":…,"id":…,"expires":…}`.
+    /// Tells the cloud that the command was not taken, and need not be sent again.
+    pub fn refuse(&mut self) {
+        if let CommandOrigin::Cloud { ack, .. } = &mut self.origin
+            && let Some(ack) = ack.take()
+        {
+            ack.refuse();
+        }
+    }
+
+    /// Returns the id that stands beside the payload, if there is one.
+    pub(super) fn id_beside(&self) -> Option<CommandId> {
+        self.id.as_deref().and_then(|id| CommandId::new(id).ok())
+    }
+
+    /// Returns what was asked: what the payload says, with the id that stands beside it if it has none.
     ///
     /// # Errors
     ///
     /// The outcome that says what is wrong.
     pub fn parse(&self) -> Result<Command, CommandOutcome> {
+        let mut command = self.parse_payload()?;
+        if let (None, Some(id)) = (&command.id, &self.id) {
+            let id = CommandId::new(id);
+            command.id = Some(id.map_err(|error| CommandOutcome::refused(error.to_string()))?);
+        }
+        Ok(command)
+    }
+
+    /// Reads the payload: a bare value or `{"value":…,"id":…,"expires":…}`, or for a call
+    /// `{"args":…,"id":…,"expires":…}`.
+    fn parse_payload(&self) -> Result<Command, CommandOutcome> {
         let value = match &self.decoded {
             Some(decoded) => decoded.clone().map_err(CommandOutcome::refused)?,
             None => self.read_payload()?,

@@ -28,10 +28,10 @@ use crate::{
     supervise::{Conditions, Failure, Stage, keep_running},
     time_trust::TimeTrust,
     uplink::{
-        self, AmqpTarget, AstarteSettings, CommandRoute, Dialect, Endpoint, FleetSettings,
-        HttpTarget, IncomingCommand, LinkSettings, Login, MqttVersion, OutcomeSender, Replaceable,
-        Seat, SecondQueue, SparkplugB, UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
-        WebSocketRequest, board_commands, hub_commands,
+        self, AmqpQueue, AmqpTarget, AstarteSettings, CommandRoute, Dialect, Endpoint,
+        FleetSettings, HttpTarget, IncomingCommand, LinkSettings, Login, MqttVersion,
+        OutcomeSender, Replaceable, Seat, SecondQueue, SparkplugB, UplinkContext, UplinkError,
+        UplinkHandle, UplinkSettings, WebSocketRequest, board_commands, hub_commands,
     },
 };
 
@@ -168,7 +168,11 @@ fn device(
 }
 
 /// Returns how one broker is connected to.
-fn endpoint(uplink: &UplinkConfig, endpoint: &EndpointConfig) -> Result<Endpoint, TlsError> {
+fn endpoint(
+    uplink: &UplinkConfig,
+    endpoint: &EndpointConfig,
+    downlink: &Limits,
+) -> Result<Endpoint, TlsError> {
     let tls = endpoint.tls.as_ref();
     let tls = tls.map(|tls| client_setup(tls).and_then(ClientTls::new).map(Arc::new));
     Ok(Endpoint {
@@ -184,12 +188,19 @@ fn endpoint(uplink: &UplinkConfig, endpoint: &EndpointConfig) -> Result<Endpoint
             query: query.map(str::to_owned),
             token: Replaceable::new(token(endpoint)),
         }),
-        amqp: endpoint
-            .url
-            .vhost()
-            .map(|vhost| AmqpTarget { vhost, exchange: uplink.link.exchange.clone() }),
+        amqp: endpoint.url.vhost().map(|vhost| AmqpTarget {
+            vhost,
+            exchange: uplink.link.exchange.clone(),
+            commands: amqp_queue(uplink, downlink),
+        }),
         login: Replaceable::new(login(uplink, endpoint)),
     })
+}
+
+/// Returns the queue out of which commands come over AMQP, if any do.
+fn amqp_queue(uplink: &UplinkConfig, downlink: &Limits) -> Option<AmqpQueue> {
+    let name = uplink.commands.as_ref()?.queue.clone()?;
+    Some(AmqpQueue { name, payload_bytes_max: downlink.wire.min(AmqpQueue::PAYLOAD_BYTES_MAX) })
 }
 
 impl Uplinks {
@@ -480,9 +491,9 @@ impl Spoken {
 }
 
 /// Returns how the brokers of an uplink are connected to.
-fn endpoints(uplink: &UplinkConfig) -> Result<Vec<Endpoint>, TlsError> {
+fn endpoints(uplink: &UplinkConfig, downlink: &Limits) -> Result<Vec<Endpoint>, TlsError> {
     let each = uplink.link.endpoints.iter().map(|config| {
-        let endpoint = endpoint(uplink, config)?;
+        let endpoint = endpoint(uplink, config, downlink)?;
         if let Some(request) = &endpoint.websocket {
             request.headers.set(headers(uplink));
             request.signer.set(uplink.link.aws.signer.clone());
@@ -561,8 +572,9 @@ fn settings(
     let route = route.map_err(|error| wrong(&error))?;
     let spoken = Spoken::new(uplink, config).map_err(|error| wrong(&error))?;
     let (own_route, own_results) = spoken.commands();
+    let downlink = downlink_limits(&config.limits.downlink);
     let link = LinkSettings {
-        endpoints: endpoints(uplink).map_err(|error| {
+        endpoints: endpoints(uplink, &downlink).map_err(|error| {
             let hint = "without `ca`, the authorities of the operating system are believed";
             StartError::Setting(format!("uplink {}: {error} ({hint})", uplink.name))
         })?,
@@ -590,7 +602,6 @@ fn settings(
         fleet: fleet(uplink, config).map_err(|error| wrong(&error))?,
     };
     let selector = Selector::new(uplink.topics.clone());
-    let downlink = downlink_limits(&config.limits.downlink);
     Ok(UplinkSettings { selector, branches: Vec::new(), core, link, downlink, grace: GRACE })
 }
 

@@ -16,6 +16,8 @@ pub struct IncomingCommand {
     pub kind: CommandKind,
     /// The payload as it was sent.
     pub payload: Bytes,
+    /// The id that stands beside the payload, for one whose payload has none.
+    pub id: Option<String>,
     /// What the payload says, or why it cannot be read: then the command is refused with that reason.
     pub value: Result<Value, DecodeError>,
     /// Whether it was a retained message: those are refused.
@@ -38,6 +40,8 @@ pub(super) struct AckId {
 pub(super) enum Settled {
     /// It is safe.
     Safe(AckId),
+    /// It was refused, which its sender is told.
+    Refused(AckId),
     /// It was not taken in, and is left to the next connection.
     Withheld(AckId),
 }
@@ -66,6 +70,12 @@ impl CommandAck {
         // A queue that is full means that far more commands are open than a broker keeps in flight.
         // Then this one comes again.
         let _ = self.acks.try_send(Settled::Safe(self.id));
+    }
+
+    /// Lets the cloud know that the command was refused or found no room, with an outcome that says so. Never blocks.
+    pub fn refuse(mut self) {
+        self.is_settled = true;
+        let _ = self.acks.try_send(Settled::Refused(self.id));
     }
 
     /// Leaves it to whoever calls to see to the acknowledgement.

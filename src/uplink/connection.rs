@@ -330,21 +330,34 @@ impl Connection {
             Client::Astarte(client) => client.acknowledge(packet),
             Client::IotHub(client) => client.acknowledge(packet),
             Client::ThingsBoard(client) => client.acknowledge(packet),
-            // Nothing comes down by HTTP or AMQP, or to a passenger.
-            Client::Http(_) | Client::Shared(_) => Ok(()),
             #[cfg(feature = "amqp")]
-            Client::Amqp(_) => Ok(()),
+            Client::Amqp(client) => client.acknowledge(packet),
+            // Nothing comes down by HTTP, or to a passenger.
+            Client::Http(_) | Client::Shared(_) => Ok(()),
         };
         self.end(taken);
     }
 
-    /// Leaves a command to the next connection.
-    pub(super) fn withhold(&mut self, packet: u16) {
-        // The others have no places that could be taken up.
-        if let Client::Astarte(client) = &self.client {
-            let taken = client.withhold(packet);
-            self.end(taken);
+    /// Lets a command go that was not taken; most far sides know no other word for it.
+    pub(super) fn refuse(&mut self, packet: u16) {
+        #[cfg(feature = "amqp")]
+        if let Client::Amqp(client) = &self.client {
+            let taken = client.refuse(packet);
+            return self.end(taken);
         }
+        self.acknowledge(packet);
+    }
+
+    /// Leaves a command to the next connection, or to later.
+    pub(super) fn withhold(&mut self, packet: u16) {
+        let taken = match &self.client {
+            Client::Astarte(client) => client.withhold(packet),
+            #[cfg(feature = "amqp")]
+            Client::Amqp(client) => client.withhold(packet),
+            // The others have no places that could be taken up.
+            _ => Ok(()),
+        };
+        self.end(taken);
     }
 
     /// Pairs the oldest message handed over with its packet identifier.

@@ -124,6 +124,8 @@ pub struct Snapshot {
     pub commands: u64,
     /// What the cloud has refused after it had acknowledged it, as far as it is known.
     pub refused_late: u64,
+    /// What came down by `commands` and was not taken: it was refused, found no room, or is no command.
+    pub commands_refused: u64,
     /// Outcomes of commands that wait for the cloud.
     pub outcomes_waiting: usize,
     /// What came down to be published here.
@@ -188,6 +190,7 @@ pub fn new(
         bytes_sent: AtomicU64::new(0),
         commands_total: AtomicU64::new(0),
         refused_late: AtomicU64::new(0),
+        commands_refused: AtomicU64::new(0),
         is_over: Notify::new(),
         books: Mutex::new(books),
         needed: watch::Sender::new(needed.seq),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use ring::digest;
 use tidegate_model::Properties;
-use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo, TypedReading};
+use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo, TypedReading, decoder::DecodeError};
 
 use crate::dial::DialError;
 
@@ -31,8 +31,11 @@ pub(super) enum LinkEvent {
     Degraded { reason: String },
     /// The far side has refused something for good after it had acknowledged it.
     Refused { reason: String },
-    /// The far side does not let us have commands.
+    /// The far side does not let us have commands. What goes up is not concerned.
     NotSubscribed { reason: String },
+    /// It does again.
+    #[cfg_attr(not(feature = "amqp"), expect(dead_code, reason = "AMQP alone says so"))]
+    Subscribed,
     /// A command, or whatever else was published there.
     Incoming(Incoming),
     /// The connection wants to remember something under a name of its own, or to forget it: a later one is opened
@@ -69,6 +72,17 @@ pub(super) struct Incoming {
     pub(super) reply_to: Option<ReplyTo>,
     /// What else its publisher said beside it, for those who publish it here.
     pub(super) said: Option<Box<Said>>,
+    /// What is known of a command beside its payload.
+    pub(super) beside: Option<Box<Beside>>,
+}
+
+/// What some far sides say of a command beside its payload.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    /// Its id, if the payload has none.
+    pub(super) id: Option<String>,
+    /// Why its payload was not taken in.
+    pub(super) fault: Option<DecodeError>,
 }
 
 /// What MQTT 5 says beside a payload, and a bridge passes on.

@@ -34,8 +34,8 @@ pub use self::{
     replaceable::Replaceable,
     seat::Seat,
     settings::{
-        AmqpTarget, AstarteSettings, CommandRoute, Dialect, Endpoint, FleetSettings, HttpTarget,
-        LinkSettings, Login, MqttVersion, RouteError, UplinkSettings, WebSocketRequest,
+        AmqpQueue, AmqpTarget, AstarteSettings, CommandRoute, Dialect, Endpoint, FleetSettings,
+        HttpTarget, LinkSettings, Login, MqttVersion, RouteError, UplinkSettings, WebSocketRequest,
     },
     state::{Entries, forget, renew_epochs},
     switch::{Branch, SecondQueue, Switch},

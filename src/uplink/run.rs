@@ -40,8 +40,8 @@ enum Ticket {
     Core(WriteId),
     /// An outcome may be sent.
     Outcome(OutcomeId),
-    /// A command may be acknowledged.
-    Acknowledge(AckId),
+    /// A command is refused, and its sender will hear of it.
+    Refuse(AckId),
     /// What a connection is to remember is safe.
     Kept { connection: u64 },
     /// Records are in a file of their own, or need none.
@@ -81,6 +81,8 @@ pub(super) struct Run<'a> {
     inbound: Inbound,
     /// Commands that it has brought and nobody has room for.
     waiting: Waiting,
+    /// Why none come by this connection, if the far side does not let us have them.
+    unsubscribed: Option<String>,
     /// The number of the last connection.
     connection_number: u64,
     endpoints: Endpoints,
@@ -131,6 +133,7 @@ impl<'a> Run<'a> {
             connection: None,
             inbound: Inbound::default(),
             waiting: Waiting::default(),
+            unsubscribed: None,
             connection_number: 0,
             endpoints: Endpoints::new(
                 if link.seat.is_some() { 1 } else { link.endpoints.len() },
@@ -237,7 +240,7 @@ impl<'a> Run<'a> {
             match ticket {
                 Ticket::Core(id) => self.core.handle_written(id, self.shared.now()),
                 Ticket::Outcome(id) => self.outbox.handle_written(id),
-                Ticket::Acknowledge(ack) => self.acknowledge(ack),
+                Ticket::Refuse(ack) => self.refuse(ack),
                 Ticket::Kept { connection } if connection == self.connection_number => {
                     if let Some(connection) = &self.connection {
                         connection.note_kept();

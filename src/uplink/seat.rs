@@ -26,6 +26,8 @@ pub struct Seat {
 struct State {
     /// What the connection takes, while there is one.
     line: Option<Line>,
+    /// Why it takes nothing for now, if it does not.
+    held: Option<String>,
     passenger: Option<Passenger>,
     /// The number of the last passenger: what belonged to one before is nobody's.
     ride: u64,
@@ -127,10 +129,20 @@ impl Seat {
         state.tell_connected();
     }
 
+    /// Takes notice that the connection takes nothing for now, and why, or that it takes messages again. What is under way
+    /// keeps its place: its answers are to come.
+    pub(super) fn held(&self, reason: Option<&str>) {
+        let mut state = self.state.lock();
+        state.held = reason.map(str::to_owned);
+        let reason = state.held.clone();
+        state.tell(LinkEvent::Held { reason });
+    }
+
     /// Takes notice that the connection is gone.
     pub(super) fn disconnected(&self, why: &LinkError) {
         let mut state = self.state.lock();
         state.posts.clear();
+        state.held = None;
         let was_there = state.line.take().is_some();
         if let Some(passenger) = state.passenger.take_if(|_| was_there) {
             // There is room for one, and there is only one.
@@ -168,6 +180,9 @@ impl State {
                 packet_bytes_max,
                 receive_max: HANDED_OVER_MAX + 1,
             });
+            if let Some(reason) = &self.held {
+                self.tell(LinkEvent::Held { reason: Some(reason.clone()) });
+            }
         }
     }
 

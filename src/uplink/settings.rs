@@ -248,6 +248,22 @@ pub struct AmqpTarget {
     pub vhost: String,
     /// The exchange; empty for the default one, whose keys are names of queues.
     pub exchange: String,
+    /// The queue out of which commands come, if any do.
+    pub commands: Option<AmqpQueue>,
+}
+
+impl AmqpQueue {
+    /// The most that [`payload_bytes_max`](Self::payload_bytes_max) may be: as much as comes down by MQTT.
+    pub const PAYLOAD_BYTES_MAX: usize = 512 << 10;
+}
+
+/// A queue out of which commands come.
+#[derive(Clone, Debug)]
+pub struct AmqpQueue {
+    /// Its name.
+    pub name: String,
+    /// The largest payload that is taken in; a message with a larger one is refused, and nothing is kept of it.
+    pub payload_bytes_max: usize,
 }
 
 impl fmt::Debug for HttpTarget {

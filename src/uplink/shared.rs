@@ -91,6 +91,8 @@ pub(super) struct Shared {
     pub(super) commands_total: AtomicU64,
     /// What the cloud has refused after it had acknowledged it.
     pub(super) refused_late: AtomicU64,
+    /// What came down and was not taken.
+    pub(super) commands_refused: AtomicU64,
     /// Told when more waits than should.
     pub(super) is_over: Notify,
     pub(super) sender: OutcomeSender,
@@ -236,6 +238,7 @@ impl Shared {
             readings_per_second,
             commands: self.commands_total.load(Ordering::Relaxed),
             refused_late: self.refused_late.load(Ordering::Relaxed),
+            commands_refused: self.commands_refused.load(Ordering::Relaxed),
             outcomes_waiting: state.outcomes_waiting,
             bridged: self.bridged.lock().clone(),
         }

@@ -31,6 +31,7 @@ mod payload;
 mod percent;
 mod profile;
 mod settings;
+mod sieve;
 mod steering;
 mod streams;
 
@@ -63,6 +64,7 @@ pub use self::settings::{
     BatchLimits, Compression, Encoding, Format, Level, Settings, TimeUnit, TopicTemplate,
     TopicTemplateError, WhenFull,
 };
+pub use self::sieve::{DeliveryBounds, Emptied, Sieve, SieveError};
 pub use self::steering::{QueueView, Steerer, Steering, Turns};
 pub use self::streams::{StreamId, UNKNOWN_STREAM};
 use tidegate_rules::wire;

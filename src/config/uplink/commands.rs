@@ -15,11 +15,16 @@ pub struct CommandsConfig {
     pub prefix: String,
     /// The topic below which outcomes go up.
     pub results: Topic,
+    /// The queue out of which they come, over AMQP.
+    pub queue: Option<String>,
 }
 
 const RESULTS_DEFAULT: &str = "tidegate/{gateway}/result";
 
-/// Reads both keys; `None` without `commands`.
+/// The longest short string (AMQP 0.9.1, section 4.2.5.3).
+const QUEUE_BYTES_MAX: usize = 255;
+
+/// Reads both keys, and `commands-queue`; `None` without `commands`.
 pub(super) fn read_commands(
     table: &mut TableReader<'_>,
     gateway: &GatewayId,
@@ -67,8 +72,27 @@ pub(super) fn read_commands(
             Issue::hint(at, "`results` has no effect: nothing comes down without `commands`");
         issues.push(issue.with_hint("remove it, or add `commands`"));
     }
+    let queue_at = table.key_span("commands-queue");
+    let read_queue = |node: &Node, issues: &mut Issues| {
+        let filled = fill(read::string(node, issues)?);
+        if !(1..=QUEUE_BYTES_MAX).contains(&filled.len()) || filled.contains(['{', '}']) {
+            let hint = "write it like \"commands-{gateway}\"; `{gateway}` and `{uplink}` are known";
+            issues.error(node.span, "the name of a queue has 1 to 255 bytes", hint);
+            return None;
+        }
+        Some(filled)
+    };
+    let queue = table.optional("commands-queue", read_queue, issues);
+    if let (Some(at), false) = (queue_at, commands_given) {
+        let message = "`commands-queue` has no effect: nothing comes down without `commands`";
+        issues.error(
+            at,
+            message,
+            "add `commands`, which says what the keys of commands begin with",
+        );
+    }
     let results = results.or_else(|| Topic::new(&fill(RESULTS_DEFAULT)).ok())?;
-    commands.map(|(filter, prefix)| CommandsConfig { filter, prefix, results })
+    commands.map(|(filter, prefix)| CommandsConfig { filter, prefix, results, queue })
 }
 
 /// Notes topics of our own that would come back to us as commands.

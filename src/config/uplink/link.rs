@@ -86,7 +86,7 @@ impl LinkConfig {
 }
 
 /// The keys of a connection, which an uplink that shares another's does not have.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "url",
     "username",
     "password",
@@ -110,6 +110,7 @@ const KEYS: [&str; 23] = [
     "session-expiry",
     "max-in-flight",
     "commands",
+    "commands-queue",
 ];
 
 /// Reads `via`: the connection of an uplink that stands above.

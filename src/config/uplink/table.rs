@@ -150,7 +150,8 @@ pub(in crate::config) fn read(
     let compression = read_compression(&mut table, format, issues);
     let (time_unit, batch) = read_batches(&mut table, format, issues);
     let has_own_commands = format.is_dialect() || profile == Profile::AzureIotHub;
-    let commands_at = table.key_span("commands").filter(|_| !has_own_commands);
+    let commands_at = [table.key_span("commands"), table.key_span("commands-queue")];
+    let commands_at = commands_at.map(|at| at.filter(|_| !has_own_commands));
     let commands =
         if has_own_commands { None } else { read_commands(&mut table, gateway, &name, issues) };
     check_posts(&table, format, commands_at, link.as_ref(), issues);
@@ -409,22 +410,34 @@ fn read_connection(
     (via, link, priority)
 }
 
-/// Notes what goes by MQTT alone: commands, and dialects.
+/// Notes what does not go by whatever is spoken in place of MQTT: dialects, and commands without a queue.
 fn check_posts(
     table: &TableReader<'_>,
     format: PayloadFormat,
-    commands_at: Option<Span>,
+    [commands_at, queue_at]: [Option<Span>; 2],
     link: Option<&LinkConfig>,
     issues: &mut Issues,
 ) {
+    let is_amqp = link.is_some_and(|link| link.profile == Profile::Amqp);
+    if let (Some(at), Some(_), false) = (queue_at, link, is_amqp) {
+        issues.error(at, "`commands-queue` is for `amqp://` and `amqps://`", "remove it");
+    }
     let Some(protocol) = link.and_then(LinkConfig::other_protocol) else { return };
     if matches!(format, PayloadFormat::SparkplugB | PayloadFormat::ThingsBoard) {
         let hint = "write a URL with `mqtt://`, `mqtts://`, `ws://` or `wss://`";
         issues.error(table.value_span("format"), "this format is spoken over MQTT alone", hint);
     }
-    if let Some(at) = commands_at {
-        let message = format!("nothing comes down by {protocol}: `commands` has no meaning");
-        issues.error(at, message, "remove it, or connect by MQTT");
+    match (commands_at, queue_at) {
+        (Some(at), None) if is_amqp => {
+            let hint =
+                "add `commands-queue = \"…\"`, a queue that is there and bound to keys of commands";
+            issues.error(at, "over AMQP commands come out of a queue", hint);
+        }
+        (Some(at), _) if !is_amqp => {
+            let message = format!("nothing comes down by {protocol}: `commands` has no meaning");
+            issues.error(at, message, "remove it, or connect by MQTT");
+        }
+        _ => {}
     }
 }
 

@@ -1,11 +1,13 @@
-//! Batches by AMQP 0.9.1, to RabbitMQ: one connection with one channel, over lapin.
+//! Batches by AMQP 0.9.1, to RabbitMQ: one connection with one channel, over lapin. Commands come by another, which may
+//! fail as it likes ([`commands`]).
 //!
 //! Each message is persistent and `mandatory`, and counts once the broker has confirmed it and has not given it back:
 //! then it is in every queue that it is for. Which messages came back is not taken from lapin, which guesses
 //! ([`Confirms`]). The socket is the gateway's, and what lapin starts ends with the connection: its queues have no
 //! bound of their own, and hold no more than is in flight (docs/decisions/0031-amqp.md).
 
-mod bounds;
+mod commands;
+mod far;
 mod line;
 mod message;
 
@@ -14,35 +16,32 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll},
-    time::Duration,
 };
 
-use futures_util::{Stream, StreamExt as _};
+use async_rs::Runtime;
+use futures_util::StreamExt as _;
 use lapin::{
-    AsyncTcpStream, Channel, Confirmation, ConnectionProperties, Error, ErrorKind, Event,
-    ExchangeKind,
+    Channel, Confirmation, Error, Event, ExchangeKind,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
     types::FieldTable,
-    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
 };
-use parking_lot::Mutex;
-use tidegate_uplink::{Ack, Confirmed, Confirms, Disconnect, Failure, Profile, Returned};
+use tidegate_uplink::{Ack, Confirmed, Confirms, Profile, Returned};
 use tokio::{sync::mpsc, time::timeout};
 
-use self::{line::Leash, message::Message};
+use self::{
+    commands::{Commands, Order},
+    far::{FRAME_BYTES_MAX, Far, last_words, link_error},
+    line::{Account, Kit, Leash},
+    message::Message,
+};
 use super::{
     super::{
         link::{Answer, LinkError, LinkEvent, Up},
-        settings::{AmqpTarget, Endpoint, LinkSettings},
+        settings::{AmqpTarget, LinkSettings},
     },
     CONNECT_TIMEOUT, IN_FLIGHT_MAX, REQUESTS,
 };
-use crate::dial::{Way, dial};
 
-/// The largest frame: lapin keeps room for 32 of them each way.
-const FRAME_BYTES_MAX: u32 = 32 << 10;
-/// What the broker said before it closed is waited for so long.
-const LAST_WORDS: Duration = Duration::from_millis(250);
 /// The reply code of an orderly end (AMQP 0.9.1, section 1.2).
 const REPLY_SUCCESS: u16 = 200;
 
@@ -53,16 +52,37 @@ enum Job {
     Leave,
 }
 
-/// Hands messages over.
+/// Hands messages over, and says what has become of commands.
 #[derive(Debug)]
 pub(super) struct Client {
     jobs: mpsc::Sender<Job>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Client {
     pub(super) fn publish(&mut self, up: Up) -> Result<(), LinkError> {
         let taken = self.jobs.try_send(Job::Publish(up));
         taken.map_err(|_| LinkError::transient("the connection takes no more messages"))
+    }
+
+    /// Acknowledges a command.
+    pub(super) fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
+        self.order(Order::Acknowledge(packet))
+    }
+
+    /// Rejects a command: it does not come again.
+    pub(super) fn refuse(&self, packet: u16) -> Result<(), LinkError> {
+        self.order(Order::Refuse(packet))
+    }
+
+    /// Gives a command back to the queue.
+    pub(super) fn withhold(&self, packet: u16) -> Result<(), LinkError> {
+        self.order(Order::Withhold(packet))
+    }
+
+    fn order(&self, order: Order) -> Result<(), LinkError> {
+        let taken = self.orders.try_send(order);
+        taken.map_err(|_| LinkError::transient("the connection takes no more acknowledgements"))
     }
 
     /// Says good-bye; returns whether it could be handed over.
@@ -78,100 +98,78 @@ pub(super) fn open(
     events: mpsc::Sender<LinkEvent>,
 ) -> (Client, impl Future<Output = LinkError> + Send + use<>) {
     let (jobs, queue) = mpsc::channel(REQUESTS);
+    // Far more than may be open.
+    let (orders, ordered) = mpsc::channel(REQUESTS);
     let publisher = Publisher {
-        target: target.clone(),
-        endpoint: settings.endpoints[endpoint].clone(),
-        way: settings.way.clone(),
+        far: Far {
+            target: target.clone(),
+            endpoint: settings.endpoints[endpoint].clone(),
+            way: settings.way.clone(),
+            heartbeat: u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX),
+        },
         name: settings.client_id.clone(),
-        heartbeat: u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX),
         events,
     };
-    (Client { jobs }, publisher.drive(queue))
+    (Client { jobs, orders }, publisher.drive(queue, ordered))
 }
 
 /// One attempt: from the socket to the end of the connection.
 struct Publisher {
-    target: AmqpTarget,
-    endpoint: Endpoint,
-    way: Way,
+    far: Far,
     name: String,
-    heartbeat: u16,
     events: mpsc::Sender<LinkEvent>,
 }
 
 impl Publisher {
-    async fn drive(self, jobs: mpsc::Receiver<Job>) -> LinkError {
+    async fn drive(
+        self,
+        jobs: mpsc::Receiver<Job>,
+        mut orders: mpsc::Receiver<Order>,
+    ) -> LinkError {
         // lapin's connection goes first, then what it runs on.
         let (leash, kit) = Leash::new();
         let opened = timeout(CONNECT_TIMEOUT, self.connect(&leash, kit)).await;
         let opened =
             opened.unwrap_or_else(|_| Err(LinkError::transient("the far side does not answer")));
-        match opened {
-            Ok((connection, channel)) => match self.run(&connection, channel, jobs).await {
-                Ok(never) => match never {},
-                Err(error) => error,
-            },
-            Err(error) => error,
+        let (connection, channel) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return error,
+        };
+        let Some(queue) = &self.far.target.commands else {
+            return self.run(&connection, channel, jobs).await;
+        };
+        let commands = Commands::new(&self.far, &self.name, queue, &self.events);
+        tokio::select! {
+            // What is told of commands comes behind word of the connection.
+            biased;
+            ended = self.run(&connection, channel, jobs) => ended,
+            unheard = commands.bring(&mut orders) => unheard,
         }
     }
 
     async fn connect(
         &self,
         leash: &Leash,
-        kit: async_rs::Runtime<line::Kit>,
+        kit: Runtime<Kit>,
     ) -> Result<(lapin::Connection, Channel), LinkError> {
-        let Endpoint { host, port, tls, .. } = &self.endpoint;
-        let tls = tls.as_ref().map(|tls| tls.config());
-        let stream = dial(host, *port, &self.way, tls).await.map_err(LinkError::dial)?;
-        let line = Mutex::new(Some(leash.line(stream, FRAME_BYTES_MAX)));
-        // There is one socket, and no second attempt behind our back.
-        let once = async move |_, _| match line.lock().take() {
-            Some(line) => Ok(AsyncTcpStream::Plain(line)),
-            None => Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into()),
-        };
-        let named = ConnectionProperties::default()
-            .with_connection_name(self.name.as_str().into())
-            .with_client_property("product".into(), "Tidegate".into())
-            .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+        let account = Account::none();
+        let connection = self.far.connect(&self.name, (leash, kit), None, &account).await?;
         let opened = async {
-            let connection = lapin::Connection::connector(self.uri(), kit, once, named).await?;
             let channel = connection.create_channel().await?;
-            if !self.target.exchange.is_empty() {
+            let exchange = self.far.target.exchange.as_str();
+            if !exchange.is_empty() {
                 // What is missing is said before anything is sent there.
                 let there = ExchangeDeclareOptions { passive: true, ..Default::default() };
-                let (name, kind) = (self.target.exchange.as_str().into(), ExchangeKind::Topic);
-                channel.exchange_declare(name, kind, there, FieldTable::default()).await?;
+                let kind = ExchangeKind::Topic;
+                channel
+                    .exchange_declare(exchange.into(), kind, there, FieldTable::default())
+                    .await?;
             }
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok((connection, channel))
+            Ok(channel)
         };
-        opened.await.map_err(|error| link_error(&error))
-    }
-
-    /// Returns what lapin takes for an address; it connects to nothing by it.
-    fn uri(&self) -> AMQPUri {
-        let Endpoint { host, port, login, .. } = &self.endpoint;
-        let login = login.get();
-        let (username, password) = login
-            .as_ref()
-            .map(|login| (login.username.clone(), login.password.clone()))
-            .unwrap_or_default();
-        let by_certificate = login.is_none().then_some(SASLMechanism::External);
-        AMQPUri {
-            scheme: AMQPScheme::AMQP,
-            authority: AMQPAuthority {
-                userinfo: AMQPUserInfo { username, password },
-                host: host.clone(),
-                port: *port,
-            },
-            vhost: self.target.vhost.clone(),
-            query: AMQPQueryString {
-                frame_max: Some(FRAME_BYTES_MAX),
-                heartbeat: Some(self.heartbeat),
-                auth_mechanism: by_certificate,
-                ..AMQPQueryString::default()
-            },
-        }
+        let channel = opened.await.map_err(|error| link_error(&error))?;
+        Ok((connection, channel))
     }
 
     async fn run(
@@ -179,13 +177,15 @@ impl Publisher {
         connection: &lapin::Connection,
         channel: Channel,
         mut jobs: mpsc::Receiver<Job>,
-    ) -> Result<Infallible, LinkError> {
-        let mut window = Window::new(channel, self.target.exchange.clone());
-        let ended = self.serve(connection, &mut window, &mut jobs).await;
+    ) -> LinkError {
+        let mut window = Window::new(channel, self.far.target.exchange.clone());
+        let Err(ended) = self.serve(connection, &mut window, &mut jobs).await;
         // What was confirmed before the end counts.
         let confirmed = poll_fn(|context| Poll::Ready(window.poll_confirmed(context))).await;
-        if let Poll::Ready(Ok(confirmed)) = confirmed {
-            self.answer(&mut window, confirmed).await?;
+        if let Poll::Ready(Ok(confirmed)) = confirmed
+            && let Err(unheard) = self.answer(&mut window, confirmed).await
+        {
+            return unheard;
         }
         ended
     }
@@ -229,7 +229,7 @@ impl Publisher {
     async fn publish(&self, window: &mut Window, up: Up) -> Result<(), LinkError> {
         let packet = window.next_packet();
         self.tell(LinkEvent::Sent { packet }).await?;
-        match Message::of(&up, self.target.exchange.is_empty(), FRAME_BYTES_MAX as usize) {
+        match Message::of(&up, self.far.target.exchange.is_empty(), FRAME_BYTES_MAX as usize) {
             Ok(message) => window.publish(message).await,
             Err(reason) => {
                 let answer = Answer::Final(Ack::RefusedTopic { reason });
@@ -411,69 +411,9 @@ fn packet(number: u64) -> u16 {
     u16::try_from(number & u64::from(u16::MAX)).unwrap_or_default()
 }
 
-/// Returns why a connection ended: in the broker's words, if it says any.
-async fn last_words(error: &Error, mut said: impl Stream<Item = Event> + Unpin) -> LinkError {
-    if error.is_amqp_error() {
-        return link_error(error);
-    }
-    let words = async {
-        while let Some(event) = said.next().await {
-            if let Event::Error(error) = event
-                && error.is_amqp_error()
-            {
-                return Some(link_error(&error));
-            }
-        }
-        None
-    };
-    let words = timeout(LAST_WORDS, words).await.ok().flatten();
-    words.unwrap_or_else(|| link_error(error))
-}
-
-fn link_error(error: &Error) -> LinkError {
-    let (reason, failure, how) = match error.kind() {
-        ErrorKind::ProtocolError(error) => {
-            let (failure, how) = meaning(error.get_id());
-            (error.get_message().to_string(), failure, how)
-        }
-        ErrorKind::IOError(error) => (error.to_string(), Failure::Transient, Disconnect::Closed),
-        _ => (error.to_string(), Failure::Transient, Disconnect::Otherwise),
-    };
-    LinkError { reason, failure, how }
-}
-
-/// Returns what a reply code means for what was sent (AMQP 0.9.1, section 1.2).
-fn meaning(code: u16) -> (Failure, Disconnect) {
-    match code {
-        // invalid-path, access-refused, not-found, not-allowed: of who we are and where we knock.
-        402 | 403 | 404 | 530 => (Failure::Lasting, Disconnect::Otherwise),
-        // content-too-large, precondition-failed, and what is wrong with frames: of what was sent.
-        311 | 406 | 501..=505 => (Failure::Transient, Disconnect::ByPeer),
-        _ => (Failure::Transient, Disconnect::Otherwise),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// uplink.26: who has to step in is told from what passes by itself, and from what one message caused.
-    #[test]
-    fn reply_codes_mean_different_things() {
-        #[rustfmt::skip]
-        let cases = [
-            (320, Failure::Transient, Disconnect::Otherwise), // connection-forced
-            (403, Failure::Lasting,   Disconnect::Otherwise),
-            (404, Failure::Lasting,   Disconnect::Otherwise),
-            (406, Failure::Transient, Disconnect::ByPeer),    // a message larger than the broker takes
-            (501, Failure::Transient, Disconnect::ByPeer),
-            (530, Failure::Lasting,   Disconnect::Otherwise), // no such virtual host
-            (541, Failure::Transient, Disconnect::Otherwise), // internal-error
-        ];
-        for (code, failure, how) in cases {
-            assert_eq!(meaning(code), (failure, how), "{code}");
-        }
-    }
 
     #[test]
     fn numbers_come_round() {

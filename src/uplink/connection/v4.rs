@@ -134,6 +134,7 @@ fn link_event(event: Event) -> Option<LinkEvent> {
             content_encoding: None,
             reply_to: None,
             said: None,
+            beside: None,
         }),
         Event::Incoming(_) => LinkEvent::Alive,
     })

@@ -267,6 +267,7 @@ fn incoming(publish: Publish) -> Incoming {
             .filter(|topic| Topic::new(topic).is_ok())
             .map(|topic| ReplyTo { topic: topic.into(), correlation }),
         said: (said != Said::default()).then(|| Box::new(said)),
+        beside: None,
     }
 }
 

@@ -291,10 +291,8 @@ impl Run<'_> {
                     self.note_held(reason);
                 }
             }
-            Ok(LinkEvent::NotSubscribed { reason }) => {
-                warn!(uplink = %self.name(), error = %reason, "Nothing will come down");
-                self.shared.state.lock().last_error = Some(reason);
-            }
+            Ok(LinkEvent::NotSubscribed { reason }) => self.note_unsubscribed(reason),
+            Ok(LinkEvent::Subscribed) => self.note_subscribed(),
             Ok(LinkEvent::Incoming(incoming)) => self.handle_incoming(incoming)?,
             Ok(LinkEvent::Keep { name, value }) => self.keep(&name, value)?,
             Ok(LinkEvent::Alive) => {}
@@ -302,19 +300,31 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Tells that nothing comes down by this connection for now; the same is said once.
+    fn note_unsubscribed(&mut self, reason: String) {
+        if self.unsubscribed.as_ref() != Some(&reason) {
+            warn!(uplink = %self.name(), error = %reason, "Nothing will come down");
+        }
+        self.shared.state.lock().last_error = Some(reason.clone());
+        self.unsubscribed = Some(reason);
+    }
+
+    fn note_subscribed(&mut self) {
+        let Some(reason) = self.unsubscribed.take() else { return };
+        info!(uplink = %self.name(), "Commands come down again");
+        let mut state = self.shared.state.lock();
+        state.last_error.take_if(|error| *error == reason);
+    }
+
     /// Tells that the far side takes nothing for now, or takes messages again.
     fn note_held(&self, reason: Option<String>) {
         match &reason {
             Some(reason) => {
                 warn!(uplink = %self.name(), error = %reason, "Uplink is held up by the cloud");
-                let why = LinkError::transient(reason.as_str());
-                self.passengers().iter().for_each(|seat| seat.disconnected(&why));
             }
-            None => {
-                info!(uplink = %self.name(), "Uplink is no longer held up by the cloud");
-                self.passengers().iter().for_each(|seat| seat.connected(self.packet_bytes_max));
-            }
+            None => info!(uplink = %self.name(), "Uplink is no longer held up by the cloud"),
         }
+        self.passengers().iter().for_each(|seat| seat.held(reason.as_deref()));
         self.shared.state.lock().last_error = reason;
     }
 
@@ -413,6 +423,7 @@ impl Run<'_> {
         self.inbound = Inbound::default();
         // They come again.
         self.waiting = Waiting::default();
+        self.unsubscribed = None;
         let elsewhere = LinkError { how: Disconnect::Otherwise, ..why.clone() };
         for (place, seat) in self.passengers().iter().enumerate() {
             let is_cause = matches!(cause, Some(Token::Passenger(of, _)) if of == place);

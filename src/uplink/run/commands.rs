@@ -11,7 +11,7 @@ use tracing::debug;
 use super::{Run, Ticket, Told, UplinkError};
 use crate::uplink::{
     command::{AckId, CommandAck, IncomingCommand, Settled},
-    link::Incoming,
+    link::{Beside, Incoming},
 };
 
 /// Commands that may wait for room.
@@ -67,7 +67,7 @@ impl Run<'_> {
         });
         let Some((target, kind)) = target else {
             debug!(uplink = %self.name(), "The cloud sent something that is no command");
-            self.acknowledge(ack);
+            self.refuse(ack);
             return Ok(());
         };
         self.shared.commands_total.fetch_add(1, Ordering::Relaxed);
@@ -75,12 +75,17 @@ impl Run<'_> {
             content_type: incoming.content_type.as_deref(),
             content_encoding: incoming.content_encoding.as_deref(),
         };
-        let value = downlink::decode(&incoming.payload, said, &settings.downlink);
+        let Beside { id, fault } = incoming.beside.map(|beside| *beside).unwrap_or_default();
+        let value = match fault {
+            Some(fault) => Err(fault),
+            None => downlink::decode(&incoming.payload, said, &settings.downlink),
+        };
         let command = IncomingCommand {
             uplink: settings.core.name.clone(),
             target,
             kind,
             payload: incoming.payload,
+            id,
             value,
             retained: incoming.retained,
             reply_to: incoming.reply_to,
@@ -107,16 +112,22 @@ impl Run<'_> {
         }
     }
 
-    /// Answers a command that finds too many others waiting. It is acknowledged once that is durable.
+    /// Answers a command that finds too many others waiting. It is let go once that is durable.
     fn answer_busy(
         &mut self,
         results: &Topic,
         command: IncomingCommand,
     ) -> Result<(), UplinkError> {
         let mut body = Vec::from("{");
-        if let Ok(Value::Document(document)) = &command.value
-            && let Some(Value::String(id)) = document.get("id")
-        {
+        let id = match &command.value {
+            Ok(Value::Document(document)) => document.get("id"),
+            _ => None,
+        };
+        let id = match id {
+            Some(Value::String(id)) => Some(&**id),
+            _ => command.id.as_deref(),
+        };
+        if let Some(id) = id {
             body.extend_from_slice(b"\"id\":");
             json::write_string(id, &mut body);
             body.push(b',');
@@ -132,17 +143,17 @@ impl Run<'_> {
         self.tell(Told { outcomes: vec![outcome], record: Transaction::new() }, Some(ack))
     }
 
-    /// Journals outcomes of a command; then it is acknowledged, if that was left to them.
+    /// Journals outcomes of a command; then it is refused, if that was left to them.
     pub(super) fn tell(
         &mut self,
         told: Told,
-        then_acknowledge: Option<AckId>,
+        then_refuse: Option<AckId>,
     ) -> Result<(), UplinkError> {
         let (ids, changes): (Vec<_>, _) =
             told.outcomes.into_iter().map(|outcome| self.outbox.push(outcome)).unzip();
         let token = self.shared.submit(told.record, changes, None)?;
         let outcomes = ids.into_iter().map(Ticket::Outcome);
-        let rest = then_acknowledge.map_or(Ticket::Nothing, Ticket::Acknowledge);
+        let rest = then_refuse.map_or(Ticket::Nothing, Ticket::Refuse);
         self.tickets.extend(outcomes.chain([rest]).map(|ticket| (token, ticket)));
         Ok(())
     }
@@ -151,6 +162,7 @@ impl Run<'_> {
     pub(super) fn settle(&mut self, settled: Settled) {
         match settled {
             Settled::Safe(ack) => self.acknowledge(ack),
+            Settled::Refused(ack) => self.refuse(ack),
             Settled::Withheld(ack) => {
                 if let Some(connection) = &mut self.connection
                     && ack.connection == self.connection_number
@@ -158,6 +170,16 @@ impl Run<'_> {
                     connection.withhold(ack.packet);
                 }
             }
+        }
+    }
+
+    /// Counts something that came down and was not taken; the far side need not send it again.
+    pub(super) fn refuse(&mut self, ack: AckId) {
+        self.shared.commands_refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(connection) = &mut self.connection
+            && ack.connection == self.connection_number
+        {
+            connection.refuse(ack.packet);
         }
     }
 

@@ -1,12 +1,16 @@
 //! What lapin runs on: a socket of ours, and tasks that end with the connection.
 
 use std::{
+    collections::BTreeMap,
     future::{Future, pending},
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -17,6 +21,7 @@ use async_rs::{
 };
 use futures_util::{Stream as Ticks, stream};
 use parking_lot::Mutex;
+use tidegate_uplink::{DeliveryBounds, Sieve, SieveError};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     runtime::Handle,
@@ -28,14 +33,61 @@ use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
 };
 
-use super::bounds::Bounds;
 use crate::dial;
+
+/// What is read at once.
+const CHUNK_BYTES: usize = 8 << 10;
+
+/// What the two sides of lapin know of deliveries: who answers them, and the socket by which they come.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    settled: AtomicU64,
+    /// The sizes of what came without its body, by delivery tag.
+    emptied: Mutex<BTreeMap<u64, u64>>,
+}
+
+impl Account {
+    /// Makes one for a connection by which nothing is delivered.
+    pub(super) fn none() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Takes note of one more delivery that is answered now. To be called before the broker hears of it.
+    pub(super) fn note_settled(&self) {
+        self.settled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how large a delivery was, if it came without its body for that.
+    pub(super) fn take_emptied(&self, tag: u64) -> Option<u64> {
+        self.emptied.lock().remove(&tag)
+    }
+}
 
 /// A socket that breaks when its [`Leash`] is dropped: lapin keeps its own in a thread until then.
 pub(super) struct Line {
     stream: Box<dyn dial::Stream>,
-    bounds: Bounds,
+    sieve: Sieve,
+    began: Instant,
+    account: Arc<Account>,
+    chunk: Vec<u8>,
+    /// What has passed the sieve; up to `taken` it was taken already.
+    passed: Vec<u8>,
+    taken: usize,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Line {
+    /// Sifts what was read.
+    fn sift(&mut self, count: usize) -> Result<(), SieveError> {
+        self.passed.clear();
+        self.taken = 0;
+        self.sieve.note_settled(self.account.settled.load(Ordering::Relaxed));
+        let handled =
+            self.sieve.handle(&self.chunk[..count], self.began.elapsed(), &mut self.passed);
+        let emptied = self.sieve.take_emptied().into_iter().map(|it| (it.tag, it.bytes));
+        self.account.emptied.lock().extend(emptied);
+        handled
+    }
 }
 
 impl AsyncRead for Line {
@@ -44,15 +96,26 @@ impl AsyncRead for Line {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.cut.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        let line = &mut *self;
+        loop {
+            if line.cut.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            if line.taken < line.passed.len() {
+                let count = buffer.remaining().min(line.passed.len() - line.taken);
+                buffer.put_slice(&line.passed[line.taken..][..count]);
+                line.taken += count;
+                return Poll::Ready(Ok(()));
+            }
+            let mut read = ReadBuf::new(&mut line.chunk);
+            ready!(Pin::new(&mut line.stream).poll_read(context, &mut read))?;
+            let count = read.filled().len();
+            if count == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            // Nothing may be left of it: then there is more to read.
+            line.sift(count).map_err(io::Error::other)?;
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Poll::Ready(Ok(())) = &read {
-            self.bounds.check(&buffer.filled()[before..])?;
-        }
-        read
     }
 }
 
@@ -64,7 +127,7 @@ impl AsyncWrite for Line {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(count)) = &written {
-            self.bounds.note_said(*count);
+            self.sieve.note_said(*count);
         }
         written
     }
@@ -93,10 +156,25 @@ impl Leash {
         (Self { cut: CancellationToken::new(), tasks }, Runtime::new(kit))
     }
 
-    pub(super) fn line(&self, stream: Box<dyn dial::Stream>, frame_bytes_max: u32) -> Compat<Line> {
-        let bounds = Bounds::new(frame_bytes_max);
-        let cut = Box::pin(self.cut.clone().cancelled_owned());
-        Line { stream, bounds, cut }.compat()
+    /// Takes a socket by which nothing is delivered without bounds for that.
+    pub(super) fn line(
+        &self,
+        stream: Box<dyn dial::Stream>,
+        frame_bytes_max: u32,
+        bounds: Option<DeliveryBounds>,
+        account: Arc<Account>,
+    ) -> Compat<Line> {
+        let line = Line {
+            stream,
+            sieve: Sieve::new(frame_bytes_max, bounds),
+            began: Instant::now(),
+            account,
+            chunk: vec![0; CHUNK_BYTES],
+            passed: Vec::with_capacity(CHUNK_BYTES),
+            taken: 0,
+            cut: Box::pin(self.cut.clone().cancelled_owned()),
+        };
+        line.compat()
     }
 }
 

@@ -39,8 +39,8 @@ impl Message {
 }
 
 /// Writes a topic as exchanges match it: levels are words between dots. A dot becomes a slash, as with RabbitMQ's own
-/// plug-in for MQTT, so that no two topics have the same key.
-fn routing_key(topic: &str) -> String {
+/// plug-in for MQTT, so that no two topics have the same key; and the same again makes the topic of a key.
+pub(super) fn routing_key(topic: &str) -> String {
     let swapped = topic.chars().map(|character| match character {
         '/' => '.',
         '.' => '/',

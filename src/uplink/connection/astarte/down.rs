@@ -122,6 +122,7 @@ impl Down {
             content_encoding: None,
             reply_to: None,
             said: None,
+            beside: None,
         })
     }
 

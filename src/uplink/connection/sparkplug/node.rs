@@ -366,6 +366,7 @@ impl Node {
             content_encoding: None,
             reply_to: None,
             said: None,
+            beside: None,
         };
         self.tell(LinkEvent::Incoming(incoming)).await
     }
