@@ -28,6 +28,7 @@ class Cloud:
         self.lock = threading.Lock()
         self.book = Book()
         self.messages = []
+        self.held = []
 
     def connect(self):
         """Opens a connection of its own."""
@@ -66,6 +67,52 @@ class Cloud:
     async def waiting(self, queue):
         """Returns how many messages are in a queue."""
         return await self.apart(lambda channel: channel.queue_declare(queue, passive=True).method.message_count)
+
+    async def hold(self, queue):
+        """Declares a queue for one connection alone, which stays."""
+
+        def work():
+            connection = self.connect()
+            connection.channel().queue_declare(queue, exclusive=True)
+            self.held.append(connection)
+
+        await asyncio.to_thread(work)
+
+    async def delete(self, queue):
+        """Deletes a queue with what is in it."""
+
+        def work(channel):
+            channel.queue_delete(queue)
+
+        await self.apart(work)
+
+    async def publish(self, key, bodies, exchange="amq.topic", deflated=False, **properties):
+        """Publishes persistent messages, which are in their queues then. A number stands for a body of so many bytes."""
+
+        def work(channel):
+            channel.confirm_delivery()
+            said = pika.BasicProperties(delivery_mode=2, **properties)
+            if deflated:
+                said.content_encoding = "deflate"
+            for body in bodies:
+                body = b"1" * body if isinstance(body, int) else body.encode()
+                body = zlib.compress(body) if deflated else body
+                channel.basic_publish(exchange, key, body, said, mandatory=True)
+
+        await self.apart(work)
+
+    async def empty(self, queue):
+        """Takes everything out of a queue, and returns keys and bodies."""
+
+        def work(channel):
+            taken = []
+            while True:
+                method, _, body = channel.basic_get(queue, auto_ack=True)
+                if method is None:
+                    return taken
+                taken.append([method.routing_key, body.decode()])
+
+        return await self.apart(work)
 
     def consume(self, queue):
         """Begins to take what is in a queue, for ever."""
@@ -124,6 +171,10 @@ async def main():
     requests = {
         "declare": cloud.declare,
         "waiting": cloud.waiting,
+        "hold": cloud.hold,
+        "delete": cloud.delete,
+        "publish": cloud.publish,
+        "empty": cloud.empty,
         "consume": cloud.consume,
         "wait": cloud.wait,
         "report": cloud.book.report,

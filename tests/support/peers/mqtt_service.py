@@ -248,7 +248,7 @@ class _Plain:
         return None
 
 
-async def start(service, context=None, accept=None, port=0):
+async def start(service, context=None, accept=None, port=0, connection=Connection):
     """Listens; `accept` makes reader and writer of MQTT of those of the socket, such as those of frames."""
 
     async def serve_one(reader, writer):
@@ -259,7 +259,7 @@ async def start(service, context=None, accept=None, port=0):
                 service.note_closed(refusal.reason, refusal.detail)
                 writer.close()
                 return
-        await Connection(service, reader, writer).run()
+        await connection(service, reader, writer).run()
 
     return await asyncio.start_server(serve_one, "127.0.0.1", port, ssl=context, limit=1 << 16)
 

@@ -112,6 +112,8 @@ class Connect:
     password: bytes | None = None
     will: tuple | None = None
     properties: dict = field(default_factory=dict)
+    user: list = field(default_factory=list)
+    will_properties: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -135,11 +137,11 @@ def read_connect(body):
     if version not in (4, 5):
         raise Malformed(f"version {version}")
     keep_alive = cursor.number(">H")
-    properties = cursor.properties()[0] if version == 5 else {}
-    connect = Connect(version, cursor.text(), bool(flags & 2), keep_alive, properties=properties)
+    properties, user, _ = cursor.properties() if version == 5 else ({}, [], 0)
+    connect = Connect(version, cursor.text(), bool(flags & 2), keep_alive, properties=properties, user=user)
     if flags & 4:
         if version == 5:
-            cursor.properties()
+            connect.will_properties = cursor.properties()[0]
         connect.will = (cursor.text(), cursor.binary(), flags >> 3 & 3, bool(flags & 0x20))
     if flags & 0x80:
         connect.username = cursor.text()
@@ -218,14 +220,17 @@ def packet(kind, flags, body):
     return bytes([kind << 4 | flags]) + varint(len(body)) + body
 
 
-def connect(client_id, version=5, clean=True, keep_alive=60, will=None, username=None, password=None, **values):
+def connect(
+    client_id, version=5, clean=True, keep_alive=60, will=None, will_delay=0, username=None, password=None, **values
+):
     flags = (2 if clean else 0) | (4 | will[2] << 3 if will else 0)
     flags |= (0x80 if username is not None else 0) | (0x40 if password is not None else 0)
     body = text("MQTT") + bytes([version, flags]) + struct.pack(">H", keep_alive)
     body += properties(**values) if version == 5 else b""
     body += text(client_id)
     if will:
-        body += (b"\0" if version == 5 else b"") + text(will[0]) + binary(will[1])
+        delay = properties(will_delay=will_delay) if will_delay else b"\0"
+        body += (delay if version == 5 else b"") + text(will[0]) + binary(will[1])
     if username is not None:
         body += text(username)
     if password is not None:

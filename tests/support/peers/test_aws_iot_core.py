@@ -1,10 +1,8 @@
 """The stand-in for AWS IoT Core must catch every client that breaks a rule, and let one pass that breaks none (uplink.41)."""
 
 import asyncio
-import datetime
 import json
 import logging
-import pathlib
 import ssl
 import tempfile
 import time
@@ -25,50 +23,12 @@ from aws_fleet import CREATE, Fleet
 from aws_iot_core import DOORS, Service, make_context, port_of, start
 from aws_limits import PROTOCOL, Bucket, Policy, Refusal, check_topic, matches
 from aws_sigv4 import Keys
+from certificates import Authority
 
 CLIENTS = {"gw-1", "gw-2", "x" * 128}
 PUBLISH = ["tidegate/gw-1/#", "$aws/rules/r/#", "deep/#"]
 SUBSCRIBE = {f"tidegate/gw-1/cmd/{number}" for number in range(60)} | {"tidegate/gw-1/cmd/#"}
 TOPIC = "tidegate/gw-1/x"
-
-
-class Authority:
-    """Makes certificates in a folder."""
-
-    def __init__(self, folder, name):
-        self.folder, self.name = folder, name
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self._write(self._build(name, self.key, True), self.key, name)
-
-    def issue(self, name):
-        key = ec.generate_private_key(ec.SECP256R1())
-        self._write(self._build(name, key, False), key, name)
-        return name
-
-    def _build(self, name, key, is_authority):
-        now = datetime.datetime.now(datetime.timezone.utc)
-        names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, self.name)]
-        return (
-            x509.CertificateBuilder()
-            .subject_name(names[0])
-            .issuer_name(names[1])
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
-            .add_extension(x509.BasicConstraints(is_authority, None), True)
-            .sign(self.key, hashes.SHA256())
-        )
-
-    def _write(self, certificate, key, name):
-        pem = serialization.Encoding.PEM
-        plain = (pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        self.path(name, "pem").write_bytes(certificate.public_bytes(pem))
-        self.path(name, "key").write_bytes(key.private_bytes(*plain))
-
-    def path(self, name, kind):
-        return pathlib.Path(self.folder, f"{name}.{kind}")
 
 
 class Client:
