@@ -193,3 +193,66 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tidegate_uplink::Ack;
+
+    use super::*;
+
+    fn up() -> Up {
+        Up {
+            topic: "a".into(),
+            payload: Bytes::from_static(b"1"),
+            content_type: "application/bson",
+            content_encoding: None,
+            correlation: None,
+            is_numbered: true,
+            typed: None,
+            retain: false,
+            said: None,
+            expires_in: None,
+            path: None,
+        }
+    }
+
+    /// uplink.1, uplink.26: who shares a connection that is held up is told so, and what is under way has its answer later.
+    #[test]
+    fn a_passenger_of_a_held_connection_keeps_its_place() {
+        let seat = Seat::new(0, Arc::default());
+        let (events, mut told) = mpsc::channel(8);
+        let (lost, mut is_lost) = mpsc::channel(1);
+        let ride = seat.board(events, lost);
+        seat.connected(1_024);
+        assert!(matches!(told.try_recv(), Ok(LinkEvent::Connected { .. })));
+        seat.post(ride, 1, up()).unwrap();
+        let ticket = seat.take_post().unwrap().ticket;
+        assert!(matches!(told.try_recv(), Ok(LinkEvent::Sent { packet: 1 })));
+        seat.held(Some("no room"));
+        assert!(matches!(told.try_recv(), Ok(LinkEvent::Held { reason: Some(_) })));
+        seat.held(None);
+        assert!(matches!(told.try_recv(), Ok(LinkEvent::Held { reason: None })));
+        seat.answered(ticket, Answer::Final(Ack::Accepted));
+        assert!(matches!(told.try_recv(), Ok(LinkEvent::Answered { packet: 1, .. })));
+        assert!(is_lost.try_recv().is_err(), "the connection is there");
+    }
+
+    #[test]
+    fn who_comes_to_a_held_connection_is_told() {
+        let seat = Seat::new(0, Arc::default());
+        seat.connected(1_024);
+        seat.held(Some("no room"));
+        let board = || {
+            let (events, mut told) = mpsc::channel(8);
+            seat.board(events, mpsc::channel(1).0);
+            assert!(matches!(told.try_recv(), Ok(LinkEvent::Connected { .. })));
+            told.try_recv().ok()
+        };
+        assert!(matches!(board(), Some(LinkEvent::Held { reason: Some(_) })));
+        // What the next connection takes, nobody has said yet.
+        seat.disconnected(&LinkError::transient("gone"));
+        seat.connected(1_024);
+        assert!(board().is_none());
+    }
+}

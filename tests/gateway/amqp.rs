@@ -2,11 +2,11 @@
 
 #![cfg(feature = "amqp")]
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::links::Plant;
+use crate::links::{Plant, Proxy};
 use crate::support::{
     authority::{self, Authority},
     gateway::Gateway,
@@ -15,6 +15,7 @@ use crate::support::{
     rabbitmq::{LOGIN, RabbitMq},
     site::Site,
     wait,
+    wire::{Hello, Wire},
 };
 
 /// An uplink rests up to a minute when a broker has been away for a while.
@@ -245,4 +246,417 @@ fn uplink_26_tls_and_who_shows_a_certificate() {
     let uplink = until_delivered(&plant, "cloud", 20);
     assert_eq!(uplink["error"], Value::Null, "{uplink}");
     cloud.ask("wait", json!({"count": 20}));
+}
+
+/// A gateway whose commands come out of a queue, and somebody here who carries them out.
+struct Hall {
+    gateway: Gateway,
+    mqtt: u16,
+    http: u16,
+}
+
+const QUEUE: &str = "plant-commands";
+/// Who may publish, and nothing else.
+const WRITER: (&str, &str) = ("writer", "wr1te");
+/// Where commands for the set-point come from.
+const KEY: &str = "tidegate.plant.cmd.hall1.setpoint";
+
+impl Hall {
+    fn start(uplinks: &str) -> Self {
+        let [mqtt, http] = [ports::free_port(), ports::free_port()];
+        let config = format!(
+            "[gateway]\nid = \"plant\"\ndata-dir = \"data\"\n\
+             [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n\
+             [http]\nlisten = [\"127.0.0.1:{http}\"]\nanonymous = true\n{uplinks}"
+        );
+        let mut gateway = Gateway::prepare(&Site::new(&config, &[]));
+        gateway.set("PASSWORD", LOGIN.1);
+        gateway.set("WRITER", WRITER.1);
+        gateway.start_again();
+        Self { gateway, mqtt, http }
+    }
+
+    fn uplink(&self, name: &str) -> Value {
+        self.gateway.status(&[])["uplinks"][name].clone()
+    }
+
+    #[track_caller]
+    fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let found = wait::within(RETURN, || Some(self.uplink(name)).filter(&is));
+        found.unwrap_or_else(|| panic!("waited for {what}: {}", self.uplink(name)))
+    }
+
+    #[track_caller]
+    fn until_told(&self, name: &str, words: &str) -> Value {
+        let is_told = |error: &Value| error.as_str().is_some_and(|error| error.contains(words));
+        self.until(name, words, |uplink| is_told(&uplink["error"]))
+    }
+
+    #[track_caller]
+    fn read(&self, topic: &str, count: u64) {
+        for value in 1..=count {
+            let url = format!("http://127.0.0.1:{}/v1/topics/{topic}", self.http);
+            let (status, body) =
+                programs::curl(&["-X", "POST", "--data", &value.to_string(), &url]);
+            assert_eq!(status, 201, "{body}");
+        }
+    }
+
+    /// Connects somebody who takes every command for the set-point once, and none again.
+    #[track_caller]
+    fn operator(&self) -> Wire {
+        let hello = Hello { client_id: "operator", ..Hello::default() };
+        let (mut operator, _) = Wire::connect(self.mqtt, &hello);
+        assert_eq!(operator.subscribe("hall1/setpoint/set", 0), 0);
+        operator
+    }
+}
+
+fn commands(name: &str, port: u16, queue: &str, more: &str) -> String {
+    format!(
+        "[[uplink]]\ntopics = [\"plant/#\"]\ntopic = \"tidegate/{{gateway}}/{{encoding}}\"\n\
+         batch = {{ readings = 10, age = \"100ms\" }}\n\
+         commands = \"tidegate/{{gateway}}/cmd/#\"\ncommands-queue = \"{queue}\"\n{}",
+        uplink(name, port, more)
+    )
+}
+
+/// Declares the queue of commands, whose refused messages go to another, and those for readings and outcomes.
+fn declare_commands(cloud: &mut Peer) {
+    let keys = json!([["amq.topic", "tidegate.plant.cmd.#"], ["amq.topic", "stray.#"]]);
+    let refused = json!({"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "refused"});
+    cloud.ask("declare", json!({"queue": "refused"}));
+    cloud.ask("declare", json!({"queue": QUEUE, "bindings": keys, "arguments": refused}));
+}
+
+fn declare_answers(cloud: &mut Peer) {
+    for (queue, key) in
+        [("readings", "tidegate.plant.bson"), ("results", "tidegate.plant.result.#")]
+    {
+        cloud.ask("declare", json!({"queue": queue, "bindings": [["amq.topic", key]]}));
+    }
+}
+
+/// Returns the outcomes that have come since this was asked last.
+fn outcomes(cloud: &mut Peer) -> Vec<Value> {
+    let taken = cloud.ask("empty", json!({"queue": "results"}));
+    let taken = taken.as_array().expect("a list").iter().map(|it| {
+        assert_eq!(it[0], "tidegate.plant.result.hall1.setpoint");
+        serde_json::from_str(it[1].as_str().expect("a body")).expect("an outcome is JSON")
+    });
+    taken.collect()
+}
+
+/// uplink.26, uplink.30: the queue of commands is the site's: missing, it is told and waited for, while readings go up.
+/// Each command is carried out once, whichever id it has; what is refused is rejected, told and counted.
+#[test]
+fn uplink_26_commands_come_out_of_a_queue_once() {
+    let broker = RabbitMq::start("", "[].", &[]);
+    let mut cloud = cloud(broker.port(), &[]);
+    declare_answers(&mut cloud);
+    let mut hall = Hall::start(&commands("cloud", broker.port(), "{gateway}-commands", ""));
+    hall.until_told("cloud", "NOT_FOUND - no queue 'plant-commands' in vhost '/'");
+    hall.read("plant/count", 20);
+    let uplink = hall.until("cloud", "delivery", |uplink| uplink["delivered"] == 20);
+    assert_eq!((&uplink["connected"], &uplink["connections"]), (&json!(true), &json!(1)));
+    let mut operator = hall.operator();
+    declare_commands(&mut cloud);
+    hall.until("cloud", "the queue", |uplink| uplink["error"] == Value::Null);
+
+    let publish = |cloud: &mut Peer, key: &str, body: Value, said: Value| {
+        let mut asked = json!({"key": key, "bodies": [body]});
+        asked.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        cloud.ask("publish", asked);
+    };
+    let in_payload = json!(r#"{"value": 1, "id": "c-1"}"#);
+    let nothing = json!({});
+    for _ in 0..2 {
+        publish(&mut cloud, KEY, in_payload.clone(), nothing.clone());
+        publish(&mut cloud, KEY, json!("66.5"), json!({"message_id": "m-1"}));
+        // What the payload says of its id holds.
+        publish(&mut cloud, KEY, in_payload.clone(), json!({"message_id": "m-2"}));
+    }
+    let packed = json!({"message_id": "m-3", "deflated": true, "content_type": "application/json"});
+    publish(&mut cloud, KEY, json!("\"packed\""), packed);
+    // None of these is carried out.
+    let elsewhere = "tidegate.plant.cmd.hall1.elsewhere";
+    publish(&mut cloud, elsewhere, json!("1"), json!({"message_id": "m-1"}));
+    publish(&mut cloud, KEY, json!(300 << 10), json!({"message_id": "m-large"}));
+    publish(&mut cloud, KEY, json!(5 << 20), json!({"message_id": "m-huge"}));
+    let long = format!(r#"{{"value": 1, "id": "{}"}}"#, "x".repeat(257));
+    publish(&mut cloud, KEY, json!(long), nothing.clone());
+    publish(&mut cloud, KEY, json!("1"), json!({"message_id": "\u{7}"}));
+    publish(&mut cloud, KEY, json!("{"), nothing.clone());
+    publish(&mut cloud, "stray.key", json!("1"), nothing.clone());
+    publish(&mut cloud, KEY, json!("7"), json!({"message_id": "m-last"}));
+
+    for expected in [r#"{"value": 1, "id": "c-1"}"#, "66.5", "\"packed\"", "7"] {
+        let message = operator.expect_publish();
+        assert_eq!(operator.parse(&message).payload, expected);
+    }
+    let uplink = hall.until("cloud", "the refusals", |uplink| uplink["commands-refused"] == 7);
+    assert_eq!((&uplink["error"], &uplink["connections"]), (&Value::Null, &json!(1)), "{uplink}");
+    hall.until("cloud", "the outcomes to be told", |uplink| uplink["outcomes-waiting"] == 0);
+    let taken = cloud.ask("empty", json!({"queue": "results"}));
+    let taken = taken.as_array().unwrap().iter();
+    let told: Vec<Value> =
+        taken.map(|it| serde_json::from_str(it[1].as_str().unwrap()).unwrap()).collect();
+    let of = |id: &str, outcome: &str| {
+        told.iter().filter(|it| it["id"] == id && it["outcome"] == outcome).count()
+    };
+    assert_eq!((of("c-1", "accepted"), of("m-1", "accepted"), of("m-2", "accepted")), (4, 2, 0));
+    let refused = |words: &str| {
+        let reason = |it: &Value| it["reason"].as_str().is_some_and(|it| it.contains(words));
+        told.iter().filter(|it| it["outcome"] == "refused" && reason(it)).count()
+    };
+    assert_eq!(of("m-large", "refused"), 1, "{told:?}");
+    assert_eq!(refused("5242880 bytes"), 1, "{told:?}");
+    assert_eq!(refused("at most 262144 are allowed"), 2, "{told:?}");
+    assert_eq!(refused("the id was used for another command"), 1, "{told:?}");
+    assert_eq!(refused("a command id has 1 to 256 bytes"), 2, "{told:?}");
+    assert_eq!(refused("the payload cannot be read"), 3, "{told:?}");
+    hall.gateway.terminate();
+    // Nothing was left without an answer.
+    let left = [QUEUE, "refused"].map(|queue| cloud.ask("waiting", json!({"queue": queue})));
+    assert_eq!(left, [json!(0), json!(7)]);
+}
+
+/// uplink.30: with the gateway killed while commands are under way, and with the broker killed, no command is carried out
+/// twice, and each has an outcome.
+#[test]
+fn uplink_30_commands_survive_kills_without_coming_twice() {
+    const EACH: usize = 150;
+    let mut broker = RabbitMq::start("", "[].", &[]);
+    let mut cloud = cloud(broker.port(), &[]);
+    declare_answers(&mut cloud);
+    declare_commands(&mut cloud);
+    let mut hall = Hall::start(&commands("cloud", broker.port(), QUEUE, ""));
+    let mut operator = hall.operator();
+    let order = |cloud: &mut Peer, round: &str| {
+        let body = |at| format!(r#"{{"value": {at}, "id": "{round}-{at}"}}"#);
+        let bodies: Vec<String> = (0..EACH).map(body).collect();
+        cloud.ask("publish", json!({"key": KEY, "bodies": bodies}));
+    };
+    let mut carried_out: BTreeMap<String, usize> = BTreeMap::new();
+    let mut told: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut note = |operator: &mut Wire| {
+        // Whatever has come until nothing comes for as long as this, or the end.
+        while let Ok(Some(packet)) = operator.read(Duration::from_millis(500)) {
+            *carried_out.entry(operator.parse(&packet).payload).or_default() += 1;
+        }
+    };
+    // They wait for the gateway, which is killed when it has begun with them.
+    hall.gateway.kill9();
+    order(&mut cloud, "killed");
+    for _ in 0..3 {
+        hall.gateway.start_again();
+        operator = hall.operator();
+        hall.until("cloud", "commands", |uplink| uplink["commands"].as_u64() > Some(0));
+        hall.gateway.kill9();
+        note(&mut operator);
+    }
+    // The broker keeps what was not acknowledged.
+    order(&mut cloud, "broker");
+    broker.kill9();
+    hall.gateway.start_again();
+    operator = hall.operator();
+    broker.start_again();
+    wait::within(RETURN, || {
+        note(&mut operator);
+        for outcome in outcomes(&mut cloud) {
+            let id = outcome["id"].as_str().expect("each has an id").to_owned();
+            told.entry(id).or_default().push(outcome);
+        }
+        (told.len() == 2 * EACH).then_some(())
+    });
+    assert_eq!(told.len(), 2 * EACH, "{}", hall.uplink("cloud"));
+    let twice: Vec<_> = carried_out.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    let last = carried_out.keys().filter(|body| body.contains("broker-")).count();
+    assert_eq!(last, EACH, "nobody was away then");
+    hall.gateway.terminate();
+    let left = [QUEUE, "refused"].map(|queue| cloud.ask("waiting", json!({"queue": queue})));
+    assert_eq!(left, [json!(0), json!(0)]);
+}
+
+/// uplink.26: what the broker says against a queue is told in its words and tried again, and disturbs no readings.
+#[test]
+fn uplink_26_what_is_wrong_with_a_queue_is_told() {
+    let mut broker = RabbitMq::start("", "[].", &[]);
+    let port = broker.port();
+    broker.add_writer(WRITER, "amq\\\\.topic");
+    let mut cloud = cloud(port, &[]);
+    declare_answers(&mut cloud);
+    cloud.ask("hold", json!({"queue": "taken"}));
+    cloud.ask("declare", json!({"queue": "passing"}));
+    cloud.ask("declare", json!({"queue": "closed"}));
+    let barred = commands("barred", port, "closed", "").replace(LOGIN.0, WRITER.0);
+    let uplinks = [
+        commands("locked", port, "taken", ""),
+        barred.replace("PASSWORD", "WRITER"),
+        commands("deleted", port, "passing", ""),
+    ];
+    let hall = Hall::start(&uplinks.map(|uplink| uplink.replace("plant/#", "wait/#")).concat());
+    hall.until_told("locked", "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue");
+    hall.until_told("barred", "ACCESS_REFUSED - ");
+    hall.until("deleted", "its subscription", |uplink| {
+        uplink["connected"] == true && uplink["error"] == Value::Null
+    });
+    cloud.ask("delete", json!({"queue": "passing"}));
+    hall.until_told("deleted", "`passing`");
+    hall.read("wait/count", 10);
+    for name in ["locked", "barred", "deleted"] {
+        let uplink = hall.until(name, "delivery", |uplink| uplink["delivered"] == 10);
+        assert_eq!((&uplink["connections"], &uplink["connected"]), (&json!(1), &json!(true)));
+    }
+    cloud.ask("declare", json!({"queue": "passing", "bindings": [["amq.topic", KEY]]}));
+    hall.until("deleted", "the queue to be found again", |uplink| uplink["error"] == Value::Null);
+    let mut operator = hall.operator();
+    cloud.ask("publish", json!({"key": KEY, "bodies": ["1"], "message_id": "m-1"}));
+    let message = operator.expect_publish();
+    assert_eq!(operator.parse(&message).payload, "1");
+}
+
+/// uplink.1, uplink.26: uplinks that share a connection which the broker holds up wait with it, and send nothing again.
+#[test]
+fn uplink_26_passengers_of_a_blocked_connection_wait() {
+    let mut broker = RabbitMq::start("", "[].", &[]);
+    let mut cloud = cloud(broker.port(), &[]);
+    cloud.ask("declare", json!({"queue": "readings", "bindings": [["amq.topic", "tidegate.#"]]}));
+    cloud.ask("consume", json!({"queue": "readings"}));
+    let carrier = format!(
+        "[[uplink]]\ntopics = [\"plant/#\"]\ntopic = \"tidegate/plant/bson\"\nbatch = {{ readings = 1 }}\n{}",
+        uplink("bulk", broker.port(), "")
+    );
+    let hall = Hall::start(&format!(
+        "{carrier}[[uplink]]\nname = \"alarms\"\nvia = \"bulk\"\npriority = 10\ntopics = [\"alarm/#\"]\n\
+         topic = \"tidegate/plant/bson\"\nbatch = {{ readings = 1 }}\n"
+    ));
+    hall.read("alarm/fire", 1);
+    hall.until("alarms", "the first alarm", |uplink| uplink["delivered"] == 1);
+    broker.set_disk_full(true);
+    hall.read("alarm/fire", 30);
+    let held = hall.until_told("alarms", "the broker takes nothing for now");
+    assert_eq!((&held["connected"], &held["connections"]), (&json!(true), &json!(1)), "{held}");
+    broker.set_disk_full(false);
+    let alarms = hall.until("alarms", "all alarms", |uplink| uplink["delivered"] == 31);
+    assert_eq!((&alarms["connections"], &alarms["error"]), (&json!(1), &Value::Null), "{alarms}");
+    assert_eq!(alarms["balanced"], true, "{alarms}");
+    cloud.ask("wait", json!({"count": 31}));
+    let report = cloud.ask("report", json!({}));
+    assert_eq!((&report["duplicates"], &report["holes"]), (&json!(0), &json!(0)), "{report}");
+}
+
+/// uplink.26: a batch that is larger than the broker takes is divided, a reading that is becomes a dead letter (406).
+#[test]
+fn uplink_26_what_is_larger_than_the_broker_takes() {
+    let broker = RabbitMq::start("max_message_size = 8192\n", "[].", &[]);
+    let mut cloud = cloud(broker.port(), &[]);
+    cloud.ask("declare", json!({"queue": "readings", "bindings": [["amq.topic", "#"]]}));
+    cloud.ask("consume", json!({"queue": "readings"}));
+    let hall = Hall::start(&format!(
+        "[[uplink]]\ntopics = [\"plant/#\"]\ntopic = \"tidegate/plant/bson\"\n\
+         batch = {{ readings = 2, age = \"20s\" }}\n{}",
+        uplink("cloud", broker.port(), "")
+    ));
+    let post = |text: String| {
+        let url = format!("http://127.0.0.1:{}/v1/topics/plant/text", hall.http);
+        let (status, body) = programs::curl(&["-X", "POST", "--data", &text, &url]);
+        assert_eq!(status, 201, "{body}");
+    };
+    // Each would go alone.
+    post("a".repeat(6_000));
+    post("b".repeat(6_000));
+    let words = "PRECONDITION_FAILED - message size";
+    let divided = hall.until("cloud", "the parts", |uplink| uplink["delivered"] == 2);
+    assert!(divided["connections"].as_u64() > Some(1), "{divided}");
+    post("c".repeat(20_000));
+    post("d".repeat(10));
+    let uplink = hall.until("cloud", "the end of all", |uplink| uplink["queued"] == 0);
+    assert_eq!(
+        (&uplink["delivered"], &uplink["dropped"]),
+        (&json!(3), &json!({"dead-letter": 1})),
+        "{uplink}"
+    );
+    assert_eq!(uplink["balanced"], true, "{uplink}");
+    assert!(hall.gateway.output().to_string().contains(words));
+    cloud.ask("wait", json!({"count": 3}));
+}
+
+/// uplink.26, uplink.32: through proxies of both kinds, with a login; commands come by them, too.
+#[test]
+fn uplink_26_through_proxies() {
+    let broker = RabbitMq::start("", "[].", &[]);
+    let mut cloud = cloud(broker.port(), &[]);
+    declare_answers(&mut cloud);
+    let proxies = [Proxy::http(broker.port()), Proxy::socks()];
+    let uplinks: String = ["http", "socks"]
+        .into_iter()
+        .zip(&proxies)
+        .map(|(name, proxy)| {
+            let binding = format!("tidegate.plant.cmd.{name}.#");
+            cloud.ask("declare", json!({"queue": name, "bindings": [["amq.topic", binding]]}));
+            let way = format!(
+                "proxy = {{ url = \"{}\", username = \"gw\", password = {{ env = \"PASSWORD\" }} }}\n",
+                proxy.url
+            );
+            commands(name, broker.port(), name, &way)
+        })
+        .collect();
+    let hall = Hall::start(&uplinks);
+    hall.read("plant/count", 20);
+    let (mut operator, _) = Wire::connect(hall.mqtt, &Hello::default());
+    assert_eq!(operator.subscribe("+/setpoint/set", 0), 0);
+    for name in ["http", "socks"] {
+        let uplink = hall.until(name, "delivery", |uplink| uplink["delivered"] == 20);
+        assert_eq!((&uplink["error"], &uplink["connections"]), (&Value::Null, &json!(1)));
+        let key = format!("tidegate.plant.cmd.{name}.setpoint");
+        cloud.ask("publish", json!({"key": key, "bodies": ["1"], "message_id": name}));
+        let message = operator.expect_publish();
+        assert_eq!(operator.parse(&message).topic, format!("{name}/setpoint/set"));
+    }
+    drop(proxies);
+    hall.until("http", "the end of the proxy", |uplink| uplink["connected"] == false);
+}
+
+/// uplink.26, uplink.28: another broker steps in, and the first one again when that is gone; nothing is lost.
+#[test]
+fn uplink_28_another_rabbitmq_steps_in() {
+    let [mut first, mut second] = [(); 2].map(|()| RabbitMq::start("", "[].", &[]));
+    let mut clouds = [cloud(first.port(), &[]), cloud(second.port(), &[])];
+    for cloud in &mut clouds {
+        declare_answers(cloud);
+        declare_commands(cloud);
+        cloud.ask("consume", json!({"queue": "readings"}));
+    }
+    let backup = format!("[[uplink.backup]]\nurl = \"amqp://127.0.0.1:{}\"\n", second.port());
+    let hall = Hall::start(&commands("cloud", first.port(), QUEUE, &backup));
+    let mut operator = hall.operator();
+    let mut at = |cloud: &mut Peer, port: u16, all: u64| {
+        hall.read("plant/count", 20);
+        let uplink = hall.until("cloud", "delivery", |uplink| uplink["delivered"] == all);
+        assert_eq!(uplink["endpoint"], format!("127.0.0.1:{port}"), "{uplink}");
+        assert_eq!(uplink["balanced"], true, "{uplink}");
+        // The same id is known, whichever broker brings it.
+        let said = json!({"key": KEY, "bodies": ["1"], "message_id": "m-1"});
+        cloud.ask("publish", said);
+        cloud.ask("publish", json!({"key": KEY, "bodies": [all.to_string()]}));
+        if all == 20 {
+            assert_eq!(operator.expect_publish().body.last(), Some(&b'1'));
+        }
+        let message = operator.expect_publish();
+        assert_eq!(operator.parse(&message).payload, all.to_string());
+    };
+    at(&mut clouds[0], first.port(), 20);
+    first.kill9();
+    at(&mut clouds[1], second.port(), 40);
+    first.start_again();
+    second.kill9();
+    at(&mut clouds[0], first.port(), 60);
+    clouds[0].ask("wait", json!({"count": 40}));
+    second.start_again();
+    clouds[1].ask("wait", json!({"count": 20, "timeout": 60}));
+    for cloud in &mut clouds {
+        assert_eq!(cloud.ask("report", json!({}))["conflicts"], json!([]));
+    }
 }

@@ -155,15 +155,15 @@ fn uplink_32_passwords_are_rotated_while_the_gateway_runs() {
 }
 
 /// A proxy that lets only `gw` with the password `s3cret` through.
-struct Proxy {
+pub(crate) struct Proxy {
     process: Owned,
     port: u16,
-    url: String,
+    pub(crate) url: String,
     _folder: tempfile::TempDir,
 }
 
 impl Proxy {
-    fn http(to: u16) -> Self {
+    pub(crate) fn http(to: u16) -> Self {
         let port = ports::free_port();
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let config = format!(
@@ -176,7 +176,7 @@ impl Proxy {
         Self::start("tinyproxy", command, port, "http", folder)
     }
 
-    fn socks() -> Self {
+    pub(crate) fn socks() -> Self {
         let port = ports::free_port();
         let mut command = Command::new(programs::find("microsocks"));
         let port_text = port.to_string();

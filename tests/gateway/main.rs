@@ -13,6 +13,7 @@ mod bridge;
 mod chaos;
 mod clock;
 mod durability;
+mod event_grid;
 mod faults;
 mod first_start;
 mod formats;

@@ -123,8 +123,22 @@ impl RabbitMq {
         let what = if is_full { "set_alarm" } else { "clear_alarm" };
         let which = "{resource_limit, disk, node()}";
         let alarm = if is_full { format!("{{{which}, []}}") } else { which.to_owned() };
+        self.tell(&format!("rabbit_alarm:{what}({alarm})."));
+    }
+
+    /// Adds somebody who may write to an exchange, and nothing else.
+    #[track_caller]
+    pub(crate) fn add_writer(&mut self, (name, password): (&str, &str), exchange: &str) {
+        self.tell(&format!(
+            "rabbit_auth_backend_internal:add_user(<<\"{name}\">>, <<\"{password}\">>, <<\"tests\">>), \
+             rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"/\">>, <<\"^$\">>, \
+             <<\"^{exchange}$\">>, <<\"^$\">>, <<\"tests\">>)."
+        ));
+    }
+
+    fn tell(&mut self, words: &str) {
         let running = self.process.as_mut().expect("the broker runs");
-        writeln!(running.shell, "rabbit_alarm:{what}({alarm}).").expect("its shell listens");
+        writeln!(running.shell, "{words}").expect("its shell listens");
     }
 
     fn log(&self) -> String {
