@@ -92,13 +92,13 @@ fn config(mqtt: u16, facts: &Value) -> String {
     )
 }
 
-fn connect(port: u16, client_id: &str) -> Wire {
+pub(crate) fn connect(port: u16, client_id: &str) -> Wire {
     Wire::connect(port, &Hello { client_id, ..Hello::default() }).0
 }
 
 /// Publishes with QoS 1 as fast as it goes.
 #[track_caller]
-fn publish(wire: &mut Wire, messages: &[(String, String)]) {
+pub(crate) fn publish(wire: &mut Wire, messages: &[(String, String)]) {
     for burst in messages.chunks(WINDOW) {
         for ((topic, payload), id) in burst.iter().zip(1..) {
             wire.send_publish(topic, payload, 1, id);

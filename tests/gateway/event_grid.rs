@@ -1,8 +1,11 @@
 //! Uplinks with `profile = "azure-event-grid"` at a stand-in that closes the connection for what the service would
 //! (uplink.24). `tests/support/peers/test_azure_event_grid.py` shows that each of its checks catches a client.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
+use crate::azure::{connect, publish};
 use crate::support::{
     authority::{self, Authority},
     gateway::Gateway,
@@ -10,13 +13,10 @@ use crate::support::{
     ports,
     site::Site,
     wait,
-    wire::{Hello, Wire},
 };
 
 /// Readings that come at once.
 const COUNT: usize = 1_500;
-/// Publications on their way to the gateway.
-const WINDOW: usize = 20;
 
 fn config(mqtt: u16, facts: &Value) -> String {
     let uplink = |name: &str, url: &str, topics: &str, more: &str| {
@@ -43,23 +43,8 @@ fn config(mqtt: u16, facts: &Value) -> String {
     )
 }
 
-fn connect(port: u16, client_id: &str) -> Wire {
-    Wire::connect(port, &Hello { client_id, ..Hello::default() }).0
-}
-
-/// Publishes with QoS 1 as fast as it goes.
-#[track_caller]
-fn publish(wire: &mut Wire, topic: &str, values: std::ops::Range<usize>) {
-    let values: Vec<usize> = values.collect();
-    for burst in values.chunks(WINDOW) {
-        for (value, id) in burst.iter().zip(1..) {
-            wire.send_publish(topic, &value.to_string(), 1, id);
-        }
-        for _ in burst {
-            let answer = wire.expect(4);
-            assert_eq!(answer.body.get(2).copied().unwrap_or(0), 0, "{answer:?}");
-        }
-    }
+fn count(topic: &str, values: Range<usize>) -> Vec<(String, String)> {
+    values.map(|value| (topic.to_owned(), value.to_string())).collect()
 }
 
 /// uplink.24: everything arrives at the namespace, by MQTT and in WebSocket frames, with the gateway killed and with connections
@@ -85,13 +70,13 @@ fn uplink_24_a_client_of_azure_event_grid() {
         })
     };
 
-    publish(&mut connect(mqtt, "plant"), "plant/count", 0..COUNT / 2);
+    publish(&mut connect(mqtt, "plant"), &count("plant/count", 0..COUNT / 2));
     gateway.kill9();
     gateway.start_again();
     let mut plant = connect(mqtt, "plant");
-    publish(&mut plant, "plant/count", COUNT / 2..COUNT * 3 / 4);
+    publish(&mut plant, &count("plant/count", COUNT / 2..COUNT * 3 / 4));
     grid.ask("drop", json!({}));
-    publish(&mut plant, "plant/count", COUNT * 3 / 4..COUNT);
+    publish(&mut plant, &count("plant/count", COUNT * 3 / 4..COUNT));
     for name in ["single", "packed"] {
         let uplink = settled(&gateway, name);
         let found = (&uplink["delivered"], &uplink["dead-letters"], &uplink["balanced"]);
@@ -102,7 +87,7 @@ fn uplink_24_a_client_of_azure_event_grid() {
     let found = (&book["malformed"], &book["conflicts"], &book["holes"]);
     assert_eq!(found, (&json!([]), &json!([]), &json!(0)), "{book}");
 
-    publish(&mut plant, "astray/count", 0..3);
+    publish(&mut plant, &count("astray/count", 0..3));
     let astray = settled(&gateway, "astray");
     let found = (&astray["delivered"], &astray["dropped"]["dead-letter"], &astray["balanced"]);
     assert_eq!(found, (&json!(0), &json!(3), &json!(true)), "{astray}");

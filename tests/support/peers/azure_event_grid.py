@@ -15,11 +15,11 @@ import time
 
 import mqtt_wire as wire
 from aws_limits import JITTER, Bucket, matches
+from azure_iot_hub import accept_frames
 from cloud import Book
 from envelope import decode_batch, inflate
 from lines import serve, wait_until
 from mqtt_service import CONNECT_DEADLINE, Connection, Refusal, Service, Session, port_of, start
-from ws_frames import NoWebSocket, upgrade
 
 PACKET_BYTES = 512 * 1024
 CLIENT_ID_BYTES = 128
@@ -32,7 +32,6 @@ PUBLISHES_PER_SECOND = 1000
 BYTES_PER_SECOND = 1_000_000
 WAITING_MESSAGES = 100
 WAITING_BYTES = 1_000_000
-PATH = "/mqtt"
 # The reason codes of MQTT 5 that are used here.
 MALFORMED, PROTOCOL, SPECIFIC, VERSION, IDENTIFIER, NOT_AUTHORIZED = 0x81, 0x82, 0x83, 0x84, 0x85, 0x87
 METHOD, TAKEN_OVER, TOPIC, RECEIVE, ALIAS, TOO_LARGE = 0x8C, 0x8E, 0x90, 0x93, 0x94, 0x95
@@ -51,6 +50,9 @@ class Spaces:
 
 class Namespace(Service):
     """The clients of a namespace, by the authentication name that their certificates show, and what they have sent."""
+
+    # Of the request for WebSocket frames.
+    path = "/mqtt"
 
     def __init__(self, names, spaces, ack_delay=0.0):
         super().__init__()
@@ -281,16 +283,6 @@ class Line(Connection):
         for task in self.tasks:
             task.cancel()
         super()._leave()
-
-
-async def accept_frames(_service, reader, writer):
-    try:
-        path, _, reader, writer = await upgrade(reader, writer)
-    except NoWebSocket as error:
-        raise Refusal("WEBSOCKET", str(error)) from error
-    if path != PATH:
-        raise Refusal("WEBSOCKET", f"path {path!r}")
-    return reader, writer
 
 
 def make_context(ca, cert, key):

@@ -66,6 +66,8 @@ def check_token(password, resource, key, now):
 class Hub(Service):
     """The devices of a hub and what they have sent."""
 
+    path = PATH
+
     def __init__(self, name, keys, certified):
         super().__init__()
         self.name = name
@@ -201,12 +203,12 @@ class Hub(Service):
         return len(self.book.readings)
 
 
-async def accept_frames(_service, reader, writer):
+async def accept_frames(service, reader, writer):
     try:
         path, _, reader, writer = await upgrade(reader, writer)
     except NoWebSocket as error:
         raise Refusal("WEBSOCKET", str(error)) from error
-    if path.split("?")[0] != PATH:
+    if path.split("?")[0] != service.path:
         raise Refusal("WEBSOCKET", f"path {path!r}")
     return reader, writer
 

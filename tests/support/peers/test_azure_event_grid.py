@@ -8,7 +8,8 @@ import tempfile
 import unittest
 
 import mqtt_wire as wire
-from azure_event_grid import IN_FLIGHT, PACKET_BYTES, Line, Namespace, Spaces, accept_frames, make_context
+from azure_event_grid import IN_FLIGHT, PACKET_BYTES, Line, Namespace, Spaces, make_context
+from azure_iot_hub import accept_frames
 from certificates import Authority
 from mqtt_service import port_of, start
 from service_client import Client
