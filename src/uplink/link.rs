@@ -44,7 +44,6 @@ pub(super) enum LinkEvent {
     /// What the connection was opened with will soon be worth nothing: it is to be replaced, in good order.
     Renew,
     /// The far side takes nothing for now, and says why; or it takes messages again.
-    #[cfg_attr(not(feature = "amqp"), expect(dead_code, reason = "AMQP alone says so"))]
     Held { reason: Option<String> },
     /// Anything else that shows that the far side is there.
     Alive,

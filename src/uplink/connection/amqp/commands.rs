@@ -33,6 +33,7 @@ use super::{
         },
         CONNECT_TIMEOUT,
     },
+    REPLY_SUCCESS,
     far::{Far, link_error},
     line::{Account, Kit, Leash},
     message::routing_key,
@@ -43,6 +44,8 @@ pub(super) const OPEN_MAX: u16 = 32;
 /// The first pause before another attempt, which doubles.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// A good-bye takes no longer.
+const GOOD_BYE: Duration = Duration::from_millis(250);
 /// What was withheld goes back to the queue after this: at once it would come at once.
 const RETURN_AFTER: Duration = Duration::from_secs(10);
 
@@ -142,7 +145,14 @@ impl<'p> Commands<'p> {
                 channel.basic_consume(queue, tag, options, FieldTable::default()).await?;
             Ok((channel, consumer))
         };
-        let (channel, consumer) = opened.await.map_err(|error| link_error(&error))?;
+        let (channel, consumer) = match opened.await {
+            Ok(opened) => opened,
+            Err(error) => {
+                // It may be tried often, and each time the broker's log would wonder.
+                let _ = timeout(GOOD_BYE, connection.close(REPLY_SUCCESS, "OK".into())).await;
+                return Err(link_error(&error));
+            }
+        };
         Ok(Subscription {
             channel,
             consumer,
