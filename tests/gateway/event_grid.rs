@@ -105,10 +105,11 @@ fn uplink_24_a_client_of_azure_event_grid() {
         assert_eq!(message.payload, expected);
         operator.acknowledge(4, message.packet_id);
     }
+    // Of a repetition that comes while the first is under way there is one outcome.
     let results = wait::until("the outcomes", || {
         let report = grid.ask("report", json!({}));
         let results = report["results"].as_array().expect("a list").clone();
-        (results.len() >= 3).then_some(results)
+        (results.len() >= 2).then_some(results)
     });
     for result in &results {
         assert_eq!(result[0], "tidegate/gw-1/result/hall1/setpoint");
