@@ -83,7 +83,7 @@ pub(super) fn read_commands(
         Some(filled)
     };
     let queue = table.optional("commands-queue", read_queue, issues);
-    if let (Some(at), false) = (queue_at, commands_given) {
+    if let (Some(at), Some(_), false) = (queue_at, &queue, commands_given) {
         let message = "`commands-queue` has no effect: nothing comes down without `commands`";
         issues.error(
             at,
