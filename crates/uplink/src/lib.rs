@@ -37,7 +37,9 @@ mod streams;
 
 pub use self::aws_iot::{
     AuthorizerError, AuthorizerToken, CustomAuthorizer, FleetAnswer, FleetRefusal, FleetRequest,
-    FleetTemplate, FleetTemplateError, SigV4, SigV4Error,
+    FleetTemplate, FleetTemplateError, Shadow, ShadowCounts, ShadowError, ShadowNote, ShadowOrder,
+    ShadowOrderId, ShadowPath, ShadowPathError, ShadowRequest, ShadowSettings, ShadowState,
+    ShadowView, SigV4, SigV4Error,
 };
 pub use self::backoff::{Backoff, Failure, Pauses};
 pub use self::confirms::{Confirmed, Confirms, Returned};

@@ -1,0 +1,226 @@
+//! What the cloud desires, on its way to be commanded: each wish once, in the order of the document.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ring::digest;
+use tidegate_model::{Topic, Value, json};
+
+use super::{
+    document::{Delta, Wish},
+    setup::ShadowSettings,
+};
+
+/// What the names of entries in the journal begin with.
+const KEPT: &str = "shadow/";
+/// Commands of which is not known whether they are safe, those of earlier connections included.
+const OPEN_MAX: usize = 2 * ShadowSettings::STATES_MAX;
+const DIGEST_BYTES: usize = 16;
+
+/// Names a command that was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShadowOrderId(u64);
+
+/// A command to be carried out at most once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShadowOrder {
+    /// By which the gateway tells when it is safe.
+    pub id: ShadowOrderId,
+    /// The topic of the point.
+    pub topic: Topic,
+    /// The command, as JSON with `value` and `id`.
+    pub body: Vec<u8>,
+}
+
+/// An entry that is to be written down before the commands that come behind it are handed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShadowNote {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// What it says; nothing if it is to be removed.
+    pub value: Option<Vec<u8>>,
+}
+
+/// The last wish for a key.
+///
+/// The service tells of it again with each version until it is reported, so the version in which it was first seen names
+/// it: time and digest tell whether it is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    version: u64,
+    since_s: u64,
+    digest: [u8; DIGEST_BYTES],
+    /// Whether its command is safe: then it is never handed out again.
+    is_safe: bool,
+}
+
+impl Known {
+    fn new(version: u64, wish: &Wish) -> Self {
+        let mut text = Vec::new();
+        json::write_value(&wish.value, &mut text);
+        let whole = digest::digest(&digest::SHA256, &text);
+        let mut digest = [0; DIGEST_BYTES];
+        digest.copy_from_slice(&whole.as_ref()[..DIGEST_BYTES]);
+        Self { version, since_s: wish.since_s, digest, is_safe: false }
+    }
+
+    fn is_same_wish(&self, other: &Self) -> bool {
+        (self.since_s, self.digest) == (other.since_s, other.digest)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&self.version.to_be_bytes());
+        bytes.extend_from_slice(&self.since_s.to_be_bytes());
+        bytes.extend_from_slice(&self.digest);
+        bytes.push(u8::from(self.is_safe));
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first_chunk()?;
+        let (since_s, rest) = rest.split_first_chunk()?;
+        let (digest, rest) = rest.split_first_chunk()?;
+        let is_safe = match rest {
+            [0] => false,
+            [1] => true,
+            _ => return None,
+        };
+        let (version, since_s) = (u64::from_be_bytes(*version), u64::from_be_bytes(*since_s));
+        Some(Self { version, since_s, digest: *digest, is_safe })
+    }
+}
+
+/// A wish on its way.
+#[derive(Clone, Debug)]
+struct Line {
+    place: usize,
+    value: Value,
+    known: Known,
+}
+
+/// The wishes of a shadow.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    /// By place.
+    known: Vec<Option<Known>>,
+    waiting: VecDeque<Line>,
+    /// The command that the next one waits for.
+    awaited: Option<ShadowOrderId>,
+    open: BTreeMap<ShadowOrderId, (usize, Known)>,
+    next: u64,
+    notes: VecDeque<ShadowNote>,
+}
+
+impl Wishes {
+    /// Takes up what the journal holds under the names of [`ShadowNote`]; what belongs to no key any more is removed.
+    pub(super) fn new<'k>(
+        settings: &ShadowSettings,
+        kept: impl Iterator<Item = (&'k [u8], &'k [u8])>,
+    ) -> Self {
+        let count = settings.states().len();
+        let names = (0..count).map(|place| (name(settings, place), place));
+        let places: BTreeMap<Vec<u8>, usize> = names.collect();
+        let mut wishes = Self { known: vec![None; count], ..Self::default() };
+        for (name, value) in kept.filter(|(name, _)| name.starts_with(KEPT.as_bytes())) {
+            match (places.get(name), Known::decode(value)) {
+                (Some(place), Some(known)) => wishes.known[*place] = Some(known),
+                _ => wishes.notes.push_back(ShadowNote { name: name.to_vec(), value: None }),
+            }
+        }
+        wishes
+    }
+
+    /// Takes what is desired and not reported; what is known, and safe or under way, is not taken again.
+    pub(super) fn take(&mut self, delta: Delta, settings: &ShadowSettings) {
+        for wish in delta.wishes {
+            let place = wish.place;
+            let mut new = Known::new(delta.version, &wish);
+            match self.known[place].filter(|known| known.is_same_wish(&new)) {
+                Some(known) if known.is_safe || self.is_under_way(place, &known) => continue,
+                Some(known) => new = known,
+                None => {
+                    self.known[place] = Some(new);
+                    self.note(place, settings);
+                }
+            }
+            // The newest wins.
+            self.waiting.retain(|line| line.place != place);
+            self.waiting.push_back(Line { place, value: wish.value, known: new });
+        }
+    }
+
+    fn is_under_way(&self, place: usize, known: &Known) -> bool {
+        let waits = self.waiting.iter().any(|line| line.place == place && line.known == *known);
+        let awaited = self.awaited.and_then(|id| self.open.get(&id));
+        waits || awaited.is_some_and(|(at, awaited)| *at == place && awaited == known)
+    }
+
+    pub(super) fn poll_note(&mut self) -> Option<ShadowNote> {
+        self.notes.pop_front()
+    }
+
+    /// Returns the next command, once the one before is safe: so they are carried out in the order of the document.
+    pub(super) fn poll_order(&mut self, settings: &ShadowSettings) -> Option<ShadowOrder> {
+        if self.awaited.is_some() || !self.notes.is_empty() {
+            return None;
+        }
+        let line = self.waiting.pop_front()?;
+        self.next += 1;
+        let id = ShadowOrderId(self.next);
+        self.awaited = Some(id);
+        self.open.insert(id, (line.place, line.known));
+        if self.open.len() > OPEN_MAX {
+            self.open.pop_first();
+        }
+        let state = &settings.states()[line.place];
+        let Known { version, since_s, .. } = line.known;
+        let name = format!("shadow:{}:{version}:{since_s}:{}", settings.shown_name(), state.key);
+        let mut body = Vec::from(r#"{"value":"#);
+        json::write_value(&line.value, &mut body);
+        body.extend_from_slice(br#","id":"#);
+        json::write_string(&name, &mut body);
+        body.push(b'}');
+        Some(ShadowOrder { id, topic: state.topic.clone(), body })
+    }
+
+    /// Takes notice that a command will not be forgotten any more, or was answered.
+    pub(super) fn handle_safe(&mut self, id: ShadowOrderId, settings: &ShadowSettings) {
+        let Some((place, order)) = self.open.remove(&id) else { return };
+        if self.awaited == Some(id) {
+            self.awaited = None;
+        }
+        if let Some(known) = &mut self.known[place]
+            && *known == order
+        {
+            known.is_safe = true;
+            self.note(place, settings);
+        }
+    }
+
+    /// Takes notice that nobody took a command; those behind it wait for the next look at the document. Returns
+    /// whether that is to be had.
+    pub(super) fn handle_withheld(&mut self, id: ShadowOrderId) -> bool {
+        self.open.remove(&id);
+        if self.awaited != Some(id) {
+            return false;
+        }
+        self.awaited = None;
+        self.waiting.clear();
+        true
+    }
+
+    /// Forgets what is on its way; all of it is told again.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.awaited = None;
+    }
+
+    fn note(&mut self, place: usize, settings: &ShadowSettings) {
+        let value = self.known[place].as_ref().map(Known::encode);
+        self.notes.push_back(ShadowNote { name: name(settings, place), value });
+    }
+}
+
+fn name(settings: &ShadowSettings, place: usize) -> Vec<u8> {
+    format!("{KEPT}{}{}", settings.prefix(), settings.states()[place].key).into_bytes()
+}
