@@ -8,13 +8,13 @@ use tidegate_adapter_api::{
     RecalledExchange, Receipt, Refusal,
 };
 use tidegate_broker::{
-    DueWill, Source,
+    DueWill, LocalSubscriber, RetainHandling, Routed, Source, SubscriptionOptions,
     access::{Rights, command_target},
 };
 use tidegate_mapping::{Applied, Inlet, MappingSet};
 use tidegate_model::{
     AdapterName, Captures, Clock, CommandKind, CommandOutcome, Message, Origin, OutcomeKind,
-    Payload, Principal, Qos, Topic,
+    Payload, Principal, Qos, Topic, TopicFilter,
 };
 use tidegate_store::Transaction;
 use tidegate_uplink::bridge;
@@ -26,7 +26,7 @@ use crate::{
     commander::{CommandOrder, CommandOrigin, CommandQueue, outcome_json},
     exchanges::Exchanges,
     store::Completion,
-    uplink::Intake,
+    uplink::{Intake, Watcher},
 };
 
 /// How long a sender is asked to wait when too much is under way.
@@ -505,6 +505,42 @@ impl Intake for Ingest {
         durable: Box<dyn FnOnce() + Send>,
     ) -> Result<bool, Refusal> {
         self.publish_bridged(message, durable).map(|published| published.awaited)
+    }
+
+    fn takes_commands(&self, topic: &Topic) -> bool {
+        let is_mapped = self.shared.mapping.read().command_target(topic).is_some();
+        let set = topic.join("set").ok();
+        is_mapped || set.is_some_and(|set| self.shared.broker.core().has_subscriber(&set))
+    }
+
+    fn watch(&self, topic: &Topic, watcher: Arc<dyn Watcher>) {
+        let filter = TopicFilter::new(topic.as_str()).expect("a topic is a filter");
+        let options = SubscriptionOptions {
+            qos: Qos::AtLeastOnce,
+            no_local: false,
+            retain_as_published: true,
+            retain_handling: RetainHandling::DoNotSend,
+            identifier: None,
+        };
+        let mut core = self.shared.broker.core();
+        if let Some(last) = core.last(topic) {
+            watcher.see(&last.message);
+        }
+        core.add_own(&filter, options, Arc::new(Watching(watcher)));
+    }
+}
+
+/// Shows somebody the messages of a topic for as long as the process runs.
+struct Watching(Arc<dyn Watcher>);
+
+impl LocalSubscriber for Watching {
+    fn deliver(&self, routed: &Arc<Routed>) -> bool {
+        self.0.see(&routed.message);
+        true
+    }
+
+    fn is_gone(&self) -> bool {
+        false
     }
 }
 

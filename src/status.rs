@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use tidegate_adapter_api::{Counters, Health};
 use tidegate_broker::access::Management;
 use tidegate_model::Principal;
+use tidegate_uplink::ShadowView;
 
 use crate::{
     broker::{Accounts, BrokerHandle, ListenerCounters},
@@ -220,6 +221,21 @@ fn uplink_json(uplink: &Snapshot) -> Value {
         "commands-refused": uplink.commands_refused,
         "in": { "published": uplink.bridged.published, "refused": uplink.bridged.refused },
         "outcomes-waiting": uplink.outcomes_waiting,
+        "shadow": uplink.shadow.as_ref().map(shadow_json),
+    })
+}
+
+fn shadow_json(shadow: &ShadowView) -> Value {
+    let counts = &shadow.counts;
+    json!({
+        "in-step": shadow.is_in_step,
+        "version": shadow.version,
+        "waiting": shadow.waiting,
+        "commands": counts.commands,
+        "reported": counts.reported,
+        "refused": counts.refused,
+        "ignored": counts.ignored,
+        "unanswered": counts.unanswered,
     })
 }
 
@@ -374,6 +390,21 @@ fn login_metrics(text: &mut String, accounts: &Accounts) {
     }
 }
 
+fn shadow_metrics(text: &mut String, name: &str, shadow: &Value) {
+    let labels = [("uplink", name)];
+    for key in ["commands", "reported", "unanswered"] {
+        line(text, &format!("tidegate_uplink_shadow_{key}_total"), &labels, &shadow[key]);
+    }
+    for key in ["refused", "ignored"] {
+        for (reason, count) in shadow[key].as_object().into_iter().flatten() {
+            let labels = [("uplink", name), ("reason", reason)];
+            line(text, &format!("tidegate_uplink_shadow_{key}_total"), &labels, count);
+        }
+    }
+    let in_step = u8::from(shadow["in-step"] == true).into();
+    line(text, "tidegate_uplink_shadow_in_step", &labels, &in_step);
+}
+
 fn uplink_metrics(text: &mut String, name: &str, uplink: &Value) {
     let labels = [("uplink", name)];
     for key in ["received", "delivered", "expired"] {
@@ -382,6 +413,9 @@ fn uplink_metrics(text: &mut String, name: &str, uplink: &Value) {
     line(text, "tidegate_uplink_refused_late_total", &labels, &uplink["refused-late"]);
     let refused = &uplink["commands-refused"];
     line(text, "tidegate_uplink_commands_refused_total", &labels, refused);
+    if uplink["shadow"].is_object() {
+        shadow_metrics(text, name, &uplink["shadow"]);
+    }
     line(text, "tidegate_uplink_queued", &labels, &uplink["queued"]);
     line(text, "tidegate_uplink_spilled_bytes", &labels, &uplink["spilled"]["bytes"]);
     line(text, "tidegate_uplink_held", &labels, &uplink["held"]);

@@ -54,8 +54,8 @@ pub use tls::TlsConfig;
 pub use uplink::{
     AstarteConfig, AwsConfig, BatchLimits, BridgeConfig, CommandsConfig, Compression,
     EndpointConfig, InboundConfig, Level, LinkConfig, LinkHost, LinkUrl, MqttVersion,
-    PayloadFormat, StandInConfig, ThingsBoardConfig, TimeUnit, TopicTemplate, TopicTemplateError,
-    UplinkConfig, UplinkLogin, UplinkTls, WaitingConfig, WhenFull,
+    PayloadFormat, ShadowConfig, StandInConfig, ThingsBoardConfig, TimeUnit, TopicTemplate,
+    TopicTemplateError, UplinkConfig, UplinkLogin, UplinkTls, WaitingConfig, WhenFull,
 };
 
 #[cfg(test)]

@@ -600,6 +600,7 @@ fn settings(
         dialect: spoken.0,
         bridge: bridge(uplink, config),
         fleet: fleet(uplink, config).map_err(|error| wrong(&error))?,
+        shadow: uplink.shadow.clone().filter(|_| uplink.via.is_none()),
     };
     let selector = Selector::new(uplink.topics.clone());
     Ok(UplinkSettings { selector, branches: Vec::new(), core, link, downlink, grace: GRACE })

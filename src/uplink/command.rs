@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tidegate_model::{CommandKind, Topic, UplinkName, Value};
-use tidegate_uplink::{ReplyTo, decoder::DecodeError};
+use tidegate_uplink::{ReplyTo, ShadowOrderId, decoder::DecodeError};
 use tokio::sync::mpsc;
 
 /// One command as the cloud sent it.
@@ -28,11 +28,18 @@ pub struct IncomingCommand {
     pub ack: CommandAck,
 }
 
-/// Names a command on one connection.
+/// Names a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AckId {
-    pub(super) connection: u64,
-    pub(super) packet: u16,
+pub(super) enum AckId {
+    /// It came in this packet of one connection.
+    Packet {
+        /// The number of the connection.
+        connection: u64,
+        /// The packet identifier.
+        packet: u16,
+    },
+    /// A shadow made it, which wants to know.
+    Shadow(ShadowOrderId),
 }
 
 /// What has become of a command.

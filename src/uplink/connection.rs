@@ -46,6 +46,8 @@ pub use self::{iot_hub::hub_commands, sparkplug::SparkplugB, thingsboard::board_
 const EVENTS: usize = 64;
 /// Requests that wait for the event loop: what may be in flight and its acknowledgements.
 const REQUESTS: usize = 1_024;
+/// Filters in one SUBSCRIBE, as many as AWS IoT Core takes.
+const FILTERS_MAX: usize = 8;
 /// The most messages without an answer that the event loop keeps account of.
 const IN_FLIGHT_MAX: u16 = 512;
 const _: () = assert!(LinkSettings::IN_FLIGHT_MAX == IN_FLIGHT_MAX as usize);
@@ -64,6 +66,8 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 pub(super) enum Token {
     Batch(SendId),
     Outcome(OutcomeId),
+    /// A request of a shadow, which is answered in another way, too.
+    Shadow,
     /// Of an uplink that shares the connection, by its place.
     Passenger(usize, Ticket),
 }

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tidegate_model::{Message, Timestamp, UplinkName};
 use tidegate_store::{Position, Seq, SpillEntry, Spilled, TakerId};
-use tidegate_uplink::{Keys, Ledger, QueueView, Status, WhenFull, saved_books};
+use tidegate_uplink::{Keys, Ledger, QueueView, ShadowView, Status, WhenFull, saved_books};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::warn;
 
@@ -24,6 +24,7 @@ use super::{
     state::Entries,
     switch::Branch,
     task::{UplinkError, UplinkTask},
+    watched::Watched,
     writes::Writes,
 };
 use crate::{clock::Clock, store::StoreHandle, time_trust::TimeTrust};
@@ -130,6 +131,8 @@ pub struct Snapshot {
     pub outcomes_waiting: usize,
     /// What came down to be published here.
     pub bridged: Bridged,
+    /// The shadow at the cloud, if there is one.
+    pub shadow: Option<ShadowView>,
 }
 
 /// The acknowledgements of commands that may wait for the task.
@@ -167,6 +170,8 @@ pub fn new(
     let books = Books { ledger, cursor, needed, queued_bytes: backlog.bytes, ..Books::default() };
     let (queue, outcomes) = mpsc::channel(OutcomeSender::CAPACITY);
     let (acks_sender, acks) = mpsc::channel(ACKS);
+    let states = settings.link.shadow.iter().flat_map(|shadow| shadow.states());
+    let watched = Watched::start(states.map(|state| &state.topic), &*context.intake);
     let shared = Arc::new(Shared {
         sender: OutcomeSender::new(queue, settings.link.results.clone()),
         store: context.store,
@@ -180,6 +185,7 @@ pub fn new(
         commands: context.commands,
         intake: context.intake,
         bridged: Mutex::default(),
+        watched,
         outcomes: tokio::sync::Mutex::new(outcomes),
         acks_sender,
         acks: tokio::sync::Mutex::new(acks),

@@ -1,9 +1,9 @@
-//! What a bridge brings, on its way to the broker.
+//! What a bridge brings, on its way to the broker; and what the broker has, for those who tell the cloud of it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use tidegate_adapter_api::Refusal;
-use tidegate_model::Message;
+use tidegate_model::{Message, Topic};
 
 /// Publishes here what came down from another broker.
 pub trait Intake: fmt::Debug + Send + Sync {
@@ -15,6 +15,19 @@ pub trait Intake: fmt::Debug + Send + Sync {
     /// [`Refusal`]; nothing was kept.
     fn publish(&self, message: Message, durable: Box<dyn FnOnce() + Send>)
     -> Result<bool, Refusal>;
+
+    /// Returns whether somebody can carry out commands for a topic: it belongs to a point, or somebody is subscribed to
+    /// its commands.
+    fn takes_commands(&self, topic: &Topic) -> bool;
+
+    /// Shows every message on a topic from now on, and the last one if it is known.
+    fn watch(&self, topic: &Topic, watcher: Arc<dyn Watcher>);
+}
+
+/// Looks at the messages of a topic.
+pub trait Watcher: fmt::Debug + Send + Sync {
+    /// Takes notice of a message. Must not block.
+    fn see(&self, message: &Message);
 }
 
 /// What became of messages that a bridge brought.

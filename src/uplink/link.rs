@@ -31,11 +31,10 @@ pub(super) enum LinkEvent {
     Degraded { reason: String },
     /// The far side has refused something for good after it had acknowledged it.
     Refused { reason: String },
+    /// The far side lets us have what we have asked to hear.
+    Subscribed,
     /// The far side does not let us have commands. What goes up is not concerned.
     NotSubscribed { reason: String },
-    /// It does again.
-    #[cfg_attr(not(feature = "amqp"), expect(dead_code, reason = "AMQP alone says so"))]
-    Subscribed,
     /// A command, or whatever else was published there.
     Incoming(Incoming),
     /// The connection wants to remember something under a name of its own, or to forget it: a later one is opened

@@ -22,6 +22,7 @@ mod state;
 mod switch;
 mod task;
 mod tunnel;
+mod watched;
 mod writes;
 
 pub use self::{
@@ -29,7 +30,7 @@ pub use self::{
     command::{CommandAck, IncomingCommand},
     connection::{SparkplugB, board_commands, hub_commands},
     handle::{ConnectionState, Snapshot, UplinkContext, UplinkHandle, new},
-    intake::{Bridged, Intake},
+    intake::{Bridged, Intake, Watcher},
     outcome::OutcomeSender,
     replaceable::Replaceable,
     seat::Seat,

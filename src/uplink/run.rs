@@ -4,6 +4,7 @@ mod cloud;
 mod commands;
 mod inbound;
 mod records;
+mod shadow;
 
 use std::{
     collections::VecDeque,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use tidegate_store::{Item, QueueReader, SpillEntry, Transaction};
-use tidegate_uplink::{Core, Endpoints, Keys, Outbox, OutcomeId, Pace, Turns, WriteId};
+use tidegate_uplink::{Core, Endpoints, Keys, Outbox, OutcomeId, Pace, Shadow, Turns, WriteId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +84,8 @@ pub(super) struct Run<'a> {
     waiting: Waiting,
     /// Why none come by this connection, if the far side does not let us have them.
     unsubscribed: Option<String>,
+    /// The shadow at the cloud, if there is one.
+    shadow: Option<Shadow>,
     /// The number of the last connection.
     connection_number: u64,
     endpoints: Endpoints,
@@ -118,6 +121,7 @@ impl<'a> Run<'a> {
         let outbox = Outbox::open(&shared.settings.core.name, pairs())?;
         let now = Instant::now();
         let interval = shared.settings.core.batch.age / 10;
+        drop(entries);
         let link = &shared.settings.link;
         Ok(Self {
             shared,
@@ -134,6 +138,7 @@ impl<'a> Run<'a> {
             inbound: Inbound::default(),
             waiting: Waiting::default(),
             unsubscribed: None,
+            shadow: shadow::open(shared),
             connection_number: 0,
             endpoints: Endpoints::new(
                 if link.seat.is_some() { 1 } else { link.endpoints.len() },
@@ -190,6 +195,7 @@ impl<'a> Run<'a> {
                     self.waiting.hand_on(permit.ok());
                 }
                 () = self.inbound.settled() => {}
+                () = self.shared.watched.changed() => {}
                 Ok(()) = self.pressure.changed() => {}
                 () = called(&self.shared.settings.link.passengers) => {}
                 () = self.shared.is_over.notified() => {}
@@ -219,6 +225,7 @@ impl<'a> Run<'a> {
         self.submit_writes()?;
         self.return_if_due();
         self.settle_inbound();
+        self.look_after_shadow()?;
         self.send();
         self.connect();
         let mut state = self.shared.state.lock();
@@ -338,6 +345,8 @@ impl<'a> Run<'a> {
         wake = returns_at.filter(|_| self.returning.is_none()).map_or(wake, |due| wake.min(due));
         wake = self.returning.map_or(wake, |due| wake.min(due));
         wake = self.inbound.wake_at().map_or(wake, |due| wake.min(due));
+        let shadow = self.shadow.as_ref().and_then(|shadow| shadow.poll_timeout(uptime));
+        wake = shadow.map(at).map_or(wake, |due| wake.min(due));
         if let Some(deadline) = self.stop_deadline {
             wake = wake.min(deadline);
         }

@@ -12,7 +12,7 @@ use tidegate_model::{CommandKind, Topic, TopicFilter};
 use tidegate_rules::Selector;
 use tidegate_tls::{ClientSetup, ClientTls, Trust};
 use tidegate_uplink::{
-    FleetTemplate, HubSettings, Pauses, Rates, Settings, SigV4,
+    FleetTemplate, HubSettings, Pauses, Rates, Settings, ShadowSettings, SigV4,
     bridge::{Bridge, InRoute},
     decoder::Limits,
     thingsboard::BoardSettings,
@@ -98,6 +98,8 @@ pub struct LinkSettings {
     pub bridge: Bridge,
     /// How AWS IoT Core is asked for a certificate, if it is to give one out.
     pub fleet: Option<Arc<FleetSettings>>,
+    /// The shadow of AWS IoT Core that goes by this connection, if one does.
+    pub shadow: Option<Arc<ShadowSettings>>,
 }
 
 /// How AWS IoT Core is asked for a certificate. What the endpoints show is the claim.

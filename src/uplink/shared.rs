@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tidegate_model::Timestamp;
 use tidegate_store::{Position, QueueReader, Seq, SpillEntry, Spilled, TakerId, Transaction};
-use tidegate_uplink::{Change, Keys, Ledger, Moved, Status, WhenFull};
+use tidegate_uplink::{Change, Keys, Ledger, Moved, ShadowView, Status, WhenFull};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
@@ -24,6 +24,7 @@ use super::{
     state::{Entries, apply},
     switch::Branch,
     task::UplinkError,
+    watched::Watched,
     writes::Writes,
 };
 use crate::{
@@ -57,6 +58,7 @@ pub(super) struct TaskState {
     pub(super) connections: u64,
     pub(super) core: Status,
     pub(super) outcomes_waiting: usize,
+    pub(super) shadow: Option<ShadowView>,
 }
 
 /// What a task and its handles share; it outlives the runs of the task.
@@ -78,6 +80,8 @@ pub(super) struct Shared {
     pub(super) commands: mpsc::Sender<IncomingCommand>,
     pub(super) intake: Arc<dyn Intake>,
     pub(super) bridged: Mutex<Bridged>,
+    /// What the topics of the shadow say.
+    pub(super) watched: Arc<Watched>,
     pub(super) outcomes: tokio::sync::Mutex<mpsc::Receiver<Told>>,
     pub(super) acks_sender: mpsc::Sender<Settled>,
     pub(super) acks: tokio::sync::Mutex<mpsc::Receiver<Settled>>,
@@ -241,6 +245,7 @@ impl Shared {
             commands_refused: self.commands_refused.load(Ordering::Relaxed),
             outcomes_waiting: state.outcomes_waiting,
             bridged: self.bridged.lock().clone(),
+            shadow: state.shadow.clone(),
         }
     }
 

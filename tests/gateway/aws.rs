@@ -1,6 +1,8 @@
 //! An uplink with `profile = "aws-iot-core"` at a stand-in that closes the connection for what the service would
 //! (uplink.21, uplink.41). `tests/support/peers/test_aws_iot_core.py` shows that each of its checks catches a client.
 
+mod shadow;
+
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};

@@ -395,7 +395,9 @@ impl Broker {
             }
         }
         for (_, local) in &mut self.locals {
-            local.rights = self.rules.rights(&local.principal, None);
+            if let Some(principal) = &local.principal {
+                local.rights = self.rules.rights(principal, None);
+            }
         }
     }
 

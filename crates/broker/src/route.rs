@@ -133,8 +133,8 @@ pub(crate) struct Mark {
 #[derive(Debug)]
 pub(crate) struct Local {
     filter: TopicFilter,
-    /// On whose behalf it reads, and what it may read.
-    pub(crate) principal: Principal,
+    /// On whose behalf it reads, if not the gateway's, and what it may read.
+    pub(crate) principal: Option<Principal>,
     pub(crate) rights: Arc<Rights>,
     reader: Arc<dyn LocalSubscriber>,
     mark: Mark,
@@ -457,15 +457,18 @@ impl Broker {
         let (rights, principal) = match target.subscriber {
             Subscriber::Session(key) => {
                 let session = &self.sessions[key.0];
-                (&session.rights, &session.principal)
+                (&session.rights, Some(&session.principal))
             }
-            Subscriber::Local(key) => (&self.locals[key].rights, &self.locals[key].principal),
+            Subscriber::Local(key) => {
+                (&self.locals[key].rights, self.locals[key].principal.as_ref())
+            }
             Subscriber::Group(_) => return false,
         };
         if !rights.may_receive(&routed.message.topic) {
             self.counters.denied += 1;
-            let principal = principal.clone();
-            self.note_denial(&principal);
+            if let Some(principal) = principal.cloned() {
+                self.note_denial(&principal);
+            }
             self.note_dropped(target.subscriber);
             return false;
         }
@@ -539,9 +542,29 @@ impl Broker {
         reader: Arc<dyn LocalSubscriber>,
     ) {
         let rights = self.rules.rights(principal, None);
-        let (principal, filter) = (principal.clone(), filter.clone());
-        let local = Local { filter, principal, rights, reader, mark: Mark::default() };
-        let filter = local.filter.clone();
+        self.insert_local(Some(principal.clone()), rights, filter, options, reader);
+    }
+
+    /// Subscribes a part of the gateway itself, which gets whatever the configuration names.
+    pub fn add_own(
+        &mut self,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        reader: Arc<dyn LocalSubscriber>,
+    ) {
+        self.insert_local(None, Arc::new(Rights::all()), filter, options, reader);
+    }
+
+    fn insert_local(
+        &mut self,
+        principal: Option<Principal>,
+        rights: Arc<Rights>,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        reader: Arc<dyn LocalSubscriber>,
+    ) {
+        let (filter, mark) = (filter.clone(), Mark::default());
+        let local = Local { filter: filter.clone(), principal, rights, reader, mark };
         let key = self.locals.insert(local);
         self.subscriptions.insert(&filter, Subscriber::Local(key), options);
     }

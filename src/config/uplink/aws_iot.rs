@@ -8,6 +8,7 @@ use tidegate_uplink::{
     SigV4, SigV4Error,
 };
 
+use super::aws_shadow::{ShadowConfig, read_shadow};
 use crate::config::context::Context;
 use crate::config::secret;
 
@@ -24,6 +25,8 @@ pub struct AwsConfig {
     pub signer: Option<SigV4>,
     /// By which template it is given a certificate; the uplink's own is the claim then.
     pub provisioning: Option<FleetTemplate>,
+    /// Which of its shadows it keeps in step.
+    pub shadow: Option<ShadowConfig>,
 }
 
 /// How the service lets somebody in. Complete.
@@ -90,8 +93,9 @@ pub(super) fn read_aws(
         if let Some(at) = at {
             suit_provisioning(at, has_certificate, issues);
         }
+        let shadow = own.table("shadow", read_shadow, issues);
         own.finish(issues);
-        Some(AwsConfig { authorizer: authorizer.map(Arc::new), signer, provisioning })
+        Some(AwsConfig { authorizer: authorizer.map(Arc::new), signer, provisioning, shadow })
     };
     table.table(KEY, read, issues).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 mod astarte;
 mod aws_iot;
+mod aws_shadow;
 mod batch;
 mod bridge;
 mod commands;
@@ -20,6 +21,7 @@ mod way;
 
 pub use astarte::AstarteConfig;
 pub use aws_iot::AwsConfig;
+pub use aws_shadow::ShadowConfig;
 pub use batch::BatchLimits;
 pub(super) use bridge::check_bridges;
 pub use bridge::{BridgeConfig, InboundConfig};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidegate_model::{TopicFilter, UplinkName};
 use tidegate_rules::Rule;
 use tidegate_settings::{Issue, Issues, Node, Span, TableReader, read};
-use tidegate_uplink::Profile;
+use tidegate_uplink::{Profile, ShadowSettings};
 
 use super::astarte::{self, AstarteConfig};
 use super::bridge::{Around, BridgeConfig};
@@ -66,6 +66,8 @@ pub struct UplinkConfig {
     pub bridge: BridgeConfig,
     /// What its devices are in ThingsBoard, with that format.
     pub thingsboard: Option<ThingsBoardConfig>,
+    /// The shadow at AWS IoT Core that goes by its own connection, if one does.
+    pub shadow: Option<Arc<ShadowSettings>>,
 }
 
 /// How readings are written (`docs/telemetry-envelope.md`).
@@ -182,12 +184,15 @@ pub(in crate::config) fn read(
         check_published(&table, topic, link, format, compression, issues);
         check_echo(&table, topic, commands.as_ref(), issues);
     }
+    let own_id = || format!("{gateway}-{name}");
+    let client_id = link.as_ref().and_then(|link| link.client_id.clone()).unwrap_or_else(own_id);
+    let own_link = link.as_ref().filter(|_| via.is_none());
+    let shadow = settle_shadow(&table, own_link, &client_id, format, issues);
     table.finish(issues);
-    let link = link?;
     Some(UplinkConfig {
         topic: topic?,
-        client_id: link.client_id.clone().unwrap_or_else(|| format!("{gateway}-{name}")),
-        link,
+        client_id,
+        link: link?,
         via,
         stand_in,
         priority,
@@ -204,7 +209,25 @@ pub(in crate::config) fn read(
         astarte: device,
         bridge,
         thingsboard,
+        shadow,
     })
+}
+
+/// Returns the shadow that goes by the uplink's own connection, if one does.
+fn settle_shadow(
+    table: &TableReader<'_>,
+    link: Option<&LinkConfig>,
+    client_id: &str,
+    format: PayloadFormat,
+    issues: &mut Issues,
+) -> Option<Arc<ShadowSettings>> {
+    let shadow = link?.aws.shadow.as_ref()?;
+    if format.is_dialect() {
+        let message = "a shadow does not go by the connection of this format";
+        let hint = "write another `format`, or remove `shadow`";
+        issues.error(table.value_span("format"), message, hint);
+    }
+    shadow.settle(client_id, issues)
 }
 
 fn read_name(

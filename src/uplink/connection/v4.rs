@@ -14,7 +14,7 @@ use super::{
         link::{Answer, Incoming, LinkError, LinkEvent, Up},
         settings::{LinkSettings, Login},
     },
-    IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, network,
+    FILTERS_MAX, IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, network,
 };
 
 /// The largest packet of the protocol.
@@ -40,7 +40,9 @@ impl<'a> Opening<'a> {
         login: Option<&'a Login>,
         tunnel: &'a str,
     ) -> Self {
-        let filters = settings.heard().into_iter().map(|filter| at_least_once(filter.as_str()));
+        let shadow = settings.shadow.iter().flat_map(|shadow| shadow.filters());
+        let heard = settings.heard().into_iter().map(|filter| filter.as_str().to_owned());
+        let filters = shadow.chain(heard).map(|filter| at_least_once(&filter));
         Self { login, filters: filters.collect(), keeps_session: settings.hears(), tunnel }
     }
 }
@@ -74,10 +76,10 @@ where
     }
     let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);
     event_loop.set_network_options(network());
-    if !filters.is_empty() {
+    for some in filters.chunks(FILTERS_MAX) {
         client
-            .try_subscribe_many(filters)
-            .expect("the filters were checked, and the queue is empty");
+            .try_subscribe_many(some.to_vec())
+            .expect("the filters were checked, and the queue has room");
     }
     (client, drive(event_loop, events, translate))
 }
@@ -125,6 +127,7 @@ fn link_event(event: Event) -> Option<LinkEvent> {
         {
             LinkEvent::NotSubscribed { reason: "the broker refuses the subscription".into() }
         }
+        Event::Incoming(Packet::SubAck(_)) => LinkEvent::Subscribed,
         Event::Incoming(Packet::Publish(publish)) => LinkEvent::Incoming(Incoming {
             topic: publish.topic.into(),
             payload: publish.payload,

@@ -33,7 +33,7 @@ use super::{
         link::{Answer, Incoming, LinkError, LinkEvent, Said, Up},
         settings::{LinkSettings, Login},
     },
-    CONNECT_TIMEOUT, IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, network,
+    CONNECT_TIMEOUT, FILTERS_MAX, IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, network,
 };
 
 /// Commands that a broker may send without having our answer.
@@ -66,9 +66,9 @@ pub(super) fn open(
         options.set_credentials(&login.username, &login.password);
     }
     let (client, event_loop) = AsyncClient::new(options, REQUESTS);
-    let filters = subscriptions(settings);
-    if !filters.is_empty() {
-        client.try_subscribe_many(filters).expect("filters were checked, and the queue is empty");
+    for some in subscriptions(settings).chunks(FILTERS_MAX) {
+        let subscribed = client.try_subscribe_many(some.to_vec());
+        subscribed.expect("filters were checked, and the queue has room");
     }
     let aliases_max = Arc::new(AtomicU16::new(0));
     let driver = drive(event_loop, events, Arc::clone(&aliases_max));
@@ -79,6 +79,8 @@ pub(super) fn open(
 /// ourselves; what is retained comes once, when the broker makes the subscription.
 fn subscriptions(settings: &LinkSettings) -> Vec<Filter> {
     let plain = |filter: &TopicFilter| Filter::new(filter.as_str(), QoS::AtLeastOnce);
+    let shadow = settings.shadow.iter().flat_map(|shadow| shadow.filters());
+    let shadow = shadow.map(|filter| Filter::new(filter, QoS::AtLeastOnce));
     let commands = settings.commands.iter().map(|commands| plain(commands.filter()));
     let bridged = settings.bridge.inbound.iter().map(|route| Filter {
         nolocal: true,
@@ -86,7 +88,7 @@ fn subscriptions(settings: &LinkSettings) -> Vec<Filter> {
         retain_forward_rule: RetainForwardRule::OnNewSubscribe,
         ..plain(route.filter())
     });
-    commands.chain(bridged).collect()
+    shadow.chain(commands).chain(bridged).collect()
 }
 
 /// Hands messages over.
@@ -215,7 +217,7 @@ fn link_event(event: Event) -> Option<LinkEvent> {
                 Some(code) => LinkEvent::NotSubscribed {
                     reason: format!("the broker refuses the subscription: {code:?}"),
                 },
-                None => LinkEvent::Alive,
+                None => LinkEvent::Subscribed,
             }
         }
         Event::Incoming(Packet::Publish(publish)) => LinkEvent::Incoming(incoming(publish)),

@@ -54,13 +54,16 @@ impl Run<'_> {
         self.returning.is_some() || self.renewal != Renewal::None
     }
 
-    /// Takes what goes next: outcomes first, then by priority, where this uplink has 0.
+    /// Takes what goes next: outcomes first, then what the shadow asks, then by priority, where this uplink has 0.
     fn next_up(&mut self) -> Option<(Token, Up)> {
         while let Some((id, outcome)) = self.outbox.poll_send() {
             match self.refuses_outcome(&outcome) {
                 None => return Some((Token::Outcome(id), outcome_up(outcome))),
                 Some(reason) => self.give_up_outcome(id, &reason),
             }
+        }
+        if let Some(up) = self.shadow_up() {
+            return Some((Token::Shadow, up));
         }
         let urgent = self.passenger_up(|priority| priority > 0);
         if urgent.is_some() {
@@ -292,7 +295,12 @@ impl Run<'_> {
                 }
             }
             Ok(LinkEvent::NotSubscribed { reason }) => self.note_unsubscribed(reason),
-            Ok(LinkEvent::Subscribed) => self.note_subscribed(),
+            Ok(LinkEvent::Subscribed) => {
+                self.note_subscribed();
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.handle_subscribed();
+                }
+            }
             Ok(LinkEvent::Incoming(incoming)) => self.handle_incoming(incoming)?,
             Ok(LinkEvent::Keep { name, value }) => self.keep(&name, value)?,
             Ok(LinkEvent::Alive) => {}
@@ -380,6 +388,11 @@ impl Run<'_> {
                     self.tickets.push_back((token, Ticket::Nothing));
                 }
             }
+            Some(Token::Shadow) => {
+                if ack != Ack::Accepted {
+                    self.report(&format!("{ack:?}"), "The cloud refuses a request of the shadow");
+                }
+            }
             Some(Token::Passenger(..)) | None => {}
         }
         Ok(())
@@ -424,6 +437,9 @@ impl Run<'_> {
         // They come again.
         self.waiting = Waiting::default();
         self.unsubscribed = None;
+        if let Some(shadow) = &mut self.shadow {
+            shadow.handle_disconnected();
+        }
         let elsewhere = LinkError { how: Disconnect::Otherwise, ..why.clone() };
         for (place, seat) in self.passengers().iter().enumerate() {
             let is_cause = matches!(cause, Some(Token::Passenger(of, _)) if of == place);

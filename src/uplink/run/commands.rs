@@ -32,7 +32,7 @@ impl Waiting {
     }
 
     /// Takes a command, unless there are too many.
-    fn push(&mut self, command: IncomingCommand) -> bool {
+    pub(super) fn push(&mut self, command: IncomingCommand) -> bool {
         let bytes = self.bytes + command.payload.len();
         if self.commands.len() >= WAITING_MAX || bytes > WAITING_BYTES_MAX {
             return false;
@@ -58,9 +58,10 @@ impl Waiting {
 impl Run<'_> {
     /// Hands a command or a message of a bridge on, to be acknowledged when it is safe.
     pub(super) fn handle_incoming(&mut self, incoming: Incoming) -> Result<(), UplinkError> {
+        let Some(incoming) = self.take_for_shadow(incoming) else { return Ok(()) };
         let Some(incoming) = self.take_in(incoming) else { return Ok(()) };
         let Some(packet) = incoming.packet else { return Ok(()) };
-        let ack = AckId { connection: self.connection_number, packet };
+        let ack = AckId::Packet { connection: self.connection_number, packet };
         let settings = &self.shared.settings;
         let target = std::str::from_utf8(&incoming.topic).ok().and_then(|topic| {
             settings.link.commands.as_ref().and_then(|commands| commands.target(topic))
@@ -163,11 +164,12 @@ impl Run<'_> {
         match settled {
             Settled::Safe(ack) => self.acknowledge(ack),
             Settled::Refused(ack) => self.refuse(ack),
-            Settled::Withheld(ack) => {
+            Settled::Withheld(AckId::Shadow(id)) => self.withhold_from_shadow(id),
+            Settled::Withheld(AckId::Packet { connection: number, packet }) => {
                 if let Some(connection) = &mut self.connection
-                    && ack.connection == self.connection_number
+                    && number == self.connection_number
                 {
-                    connection.withhold(ack.packet);
+                    connection.withhold(packet);
                 }
             }
         }
@@ -176,19 +178,31 @@ impl Run<'_> {
     /// Counts something that came down and was not taken; the far side need not send it again.
     pub(super) fn refuse(&mut self, ack: AckId) {
         self.shared.commands_refused.fetch_add(1, Ordering::Relaxed);
+        let AckId::Packet { connection: number, packet } = ack else {
+            return self.acknowledge(ack);
+        };
         if let Some(connection) = &mut self.connection
-            && ack.connection == self.connection_number
+            && number == self.connection_number
         {
-            connection.refuse(ack.packet);
+            connection.refuse(packet);
         }
     }
 
     pub(super) fn acknowledge(&mut self, ack: AckId) {
-        // Before it is up, too: a dialect may be sent commands while it introduces itself.
-        if let Some(connection) = &mut self.connection
-            && ack.connection == self.connection_number
-        {
-            connection.acknowledge(ack.packet);
+        match ack {
+            AckId::Shadow(id) => {
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.handle_safe(id);
+                }
+            }
+            // Before it is up, too: a dialect may be sent commands while it introduces itself.
+            AckId::Packet { connection: number, packet } => {
+                if let Some(connection) = &mut self.connection
+                    && number == self.connection_number
+                {
+                    connection.acknowledge(packet);
+                }
+            }
         }
     }
 }

@@ -164,7 +164,7 @@ impl Run<'_> {
         }
         while let Some(packet) = self.inbound.take_settled() {
             let connection = self.connection_number;
-            self.acknowledge(AckId { connection, packet });
+            self.acknowledge(AckId::Packet { connection, packet });
         }
     }
 

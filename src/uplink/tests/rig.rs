@@ -24,7 +24,7 @@ use crate::{
     time_trust::TimeTrust,
     uplink::{
         self, CommandRoute, Endpoint, IncomingCommand, Intake, LinkSettings, MqttVersion, Snapshot,
-        UplinkContext, UplinkError, UplinkHandle, UplinkSettings,
+        UplinkContext, UplinkError, UplinkHandle, UplinkSettings, Watcher,
     },
 };
 
@@ -90,6 +90,7 @@ pub(super) fn settings(port: u16, version: MqttVersion) -> UplinkSettings {
         dialect: None,
         bridge: Bridge::default(),
         fleet: None,
+        shadow: None,
     };
     let selector = Selector::new(vec![TopicFilter::new("#").unwrap()]);
     let downlink = tidegate_uplink::decoder::Limits::DOWNLINK;
@@ -153,6 +154,12 @@ impl House {
 }
 
 impl Intake for House {
+    fn takes_commands(&self, _: &Topic) -> bool {
+        true
+    }
+
+    fn watch(&self, _: &Topic, _: Arc<dyn Watcher>) {}
+
     fn publish(
         &self,
         message: Message,

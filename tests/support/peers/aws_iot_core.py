@@ -19,6 +19,7 @@ from collections import deque
 import mqtt_wire as wire
 from aws_authorizer import Authorizer, split_user_name
 from aws_fleet import Fleet
+from aws_shadow import Shadows
 from aws_sigv4 import Keys
 from aws_limits import (
     BYTES_PER_SECOND,
@@ -95,8 +96,9 @@ class Session:
 class Service:
     """Everything that connections share."""
 
-    def __init__(self, policy, ack_delay, prefix="", authorizer=None, fleet=None, keys=None):
+    def __init__(self, policy, ack_delay, prefix="", authorizer=None, fleet=None, keys=None, things=()):
         self.policy = policy
+        self.shadows = Shadows(things)
         self.authorizer = authorizer
         self.keys = keys
         self.fleet = fleet
@@ -115,6 +117,7 @@ class Service:
         self.most_in_flight = 0
         self.largest = 0
         self.hang_ups = 0
+        self.tasks = set()
         # How many keep alives somebody may be silent.
         self.patience = 1.5
 
@@ -141,6 +144,19 @@ class Service:
                 if client_id in self.connections:
                     self.connections[client_id].flush()
 
+    def tell(self, published):
+        """Publishes what a shadow has to say."""
+        for topic, said in published:
+            self.send(topic, json.dumps(said))
+
+    def desire(self, thing, desired, name=None):
+        """Desires something of a thing, as an application does."""
+        self.tell(self.shadows.desire(thing, name, desired))
+
+    def refuse_reports(self, code, message, times):
+        """Refuses so many updates of what is reported."""
+        self.shadows.refusal = (code, message, times)
+
     def take(self, publish):
         """Enters what a rule of the service would get."""
         if len(self.published) < EVENTS_MAX:
@@ -164,6 +180,19 @@ class Service:
         for gap in gaps:
             self.book.take_gap(gap)
 
+    async def answer_shadow(self, topic, payload, is_too_much):
+        """Answers a request a little later, whether or not who has asked is still there."""
+        await asyncio.sleep(self.random.uniform(0, self.ack_delay))
+        try:
+            self.tell(self.shadows.answer(topic, payload, is_too_much))
+        finally:
+            self.shadows.end(topic)
+
+    def later(self, work):
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
     def provision(self, silent_at=None, denies=None):
         """Says which questions are not answered, and what is answered with no."""
         self.fleet.silent_at, self.fleet.denies = silent_at, denies
@@ -171,6 +200,7 @@ class Service:
     def report(self):
         return {
             "fleet": self.fleet.report() if self.fleet else None,
+            "shadows": self.shadows.report(),
             "closed": self.closed,
             "connects": self.connects,
             "discarded": self.discarded,
@@ -381,7 +411,8 @@ class Connection:
         publish = self._in_full(publish)
         if self.is_claim:
             return self._provision(publish)
-        check_publish(publish)
+        is_shadow = self.service.shadows.takes(publish.topic)
+        check_publish(publish, is_shadow)
         self.service.policy.check_publish(publish)
         if publish.qos == 1 and len(self.unanswered) >= IN_FLIGHT and publish.packet_id not in self.unanswered:
             raise Refusal("CLIENT_ERROR", f"more than {IN_FLIGHT} without an answer", 0x93)
@@ -393,7 +424,10 @@ class Connection:
             self.unanswered.add(publish.packet_id)
             self.service.most_in_flight = max(self.service.most_in_flight, len(self.unanswered))
             self._later(self._answer(publish.packet_id))
-        self.service.take(publish)
+        if is_shadow:
+            self._ask_shadow(publish)
+        else:
+            self.service.take(publish)
         if pause:
             self.service.delayed += pause
             await asyncio.sleep(pause)
@@ -407,6 +441,12 @@ class Connection:
         if answer := fleet.answer(publish.topic, publish.payload):
             self.session.waiting.append((answer[0], json.dumps(answer[1]).encode()))
             self.flush()
+
+    def _ask_shadow(self, publish):
+        if publish.retain:
+            raise Refusal("CLIENT_ERROR", "retained on a reserved topic", 0x9A)
+        is_too_much = self.service.shadows.begin(publish.topic)
+        self.service.later(self.service.answer_shadow(publish.topic, publish.payload, is_too_much))
 
     async def _answer(self, packet_id):
         await asyncio.sleep(self.service.random.uniform(0, self.service.ack_delay))
@@ -525,6 +565,7 @@ async def main():
         parser.add_argument(f"--{name}", action="append", default=[])
     parser.add_argument("--ack-delay", type=float, default=0.1)
     parser.add_argument("--single-prefix", default="", help="topics under it carry one reading each, as JSON")
+    parser.add_argument("--thing", action="append", default=[], help="a thing that has shadows")
     parser.add_argument("--template", help="the name of a provisioning template")
     parser.add_argument("--claim", action="append", default=[], help="the common name of a claim")
     parser.add_argument("--signed", help="access key, secret key, region and session token, with commas in between")
@@ -534,7 +575,7 @@ async def main():
     authorizer = Authorizer(options.authorizer) if options.authorizer else None
     fleet = Fleet(options.template, set(options.claim)) if options.template else None
     keys = Keys(*options.signed.split(",")) if options.signed else None
-    service = Service(policy, options.ack_delay, options.single_prefix, authorizer, fleet, keys)
+    service = Service(policy, options.ack_delay, options.single_prefix, authorizer, fleet, keys, options.thing)
     ports = {}
     for name, door in DOORS.items():
         files = (options.ca, options.cert, options.key, options.host)
@@ -548,6 +589,8 @@ async def main():
         "drop": service.drop,
         "close_next": service.close_next,
         "provision": service.provision,
+        "desire": service.desire,
+        "refuse_reports": service.refuse_reports,
     }
     await serve(requests, **ports, **signed)
 

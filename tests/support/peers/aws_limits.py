@@ -44,13 +44,13 @@ def check_client_id(client_id):
         raise Refusal("CLIENT_ERROR", f"client id {client_id[:20]!r}", 0x85)
 
 
-def check_topic(topic, what="topic"):
-    """Checks a topic or a filter by its length and its levels."""
+def check_topic(topic, what="topic", is_reserved=False):
+    """Checks a topic or a filter by its length and its levels; topics of the service are for what it offers."""
     counted = topic
     if what == "topic":
         if topic.startswith(BASIC_INGEST):
             counted = topic[len(BASIC_INGEST) :].partition("/")[2]
-        elif topic.startswith("$"):
+        elif topic.startswith("$") and not is_reserved:
             raise Refusal("FORBIDDEN_ACCESS", f"reserved topic {topic[:40]!r}", 0x87)
         if "+" in topic or "#" in topic or not topic:
             raise Refusal("CLIENT_ERROR", f"no topic: {topic[:40]!r}", 0x90)
@@ -62,13 +62,13 @@ def check_topic(topic, what="topic"):
         raise Refusal("CLIENT_ERROR", f"{what} with {counted.count('/')} slashes", 0x90)
 
 
-def check_publish(publish):
+def check_publish(publish, is_reserved=False):
     """Checks what a publication must not be, whoever sends it."""
     if publish.qos > 1:
         raise Refusal("CLIENT_ERROR", f"quality of service {publish.qos}", 0x9B)
     if len(publish.payload) > PAYLOAD_BYTES:
         raise Refusal("CLIENT_ERROR", f"PAYLOAD_LIMIT_EXCEEDED: {len(publish.payload)} bytes", 0x95)
-    check_topic(publish.topic)
+    check_topic(publish.topic, "topic", is_reserved)
     if publish.user_property_bytes > USER_PROPERTY_BYTES:
         raise Refusal("CLIENT_ERROR", f"{publish.user_property_bytes} bytes of user properties", 0x83)
 

@@ -22,13 +22,20 @@ from aws_authorizer import NAME, SIGNATURE, Authorizer, split_user_name
 from aws_fleet import CREATE, Fleet
 from aws_iot_core import DOORS, Service, make_context, port_of, start
 from aws_limits import PROTOCOL, Bucket, Policy, Refusal, check_topic, matches
+from aws_shadow import Shadows, levels
 from aws_sigv4 import Keys
 from certificates import Authority
+from lines import wait_until
 
 CLIENTS = {"gw-1", "gw-2", "x" * 128}
 PUBLISH = ["tidegate/gw-1/#", "$aws/rules/r/#", "deep/#"]
 SUBSCRIBE = {f"tidegate/gw-1/cmd/{number}" for number in range(60)} | {"tidegate/gw-1/cmd/#"}
 TOPIC = "tidegate/gw-1/x"
+SHADOW = "$aws/things/gw-1/shadow/name/plant"
+ANSWERS = [f"{SHADOW}/{suffix}" for suffix in ("update/delta", "update/accepted", "update/rejected")]
+ANSWERS += [f"{SHADOW}/{suffix}" for suffix in ("get/accepted", "get/rejected", "delete/accepted", "delete/rejected")]
+PUBLISH += ["$aws/things/gw-1/shadow/name/plant/#", "$aws/things/gw-9/#"]
+SUBSCRIBE |= set(ANSWERS)
 
 
 class Client:
@@ -86,6 +93,7 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
         self.service = Service(Policy(CLIENTS, PUBLISH, SUBSCRIBE), ack_delay=0.0, authorizer=self.authorizer)
         self.service.fleet = Fleet("gateways", {"claim"})
         self.service.keys = Keys("AKID", "secret", "eu-1", "a/b+=")
+        self.service.shadows = Shadows({"gw-1"})
         server = (self.path("server"), self.path("server", "key"))
         self.servers = []
         for door in DOORS.values():
@@ -312,6 +320,125 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await client.ended(), 0x83)
             self.assert_closed("CLIENT_ERROR", "without a subscription")
 
+    async def shadow(self):
+        """Connects, and hears all that a shadow says."""
+        self.service.connect_buckets.clear()
+        client = await self.connect()
+        client.send(wire.subscribe(ANSWERS))
+        await client.expect(wire.SUBACK)
+        return client
+
+    async def heard(self, client, count=1):
+        """Returns what comes next, but for acknowledgements: by what it is."""
+        heard = {}
+        while len(heard) < count:
+            kind, flags, body = await client.read()
+            if kind == wire.PUBLISH:
+                publish = wire.read_publish(flags, body, 5)
+                client.send(wire.packet(wire.PUBACK, 0, publish.packet_id.to_bytes(2, "big")))
+                heard[publish.topic.removeprefix(f"{SHADOW}/")] = json.loads(publish.payload)
+        return heard
+
+    async def ask_shadow(self, client, verb, said=None, count=1):
+        payload = said if isinstance(said, bytes) else json.dumps(said).encode() if said is not None else b""
+        client.publish(f"{SHADOW}/{verb}", payload)
+        return await self.heard(client, count)
+
+    async def test_a_shadow_is_kept_with_versions_and_times(self):
+        client = await self.shadow()
+        clock = [100.0]
+        self.service.shadows.clock = lambda: clock[0]
+        missing = (await self.ask_shadow(client, "get", {"clientToken": "a"}))["get/rejected"]
+        self.assertEqual((missing["code"], missing["clientToken"]), (404, "a"))
+        report = {"state": {"reported": {"a": {"b": 1}, "c": [1]}}, "clientToken": "b"}
+        accepted = (await self.ask_shadow(client, "update", report))["update/accepted"]
+        self.assertEqual((accepted["version"], accepted["state"], accepted["clientToken"]), (1, report["state"], "b"))
+        clock[0] = 200.0
+        self.service.desire("gw-1", {"a": {"b": 2, "x": 3}, "c": [1], "d": True}, "plant")
+        heard = await self.heard(client, 2)
+        delta = heard["update/delta"]
+        self.assertEqual(delta["state"], {"a": {"b": 2, "x": 3}, "d": True})
+        self.assertEqual((delta["version"], delta["metadata"]["a"]["b"]), (2, {"timestamp": 200}))
+        # A report that leaves something desired has it told again, with the time at which it was desired.
+        clock[0] = 300.0
+        heard = await self.ask_shadow(client, "update", {"state": {"reported": {"a": {"b": 2}, "c": None}}}, 2)
+        delta = heard["update/delta"]
+        self.assertEqual((delta["state"], delta["version"]), ({"a": {"x": 3}, "c": [1], "d": True}, 3))
+        self.assertEqual(delta["metadata"]["d"], {"timestamp": 200})
+        got = (await self.ask_shadow(client, "get"))["get/accepted"]
+        self.assertEqual(got["state"]["reported"], {"a": {"b": 2}})
+        self.assertEqual(got["state"]["delta"], delta["state"])
+        self.assertEqual(got["metadata"]["desired"]["c"], [{"timestamp": 200}])
+        self.assertEqual(got["version"], 3)
+        # Nothing is told of a difference that is none.
+        self.service.desire("gw-1", None, "plant")
+        heard = await self.heard(client)
+        self.assertEqual(list(heard), ["update/accepted"])
+        gone = (await self.ask_shadow(client, "delete"))["delete/accepted"]
+        self.assertEqual(gone["version"], 4)
+        self.assertEqual((await self.ask_shadow(client, "delete"))["delete/rejected"]["code"], 404)
+        anew = await self.ask_shadow(client, "update", {"state": {"reported": {}}})
+        self.assertEqual(anew["update/accepted"]["version"], 6)
+        self.assertEqual(self.service.closed, [])
+
+    async def test_requests_that_a_shadow_refuses(self):
+        client = await self.shadow()
+        state = {"reported": {"a": 1}}
+        deep = 1
+        for _ in range(9):
+            deep = {"a": deep}
+        cases = [
+            (b"", 400),
+            (b"{", 400),
+            (b'"\xff"', 415),
+            ([], 400),
+            ({}, 400),
+            ({"state": []}, 400),
+            ({"state": {}}, 400),
+            ({"state": {"delta": {}}}, 400),
+            ({"state": {"reported": 1}}, 400),
+            ({"state": {"reported": deep}}, 400),
+            ({"state": state, "clientToken": ""}, 400),
+            ({"state": state, "clientToken": "x" * 65}, 400),
+            ({"state": state, "clientToken": 7}, 400),
+            ({"state": state, "version": "1"}, 400),
+            ({"state": state, "other": 1}, 400),
+            ({"state": state, "version": 7}, 409),
+            ({"state": {"reported": {"a": "x" * 8200}}}, 413),
+        ]
+        for said, code in cases:
+            with self.subTest(said=str(said)[:60]):
+                self.service.shadows.buckets.clear()
+                answer = await self.ask_shadow(client, "update", said)
+                self.assertEqual(answer["update/rejected"]["code"], code)
+        self.assertEqual((await self.ask_shadow(client, "get", b"[]"))["get/rejected"]["code"], 400)
+        self.assertEqual(self.service.shadows.report()["documents"]["gw-1/plant"]["version"], 0)
+        # What is desired counts as well as what is reported.
+        self.service.desire("gw-1", {"a": "x" * 5000}, "plant")
+        await self.heard(client, 2)
+        both = await self.ask_shadow(client, "update", {"state": {"reported": {"b": "x" * 5000}}})
+        self.assertEqual(both["update/rejected"]["code"], 413)
+        self.service.refuse_reports(500, "an own one", 1)
+        self.assertEqual((await self.ask_shadow(client, "update", {"state": state}))["update/rejected"]["code"], 500)
+        self.assertEqual(self.service.closed, [])
+
+    async def test_requests_of_a_shadow_that_are_too_many(self):
+        client = await self.shadow()
+        self.service.ack_delay = 0.2
+        for packet_id in range(1, 12):
+            client.publish(f"{SHADOW}/get", b"", packet_id)
+        await wait_until(lambda: len(self.service.shadows.rejected) == 11, 5.0)
+        codes = [code for _, code in self.service.shadows.rejected]
+        self.assertEqual((codes.count(429), codes.count(404)), (1, 10))
+        self.assertEqual(self.service.shadows.most_open, 11)
+        # And what comes too fast, whether or not it is answered at once.
+        shadows = Shadows({"gw-1"})
+        found = []
+        for _ in range(60):
+            found.append(shadows.begin(f"{SHADOW}/get"))
+            shadows.end(f"{SHADOW}/get")
+        self.assertTrue(not found[0] and found[-1])
+
     async def ask_for_frames(self, path="/mqtt", protocols=(), web=3, **headers):
         """Asks for frames; returns the status of the answer."""
         client = await self.open(protocols, cert=None, web=web)
@@ -437,6 +564,10 @@ class Rejecting(unittest.IsolatedAsyncioTestCase):
             ({"topic": deep}, 0x90, "8 slashes"),
             ({"topic": "$aws/rules/r/" + deep}, 0x90, "8 slashes"),
             ({"topic": "$aws/things/gw/shadow/update"}, 0x87, "reserved topic"),
+            ({"topic": "$aws/things/gw-9/shadow/update"}, 0x87, "reserved topic"),
+            ({"topic": "$aws/things/gw-1/shadow/name/plant/update/accepted"}, 0x87, "reserved topic"),
+            ({"topic": "$aws/things/gw-1/shadow/name/other/update"}, 0x87, "may not publish"),
+            ({"topic": "$aws/things/gw-1/shadow/name/plant/update", "retain": True}, 0x87, "may not retain"),
             ({"topic": "tidegate/gw-1/+"}, 0x90, "no topic"),
             ({"topic": "tidegate/gw-2/x"}, 0x87, "may not publish"),
             ({"retain": True}, 0x87, "may not retain"),
@@ -568,6 +699,9 @@ class Rules(unittest.TestCase):
         )
         signature = keys.sign(query, "a1b2c3-ats.iot.eu-central-1.amazonaws.com", "20250102T030405Z")
         self.assertEqual(signature, "3caa1723e34e757c51134afe90fc84cf94a99a91e6dab32ef6a8a7bd2b455024")
+
+    def test_levels_of_a_state(self):
+        self.assertEqual([levels(each) for each in (1, {}, {"a": 1}, {"a": [{"b": 1}]})], [0, 1, 1, 3])
 
     def test_user_names(self):
         self.assertEqual(split_user_name("gw?a=b%20c&d=%2B"), ("gw", {"a": "b c", "d": "+"}))

@@ -82,8 +82,7 @@ impl Claim {
                         ..LinkError::transient(reason)
                     });
                 }
-                // Nothing but the answer to the subscription can come before the first question.
-                LinkEvent::Alive if is_connected => return Ok(()),
+                LinkEvent::Subscribed if is_connected => return Ok(()),
                 _ => {}
             }
         }

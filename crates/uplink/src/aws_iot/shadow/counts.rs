@@ -36,6 +36,8 @@ pub struct ShadowView {
     pub is_in_step: bool,
     /// The version of the document that came last.
     pub version: Option<u64>,
+    /// Desired values that wait for those before them, or for somebody who can carry them out.
+    pub waiting: usize,
     /// What it did.
     pub counts: ShadowCounts,
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tidegate_model::{Quality, Reading, Value};
+use tidegate_model::{Quality, Reading, Topic, Value};
 
 use super::{
     asked::{Asked, Question},
@@ -16,6 +16,8 @@ use crate::{Backoff, Failure, Pace, Pauses, Rates};
 
 /// Requests a second that the service takes of a thing.
 const RATES: Rates = Rates { messages: Some(20), bytes: None };
+/// How often is looked for somebody who can carry out a wish.
+const UNHEARD_INTERVAL: Duration = Duration::from_secs(1);
 /// Sentences that wait to be told.
 const TOLD_MAX: usize = 16;
 
@@ -88,6 +90,8 @@ pub struct Shadow {
     ready_at: Duration,
     /// No value is reported before.
     next_update: Duration,
+    /// Nobody is looked for before who can carry out a wish.
+    look_at: Duration,
     counts: ShadowCounts,
     told: VecDeque<String>,
 }
@@ -100,7 +104,7 @@ impl Shadow {
         era: u64,
         now: Duration,
     ) -> Self {
-        let wishes = Wishes::new(&settings, kept);
+        let wishes = Wishes::new(&settings, kept, era);
         let values = vec![Reported::default(); settings.states().len()];
         Self {
             settings,
@@ -114,6 +118,7 @@ impl Shadow {
             backoff: Backoff::new(Pauses::USUAL),
             ready_at: now,
             next_update: now,
+            look_at: now,
             counts: ShadowCounts::default(),
             told: VecDeque::new(),
         }
@@ -213,6 +218,7 @@ impl Shadow {
             ));
         }
         self.wishes.take(delta, &self.settings);
+        self.look_at = Duration::ZERO;
     }
 
     fn handle_document(
@@ -343,11 +349,23 @@ impl Shadow {
         self.wishes.poll_note()
     }
 
-    /// Returns the next command, once all notes are taken and the one before is safe.
-    pub fn poll_order(&mut self) -> Option<ShadowOrder> {
-        let order = self.wishes.poll_order(&self.settings)?;
-        self.counts.commands += 1;
-        Some(order)
+    /// Returns the next command, once all notes are taken and the one before is safe. What `is_heard` says nobody can
+    /// carry out waits, and is asked about again after a while.
+    pub fn poll_order(
+        &mut self,
+        now: Duration,
+        is_heard: impl Fn(&Topic) -> bool,
+    ) -> Option<ShadowOrder> {
+        if now < self.look_at {
+            return None;
+        }
+        let order = self.wishes.poll_order(&self.settings, is_heard);
+        if order.is_some() {
+            self.counts.commands += 1;
+        } else if self.wishes.is_unheard() {
+            self.look_at = now + UNHEARD_INTERVAL;
+        }
+        order
     }
 
     /// Returns the next sentence for people.
@@ -410,7 +428,7 @@ impl Shadow {
     }
 
     /// Returns when the next request may go, if there is one.
-    fn due_at(&mut self, now: Duration) -> Option<Duration> {
+    fn due_at(&self, now: Duration) -> Option<Duration> {
         let earliest = match self.phase {
             Phase::ExpectSubscription => return None,
             Phase::ExpectDocument => Some(self.ready_at).filter(|_| self.asked.is_empty()),
@@ -420,13 +438,14 @@ impl Shadow {
                 has_due.then(|| self.ready_at.max(self.next_update))
             }
         };
-        Some(earliest?.max(self.pace.ready_at(now)))
+        Some(earliest?.max(self.pace.clone().ready_at(now)))
     }
 
     /// Returns when to look again at the latest, if ever; what is due already waits for something else.
-    pub fn poll_timeout(&mut self, now: Duration) -> Option<Duration> {
+    pub fn poll_timeout(&self, now: Duration) -> Option<Duration> {
         let request = self.due_at(now).filter(|due| *due > now);
-        self.asked.next_due().into_iter().chain(request).min()
+        let unheard = self.wishes.is_unheard().then_some(self.look_at).filter(|due| *due > now);
+        self.asked.next_due().into_iter().chain(request).chain(unheard).min()
     }
 
     /// Returns the shadow at this moment.
@@ -435,6 +454,7 @@ impl Shadow {
         ShadowView {
             is_in_step: self.phase == Phase::Known && self.values.iter().all(is_told),
             version: self.seen,
+            waiting: self.wishes.waiting(),
             counts: self.counts.clone(),
         }
     }

@@ -18,7 +18,7 @@ pub struct ShadowPath(Vec<Arc<str>>);
 /// A text is not such a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "a key has 1 to {PATH_LEVELS_MAX} names with dots in between, {PATH_BYTES_MAX} bytes in all, without control characters and not beginning with `$`"
+    "a path has 1 to {PATH_LEVELS_MAX} names with dots in between, {PATH_BYTES_MAX} bytes in all, without control characters and not beginning with `$`"
 )]
 pub struct ShadowPathError;
 
@@ -83,13 +83,13 @@ pub enum ShadowError {
     #[error("a shadow's name has 1 to {NAME_BYTES_MAX} letters, digits and -_:")]
     Name,
     /// Too many or none.
-    #[error("there are 1 to {} keys", ShadowSettings::STATES_MAX)]
+    #[error("a shadow has 1 to {} values", ShadowSettings::STATES_MAX)]
     States,
     /// The key of the state at this place is, or holds, or is within that of one before it.
-    #[error("the key is, holds or is within one that was named before")]
+    #[error("the path is, holds or is within one that was named before")]
     Key(usize),
     /// The topic of the state at this place belongs to one before it.
-    #[error("the topic belongs to another key")]
+    #[error("the topic belongs to another path")]
     Topic(usize),
 }
 

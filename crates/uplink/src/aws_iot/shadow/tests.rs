@@ -43,12 +43,14 @@ struct Rig {
     kept: BTreeMap<Vec<u8>, Vec<u8>>,
     now: Duration,
     era: u64,
+    /// A topic whose commands nobody can carry out.
+    unheard: &'static str,
 }
 
 impl Rig {
     fn new() -> Self {
         let shadow = Shadow::new(settings(), std::iter::empty(), 1, Duration::ZERO);
-        Self { shadow, kept: BTreeMap::new(), now: Duration::ZERO, era: 1 }
+        Self { shadow, kept: BTreeMap::new(), now: Duration::ZERO, era: 1, unheard: "" }
     }
 
     /// Kills the process, and starts it again with what was written down.
@@ -69,7 +71,8 @@ impl Rig {
 
     fn order(&mut self) -> Option<ShadowOrder> {
         self.take_notes();
-        self.shadow.poll_order()
+        let unheard = self.unheard;
+        self.shadow.poll_order(self.now, |topic| topic.as_str() != unheard)
     }
 
     fn safe(&mut self, order: &ShadowOrder) {
@@ -153,6 +156,25 @@ fn uplink_21_a_wish_is_commanded_once_and_in_order() {
     );
     let anew = rig.order().unwrap();
     assert_eq!(text(&anew.body), r#"{"value":true,"id":"shadow:plant:13:20:lamp"}"#);
+}
+
+/// uplink.21: what nobody can carry out yet waits until somebody can, and holds up nothing else.
+#[test]
+fn uplink_21_a_wish_waits_for_somebody_who_can_carry_it_out() {
+    let mut rig = Rig::new();
+    rig.unheard = "hall/lamp";
+    rig.connect(r#"{"state":{"delta":{"lamp":true,"press":{"speed":3}}},"version":5}"#);
+    let speed = rig.order().unwrap();
+    assert_eq!(speed.topic.as_str(), "hall/speed");
+    rig.safe(&speed);
+    assert_eq!(rig.order(), None);
+    assert_eq!(rig.shadow.view().waiting, 1);
+    assert_eq!(rig.shadow.poll_timeout(rig.now), Some(rig.now + Duration::from_secs(1)));
+    // A newer wish takes its place.
+    rig.says("update/delta", r#"{"version":6,"state":{"lamp":false}}"#);
+    rig.unheard = "";
+    assert_eq!(text(&rig.order().unwrap().body), r#"{"value":false,"id":"shadow:plant:6:0:lamp"}"#);
+    assert_eq!((rig.order(), rig.shadow.view().waiting), (None, 0));
 }
 
 /// uplink.21: versions that are older than what is known, keys that nobody knows and values that are none are counted.

@@ -113,14 +113,18 @@ pub(super) struct Wishes {
 
 impl Wishes {
     /// Takes up what the journal holds under the names of [`ShadowNote`]; what belongs to no key any more is removed.
+    /// `era` is any number.
     pub(super) fn new<'k>(
         settings: &ShadowSettings,
         kept: impl Iterator<Item = (&'k [u8], &'k [u8])>,
+        era: u64,
     ) -> Self {
         let count = settings.states().len();
         let names = (0..count).map(|place| (name(settings, place), place));
         let places: BTreeMap<Vec<u8>, usize> = names.collect();
-        let mut wishes = Self { known: vec![None; count], ..Self::default() };
+        // What an earlier machine has handed out has other names.
+        let next = era >> 1;
+        let mut wishes = Self { known: vec![None; count], next, ..Self::default() };
         for (name, value) in kept.filter(|(name, _)| name.starts_with(KEPT.as_bytes())) {
             match (places.get(name), Known::decode(value)) {
                 (Some(place), Some(known)) => wishes.known[*place] = Some(known),
@@ -159,12 +163,19 @@ impl Wishes {
         self.notes.pop_front()
     }
 
-    /// Returns the next command, once the one before is safe: so they are carried out in the order of the document.
-    pub(super) fn poll_order(&mut self, settings: &ShadowSettings) -> Option<ShadowOrder> {
+    /// Returns the next command that somebody can carry out, once the one before is safe: so they are carried out in the
+    /// order of the document.
+    pub(super) fn poll_order(
+        &mut self,
+        settings: &ShadowSettings,
+        is_heard: impl Fn(&Topic) -> bool,
+    ) -> Option<ShadowOrder> {
         if self.awaited.is_some() || !self.notes.is_empty() {
             return None;
         }
-        let line = self.waiting.pop_front()?;
+        let topic = |line: &Line| &settings.states()[line.place].topic;
+        let next = self.waiting.iter().position(|line| is_heard(topic(line)))?;
+        let line = self.waiting.remove(next)?;
         self.next += 1;
         let id = ShadowOrderId(self.next);
         self.awaited = Some(id);
@@ -181,6 +192,16 @@ impl Wishes {
         json::write_string(&name, &mut body);
         body.push(b'}');
         Some(ShadowOrder { id, topic: state.topic.clone(), body })
+    }
+
+    /// Returns how many wishes wait, for those before them or for somebody who can carry them out.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Returns whether those that wait do so because nobody can carry them out.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.awaited.is_none() && !self.waiting.is_empty()
     }
 
     /// Takes notice that a command will not be forgotten any more, or was answered.

@@ -1,0 +1,145 @@
+//! The shadow that goes by a connection: it hears what comes down and what local topics say, and its commands, requests and
+//! notes are seen to.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::atomic::Ordering,
+};
+
+use bytes::Bytes;
+use tidegate_model::{CommandKind, Topic, json};
+use tidegate_store::Transaction;
+use tidegate_uplink::{
+    Encoding, Keys, Shadow, ShadowOrder, ShadowOrderId, ShadowRequest, decoder::DecodeError,
+};
+use tokio::sync::mpsc;
+
+use super::{Run, Ticket, UplinkError};
+use crate::uplink::{
+    command::{AckId, CommandAck, IncomingCommand},
+    link::{Incoming, Up},
+    shared::Shared,
+};
+
+/// Makes the shadow of an uplink, if it has one, with what the journal keeps of it.
+pub(super) fn open(shared: &Shared) -> Option<Shadow> {
+    let settings = shared.settings.link.shadow.clone()?;
+    let prefix = Keys::new(&shared.settings.core.name).kept_prefix();
+    let entries = shared.entries.lock();
+    let kept = entries.range(prefix.clone()..).map_while(|(key, value)| {
+        key.strip_prefix(prefix.as_slice()).map(|name| (name, value.as_slice()))
+    });
+    shared.watched.show_all();
+    Some(Shadow::new(settings, kept, random(0), shared.clock.uptime()))
+}
+
+/// Returns any number, another one each time.
+fn random(salt: u64) -> u64 {
+    RandomState::new().hash_one(salt)
+}
+
+impl Run<'_> {
+    /// Tells the shadow what local topics say, and does what it wants done.
+    pub(super) fn look_after_shadow(&mut self) -> Result<(), UplinkError> {
+        let Some(shadow) = &mut self.shadow else { return Ok(()) };
+        let now = self.shared.clock.uptime();
+        for (place, message) in self.shared.watched.take_new() {
+            shadow.handle_local(place, &tidegate_uplink::reading(&message));
+        }
+        shadow.handle_timeout(now, random(self.connection_number));
+        self.write_shadow_notes()?;
+        // What comes during a stop is left to the next start.
+        let shared = self.shared;
+        let is_heard = |topic: &Topic| shared.intake.takes_commands(topic);
+        while self.stop_deadline.is_none()
+            && let Some(order) = self.shadow.as_mut().and_then(|it| it.poll_order(now, is_heard))
+        {
+            self.command_for_shadow(order);
+        }
+        while let Some(text) = self.shadow.as_mut().and_then(Shadow::poll_told) {
+            self.report(&text, "A shadow at AWS IoT Core is not in step");
+        }
+        self.shared.state.lock().shadow = self.shadow.as_ref().map(Shadow::view);
+        Ok(())
+    }
+
+    /// Writes down what is to be remembered. The journal keeps its writes in order: what follows is not durable before.
+    fn write_shadow_notes(&mut self) -> Result<(), UplinkError> {
+        while let Some(note) = self.shadow.as_mut().and_then(Shadow::poll_note) {
+            let change = Keys::new(self.name()).keep(&note.name, note.value);
+            let token = self.shared.submit(Transaction::new(), vec![change], None)?;
+            self.tickets.push_back((token, Ticket::Nothing));
+        }
+        Ok(())
+    }
+
+    fn command_for_shadow(&mut self, order: ShadowOrder) {
+        self.shared.commands_total.fetch_add(1, Ordering::Relaxed);
+        let value = json::parse_value(&order.body);
+        let ack = CommandAck::new(AckId::Shadow(order.id), self.shared.acks_sender.clone());
+        let command = IncomingCommand {
+            uplink: self.name().clone(),
+            target: order.topic,
+            kind: CommandKind::Write,
+            payload: order.body.into(),
+            value: value.map_err(|error| DecodeError::NotJson { problem: error.to_string() }),
+            retained: false,
+            reply_to: None,
+            ack,
+        };
+        let command = if self.waiting.is_empty() {
+            match self.shared.commands.try_send(command) {
+                Err(mpsc::error::TrySendError::Full(command)) => command,
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        } else {
+            command
+        };
+        // If there is no room either, it is withheld, and desired still.
+        self.waiting.push(command);
+    }
+
+    /// Takes notice that a command of the shadow was not taken in.
+    pub(super) fn withhold_from_shadow(&mut self, id: ShadowOrderId) {
+        let (now, random) = (self.shared.clock.uptime(), random(self.connection_number));
+        if let Some(shadow) = &mut self.shadow {
+            shadow.handle_withheld(id, now, random);
+        }
+    }
+
+    /// Takes a message for the shadow, if it is one; gives anything else back.
+    pub(super) fn take_for_shadow(&mut self, incoming: Incoming) -> Option<Incoming> {
+        let (now, random) = (self.shared.clock.uptime(), random(self.connection_number));
+        let is_for_it = self.shadow.as_mut().is_some_and(|shadow| {
+            let topic = std::str::from_utf8(&incoming.topic).unwrap_or_default();
+            shadow.handle_message(topic, &incoming.payload, now, random)
+        });
+        if !is_for_it {
+            return Some(incoming);
+        }
+        // A state is asked for again with each connection: nothing of it has to be kept at the service.
+        if let Some(packet) = incoming.packet {
+            self.acknowledge(AckId::Packet { connection: self.connection_number, packet });
+        }
+        None
+    }
+
+    /// Takes the next request of the shadow, if one may go.
+    pub(super) fn shadow_up(&mut self) -> Option<Up> {
+        let now = self.shared.clock.uptime();
+        let ShadowRequest { topic, payload } = self.shadow.as_mut()?.poll_request(now)?;
+        Some(Up {
+            topic: topic.into(),
+            payload: Bytes::from(payload),
+            content_type: Encoding::Json.content_type(),
+            content_encoding: None,
+            correlation: None,
+            is_numbered: false,
+            typed: None,
+            retain: false,
+            said: None,
+            expires_in: None,
+            path: None,
+        })
+    }
+}

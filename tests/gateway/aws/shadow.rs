@@ -1,0 +1,246 @@
+//! Device shadows: what is desired is commanded once, and what local topics say is reported (uplink.21).
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    gateway::Gateway,
+    peer::Peer,
+    ports,
+    site::Site,
+    wait,
+    wire::{Hello, Message, Wire},
+};
+
+use super::Files;
+
+/// A gateway with a shadow, and the service that keeps it.
+struct Bench {
+    gateway: Gateway,
+    service: Peer,
+    mqtt: u16,
+    /// The thing and its shadow, as the service names them.
+    place: &'static str,
+}
+
+impl Bench {
+    /// Prepares the shadow `name` of the thing `gw-1`, or else the classic one of the thing that is called as the client is.
+    fn prepare(name: Option<&'static str>) -> Self {
+        let gateway = Gateway::prepare(&Site::new("", &[]));
+        let (prefix, place, own) = match name {
+            Some("plant") => (
+                "$aws/things/gw-1/shadow/name/plant",
+                "gw-1/plant",
+                "thing = \"gw-1\"\nname = \"plant\"\n",
+            ),
+            _ => ("$aws/things/aws-cloud/shadow", "aws-cloud/", ""),
+        };
+        let suffixes =
+            ["update/delta", "update/accepted", "update/rejected", "get/accepted", "get/rejected"];
+        let heard = suffixes.map(|suffix| format!("{prefix}/{suffix}"));
+        let asked = ["update", "get"].map(|verb| format!("{prefix}/{verb}"));
+        let mut told = vec![
+            ["--connect", "aws-cloud"],
+            ["--thing", "gw-1"],
+            ["--thing", "aws-cloud"],
+            ["--publish", "tidegate/aws/#"],
+            ["--single-prefix", "tidegate/aws/rows/"],
+        ];
+        told.extend(heard.iter().map(|filter| ["--subscribe", filter.as_str()]));
+        told.extend(asked.iter().map(|topic| ["--publish", topic.as_str()]));
+        let service = Files::new(&gateway).service(&told);
+        let mqtt = ports::free_port();
+        let config = format!(
+            "[gateway]\nid = \"aws\"\ndata-dir = \"data\"\n\
+             [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n\
+             [[uplink]]\nname = \"cloud\"\nprofile = \"aws-iot-core\"\nurl = \"mqtts://localhost:{}\"\n\
+             ca = \"ca.pem\"\ncert = \"gw.pem\"\nkey = {{ file = \"gw.key\" }}\ntopics = [\"rows/#\"]\n\
+             topic = \"tidegate/{{gateway}}/rows/{{topic}}\"\nformat = \"json\"\n\
+             [uplink.aws-iot-core.shadow]\n{own}interval = \"100ms\"\nstate = [\n\
+             {{ path = \"press.speed\", topic = \"hall/speed\" }},\n\
+             {{ path = \"lamp\", topic = \"hall/lamp\" }},\n]\n",
+            service.facts()["port_8883"]
+        );
+        gateway.write("tidegate.toml", &config);
+        Self { gateway, service, mqtt, place }
+    }
+
+    fn connect(&self, client_id: &str, clean: bool) -> Wire {
+        let expiry = if clean { 0 } else { 3_600 };
+        Wire::connect(self.mqtt, &Hello { client_id, clean, expiry, ..Hello::default() }).0
+    }
+
+    fn desire(&mut self, thing: &str, name: Option<&str>, desired: &Value) {
+        self.service.ask("desire", json!({"thing": thing, "name": name, "desired": desired}));
+    }
+
+    fn shadows(&mut self) -> Value {
+        self.service.ask("report", json!({}))["shadows"].clone()
+    }
+
+    /// What the service keeps of the gateway's shadow.
+    fn document(&mut self) -> Value {
+        let place = self.place;
+        self.shadows()["documents"][place].clone()
+    }
+
+    /// Waits until this is reported, and returns the document.
+    #[track_caller]
+    fn until_reported(&mut self, reported: &Value) -> Value {
+        wait::until("the local values to be reported", || {
+            Some(self.document()).filter(|document| document["reported"] == *reported)
+        })
+    }
+
+    fn status(&self) -> Value {
+        self.gateway.status(&[])["uplinks"]["cloud"].clone()
+    }
+
+    /// Waits until the document was told on this connection.
+    #[track_caller]
+    fn until_known(&self) {
+        wait::until("the document to be known", || {
+            self.status()["shadow"]["version"].is_u64().then_some(())
+        });
+    }
+
+    /// How many updates the gateway has asked for.
+    fn updates(&mut self) -> usize {
+        let shadows = self.shadows();
+        let requests = shadows["requests"].as_array().expect("a list");
+        requests.iter().filter(|it| it[0].as_str().is_some_and(|it| it.ends_with("update"))).count()
+    }
+}
+
+/// Returns the next command that a device gets, acknowledged.
+#[track_caller]
+fn next_command(device: &mut Wire) -> (Message, Value) {
+    let packet = device.expect_publish();
+    let message = device.parse(&packet);
+    device.acknowledge(4, message.packet_id);
+    let command = serde_json::from_str(&message.payload).expect("a command is JSON");
+    (message, command)
+}
+
+/// uplink.21: what is desired while the gateway is away is commanded once after it has come back, in the order of the
+/// document; it is reported when the local topics say it, and then nothing is left that differs. Neither a change here nor a
+/// kill between command and report has it commanded again, and no other shadow is touched.
+#[test]
+fn uplink_21_what_is_desired_is_commanded_once_and_reported() {
+    let mut bench = Bench::prepare(Some("plant"));
+    bench.gateway.start_again();
+    let mut device = bench.connect("device", false);
+    assert_eq!(device.subscribe("hall/+/set", 1), 1);
+    bench.until_known();
+    bench.gateway.kill9();
+    bench.desire("gw-1", Some("plant"), &json!({"lamp": true, "press": {"speed": 3}}));
+    bench.desire("gw-1", None, &json!({"lamp": "another shadow"}));
+    bench.desire("aws-cloud", Some("plant"), &json!({"lamp": "another thing"}));
+    bench.gateway.start_again();
+    let mut device = bench.connect("device", false);
+    let (lamp, command) = next_command(&mut device);
+    assert_eq!((lamp.topic.as_str(), &command["value"]), ("hall/lamp/set", &json!(true)));
+    let (speed, command) = next_command(&mut device);
+    assert_eq!((speed.topic.as_str(), &command["value"]), ("hall/speed/set", &json!(3)));
+    assert!(
+        command["id"].as_str().is_some_and(|id| id.starts_with("shadow:plant:1:")),
+        "{command}"
+    );
+
+    let mut plant = bench.connect("plant", true);
+    plant.publish("hall/lamp", "true");
+    plant.publish("hall/speed", "3");
+    let document = bench.until_reported(&json!({"lamp": true, "press": {"speed": 3}}));
+    assert_eq!(document["delta"], json!({}), "{document}");
+    // Somebody turns it by hand: that is reported, and what was desired is not done again.
+    plant.publish("hall/speed", r#"{"value": 4.5, "quality": "good"}"#);
+    let document = bench.until_reported(&json!({"lamp": true, "press": {"speed": 4.5}}));
+    assert_eq!(document["delta"], json!({"press": {"speed": 3}}), "{document}");
+    bench.desire("gw-1", Some("plant"), &json!({"lamp": false}));
+    let (lamp, command) = next_command(&mut device);
+    assert_eq!((lamp.topic.as_str(), &command["value"]), ("hall/lamp/set", &json!(false)));
+
+    // It is carried out, and nobody was told: the gateway knows.
+    bench.gateway.kill9();
+    bench.gateway.start_again();
+    let mut device = bench.connect("device", true);
+    assert_eq!(device.subscribe("hall/+/set", 1), 1);
+    bench.until_known();
+    bench.desire("gw-1", Some("plant"), &json!({"press": {"speed": 5}}));
+    let (speed, command) = next_command(&mut device);
+    assert_eq!((speed.topic.as_str(), &command["value"]), ("hall/speed/set", &json!(5)));
+    let mut plant = bench.connect("plant", true);
+    plant.publish("hall/speed", "5");
+    plant.publish("hall/lamp", "false");
+    let document = bench.until_reported(&json!({"lamp": false, "press": {"speed": 5}}));
+    assert_eq!(document["delta"], json!({}), "{document}");
+
+    let report = bench.service.ask("report", json!({}));
+    let shadows = &report["shadows"];
+    let requests = shadows["requests"].as_array().expect("a list");
+    let own = |it: &Value| {
+        it[0].as_str().is_some_and(|it| it.starts_with("$aws/things/gw-1/shadow/name/plant/"))
+    };
+    assert!(requests.iter().all(own), "{report}");
+    let untouched =
+        ["gw-1/", "aws-cloud/plant"].map(|place| &shadows["documents"][place]["reported"]);
+    assert_eq!(untouched, [&json!({}); 2], "{report}");
+    let missing = json!([["$aws/things/gw-1/shadow/name/plant/get", 404]]);
+    assert_eq!(shadows["rejected"], missing, "{report}");
+    // A gateway that is killed connects again within a second, of which the service knows nothing.
+    let is_of_kills = |it: &Value| it[0] == "THROTTLED" || it[0] == "DUPLICATE_CLIENTID";
+    let closed = report["closed"].as_array().expect("a list");
+    assert!(closed.iter().all(is_of_kills), "{report}");
+    let reports = requests.iter().filter_map(|it| it[1].as_str());
+    assert!(reports.into_iter().all(|said| !said.contains("desired")), "{report}");
+}
+
+/// uplink.21: what the service refuses is told with its code and in its words; what it may take later is reported again, the
+/// rest with the next value. What changes while there is no connection is reported behind it, and nothing that is known.
+#[test]
+fn uplink_21_refused_reports_are_told_and_lost_ones_made_up_for() {
+    let mut bench = Bench::prepare(None);
+    bench.gateway.start_again();
+    bench.until_known();
+    let mut plant = bench.connect("plant", true);
+    bench.service.ask("refuse_reports", json!({"code": 500, "message": "Not today", "times": 1}));
+    plant.publish("hall/speed", "1");
+    wait::until("the refusal to be told", || {
+        let status = bench.status();
+        status["error"].as_str()?.contains("500: Not today").then_some(())
+    });
+    bench.until_reported(&json!({"press": {"speed": 1}}));
+    bench.service.ask("refuse_reports", json!({"code": 413, "message": "Too much", "times": 1}));
+    plant.publish("hall/speed", "2");
+    let status = wait::until("the second refusal to be counted", || {
+        let status = bench.status();
+        (status["shadow"]["refused"] == json!({"server": 1, "too-large": 1})).then_some(status)
+    });
+    assert!(
+        status["error"].as_str().is_some_and(|error| error.contains("413: Too much")),
+        "{status}"
+    );
+    assert_eq!(status["shadow"]["in-step"], false, "{status}");
+    plant.publish("hall/speed", "3");
+    bench.until_reported(&json!({"press": {"speed": 3}}));
+    wait::until("the gateway to know", || {
+        (bench.status()["shadow"]["in-step"] == true).then_some(())
+    });
+    assert_eq!(bench.updates(), 4, "two were refused");
+
+    bench.service.ask("drop", json!({}));
+    plant.publish("hall/lamp", "\"dim\"");
+    bench.until_reported(&json!({"press": {"speed": 3}, "lamp": "dim"}));
+    wait::until("the gateway to know", || {
+        (bench.status()["shadow"]["in-step"] == true).then_some(())
+    });
+    assert_eq!(bench.updates(), 5, "what is known is not reported again");
+    // What belongs to no topic is counted.
+    bench.desire("aws-cloud", None, &json!({"other": {"a": 1}, "lamp": {"a": 1}}));
+    wait::until("what is unknown to be counted", || {
+        let ignored = bench.status()["shadow"]["ignored"].clone();
+        (ignored == json!({"unknown-key": 1, "unfit": 1})).then_some(())
+    });
+    let report = bench.service.ask("report", json!({}));
+    let closed = report["closed"].as_array().expect("a list");
+    assert!(closed.iter().all(|it| it[0] == "SERVER_INITIATED_DISCONNECT"), "{report}");
+}
