@@ -8,7 +8,7 @@ use tidegate_adapter_api::{
     RecalledExchange, Receipt, Refusal,
 };
 use tidegate_broker::{
-    DueWill, LocalSubscriber, RetainHandling, Routed, Source, SubscriptionOptions,
+    DueWill, LocalSubscriber, Routed, Source, SubscriptionOptions,
     access::{Rights, command_target},
 };
 use tidegate_mapping::{Applied, Inlet, MappingSet};
@@ -515,18 +515,11 @@ impl Intake for Ingest {
 
     fn watch(&self, topic: &Topic, watcher: Arc<dyn Watcher>) {
         let filter = TopicFilter::new(topic.as_str()).expect("a topic is a filter");
-        let options = SubscriptionOptions {
-            qos: Qos::AtLeastOnce,
-            no_local: false,
-            retain_as_published: true,
-            retain_handling: RetainHandling::DoNotSend,
-            identifier: None,
-        };
         let mut core = self.shared.broker.core();
         if let Some(last) = core.last(topic) {
             watcher.see(&last.message);
         }
-        core.add_own(&filter, options, Arc::new(Watching(watcher)));
+        core.add_own(&filter, SubscriptionOptions::LOCAL, Arc::new(Watching(watcher)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_adapter_api::{
     LastMessage, Outcome, Publication, Receipt, Refusal, TopicEvents, TopicSpaceBackend,
 };
-use tidegate_broker::{LocalSubscriber, RetainHandling, Routed, SubscriptionOptions};
+use tidegate_broker::{LocalSubscriber, Routed, SubscriptionOptions};
 use tidegate_model::{Message, Payload, Principal, Properties, Qos, Topic, TopicFilter};
 use tokio::sync::mpsc;
 
@@ -91,17 +91,10 @@ impl TopicSpaceBackend for Topics {
             return Err(self.ingest.denied(principal));
         }
         let (sender, receiver) = mpsc::channel(capacity);
-        let options = SubscriptionOptions {
-            qos: Qos::AtLeastOnce,
-            no_local: false,
-            retain_as_published: true,
-            retain_handling: RetainHandling::DoNotSend,
-            identifier: None,
-        };
         self.ingest.broker().core().add_local(
             principal,
             filter,
-            options,
+            SubscriptionOptions::LOCAL,
             Arc::new(Reader { sender }),
         );
         Ok(receiver)

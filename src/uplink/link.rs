@@ -6,7 +6,9 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use ring::digest;
 use tidegate_model::Properties;
-use tidegate_uplink::{Ack, Disconnect, Failure, ReplyTo, TypedReading, decoder::DecodeError};
+use tidegate_uplink::{
+    Ack, Disconnect, Encoding, Failure, ReplyTo, TypedReading, decoder::DecodeError,
+};
 
 use crate::dial::DialError;
 
@@ -114,6 +116,23 @@ pub(super) struct Up {
 }
 
 impl Up {
+    /// Makes a message of JSON with nothing beside it but what an answer is known by.
+    pub(super) fn json(topic: Arc<str>, payload: Bytes, correlation: Option<Bytes>) -> Self {
+        Self {
+            topic,
+            payload,
+            content_type: Encoding::Json.content_type(),
+            content_encoding: None,
+            correlation,
+            is_numbered: false,
+            typed: None,
+            retain: false,
+            said: None,
+            expires_in: None,
+            path: None,
+        }
+    }
+
     /// Returns the MIME type of the payload: what its publisher said, if it goes up as it is.
     pub(super) fn content_type(&self) -> &str {
         let said = self.said.as_ref().and_then(|said| said.content_type.as_deref());

@@ -302,6 +302,18 @@ fn uplink_21_a_custom_authorizer_lets_the_gateway_in() {
     assert!(!closed.is_empty() && closed.iter().all(|it| *it == refused), "{report}");
 }
 
+/// Returns the configuration of a gateway with an uplink `cloud` by certificate, whose last table is `own`.
+fn cloud_config(mqtt: u16, facts: &Value, own: &str) -> String {
+    format!(
+        "[gateway]\nid = \"aws\"\ndata-dir = \"data\"\n\
+         [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n\
+         [[uplink]]\nname = \"cloud\"\nprofile = \"aws-iot-core\"\nurl = \"mqtts://localhost:{}\"\n\
+         ca = \"ca.pem\"\ncert = \"gw.pem\"\nkey = {{ file = \"gw.key\" }}\ntopics = [\"rows/#\"]\n\
+         topic = \"tidegate/{{gateway}}/rows/{{topic}}\"\nformat = \"json\"\n{own}",
+        facts["port_8883"]
+    )
+}
+
 /// A gateway with a claim, and a service that gives out certificates.
 struct Fleet {
     gateway: Gateway,
@@ -320,16 +332,9 @@ impl Fleet {
             ["--single-prefix", "tidegate/aws/rows/"],
         ]);
         let mqtt = ports::free_port();
-        let config = format!(
-            "[gateway]\nid = \"aws\"\ndata-dir = \"data\"\n\
-             [mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nanonymous = true\n\
-             [[uplink]]\nname = \"cloud\"\nprofile = \"aws-iot-core\"\nurl = \"mqtts://localhost:{}\"\n\
-             ca = \"ca.pem\"\ncert = \"gw.pem\"\nkey = {{ file = \"gw.key\" }}\ntopics = [\"rows/#\"]\n\
-             topic = \"tidegate/{{gateway}}/rows/{{topic}}\"\nformat = \"json\"\n\
-             [uplink.aws-iot-core.provisioning]\ntemplate = \"gateways\"\nparameters = {{ SerialNumber = \"7\" }}\n",
-            service.facts()["port_8883"]
-        );
-        gateway.write("tidegate.toml", &config);
+        let own = "[uplink.aws-iot-core.provisioning]\ntemplate = \"gateways\"\n\
+                   parameters = { SerialNumber = \"7\" }\n";
+        gateway.write("tidegate.toml", &cloud_config(mqtt, service.facts(), own));
         Self { gateway, service, mqtt }
     }
 

@@ -65,6 +65,17 @@ pub struct SubscriptionOptions {
     pub identifier: Option<SubscriptionId>,
 }
 
+impl SubscriptionOptions {
+    /// Those of a reader inside the gateway, which asks for what is retained by itself.
+    pub const LOCAL: Self = Self {
+        qos: Qos::AtLeastOnce,
+        no_local: false,
+        retain_as_published: true,
+        retain_handling: RetainHandling::DoNotSend,
+        identifier: None,
+    };
+}
+
 /// Which retained messages a new subscription gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RetainHandling {

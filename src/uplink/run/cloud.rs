@@ -9,9 +9,7 @@ use std::{
 use bytes::Bytes;
 use tidegate_model::Properties;
 use tidegate_store::Transaction;
-use tidegate_uplink::{
-    Ack, Disconnect, Encoding, Failure, Format, Keys, Outcome, OutcomeId, Turns, bridge,
-};
+use tidegate_uplink::{Ack, Disconnect, Failure, Format, Keys, Outcome, OutcomeId, Turns, bridge};
 use tracing::{info, warn};
 
 use super::{ConnectionState, Inbound, Renewal, Run, Ticket, UplinkError, Waiting};
@@ -58,7 +56,10 @@ impl Run<'_> {
     fn next_up(&mut self) -> Option<(Token, Up)> {
         while let Some((id, outcome)) = self.outbox.poll_send() {
             match self.refuses_outcome(&outcome) {
-                None => return Some((Token::Outcome(id), outcome_up(outcome))),
+                None => {
+                    let Outcome { topic, payload, correlation } = outcome;
+                    return Some((Token::Outcome(id), Up::json(topic, payload, correlation)));
+                }
                 Some(reason) => self.give_up_outcome(id, &reason),
             }
         }
@@ -465,21 +466,5 @@ impl Run<'_> {
             self.reported = Some(Instant::now());
             warn!(uplink = %self.name(), %error, "{text}");
         }
-    }
-}
-
-fn outcome_up(outcome: Outcome) -> Up {
-    Up {
-        topic: outcome.topic,
-        payload: outcome.payload,
-        content_type: Encoding::Json.content_type(),
-        content_encoding: None,
-        correlation: outcome.correlation,
-        is_numbered: false,
-        typed: None,
-        retain: false,
-        said: None,
-        expires_in: None,
-        path: None,
     }
 }

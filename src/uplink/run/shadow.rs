@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidegate_model::{CommandKind, Topic, json};
 use tidegate_store::Transaction;
 use tidegate_uplink::{
-    Encoding, Keys, Shadow, ShadowOrder, ShadowOrderId, ShadowRequest, decoder::DecodeError,
+    Keys, Shadow, ShadowOrder, ShadowOrderId, ShadowRequest, decoder::DecodeError,
 };
 use tokio::sync::mpsc;
 
@@ -128,18 +128,6 @@ impl Run<'_> {
     pub(super) fn shadow_up(&mut self) -> Option<Up> {
         let now = self.shared.clock.uptime();
         let ShadowRequest { topic, payload } = self.shadow.as_mut()?.poll_request(now)?;
-        Some(Up {
-            topic: topic.into(),
-            payload: Bytes::from(payload),
-            content_type: Encoding::Json.content_type(),
-            content_encoding: None,
-            correlation: None,
-            is_numbered: false,
-            typed: None,
-            retain: false,
-            said: None,
-            expires_in: None,
-            path: None,
-        })
+        Some(Up::json(topic.into(), Bytes::from(payload), None))
     }
 }

@@ -119,6 +119,24 @@ fn readers_of_other_protocols_get_what_their_principals_may_receive() {
     assert_eq!((count(&mut house, "open/1"), count(&mut house, "secret/1")), (0, 1));
 }
 
+/// uplink.21: parts of the gateway get what the configuration names, whatever clients may do.
+#[test]
+fn parts_of_the_gateway_need_no_rights() {
+    let mut house = House::new();
+    let reader = Arc::new(Reader::default());
+    let own = TopicFilter::new("hall/lamp").unwrap();
+    house.core.add_own(&own, crate::SubscriptionOptions::LOCAL, reader.clone());
+    for filters in [&["open/#"][..], &[]] {
+        house.core.set_rules(rules(filters));
+        for topic in ["hall/lamp", "hall/lamp/set", "hall/other"] {
+            house.publish(topic, "x", Qos::AtLeastOnce);
+        }
+        assert_eq!(reader.0.swap(0, Ordering::Relaxed), 1);
+    }
+    assert_eq!(house.core.counters().denied, 0);
+    assert!(!house.core.has_subscriber(&Topic::new("hall/lamp").unwrap()));
+}
+
 /// C10: names that foreign issuers of tokens give do not fill the memory; those beyond count together.
 #[test]
 fn denials_are_told_apart_for_so_many_only() {
