@@ -82,6 +82,7 @@ impl Run<'_> {
             target: order.topic,
             kind: CommandKind::Write,
             payload: order.body.into(),
+            id: None,
             value: value.map_err(|error| DecodeError::NotJson { problem: error.to_string() }),
             retained: false,
             reply_to: None,
