@@ -6,7 +6,7 @@ use tidegate_adapter_api::{
     LastMessage, Outcome, Publication, Receipt, Refusal, TopicEvents, TopicSpaceBackend,
 };
 use tidegate_broker::{LocalSubscriber, Routed, SubscriptionOptions};
-use tidegate_model::{Message, Payload, Principal, Properties, Qos, Topic, TopicFilter};
+use tidegate_model::{Message, Payload, Principal, Properties, Topic, TopicFilter};
 use tokio::sync::mpsc;
 
 use crate::ingest::Ingest;
