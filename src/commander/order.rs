@@ -250,16 +250,35 @@ pub(super) fn suffix(kind: CommandKind) -> &'static str {
 mod tests {
     use super::*;
 
-    fn parse(kind: CommandKind, payload: &str) -> Result<Command, String> {
-        let order = CommandOrder::new(
+    fn order(kind: CommandKind, payload: &str) -> CommandOrder {
+        CommandOrder::new(
             Topic::new("hall1/press-1/setpoint").unwrap(),
             kind,
             Bytes::copy_from_slice(payload.as_bytes()),
             Principal::anonymous(),
             CommandOrigin::Local { response: None },
             Timestamp::default(),
-        );
-        order.parse().map_err(|outcome| outcome.reason.unwrap())
+        )
+    }
+
+    fn parse(kind: CommandKind, payload: &str) -> Result<Command, String> {
+        order(kind, payload).parse().map_err(|outcome| outcome.reason.unwrap())
+    }
+
+    /// uplink.26: an id that stands beside the payload is that of a command whose payload has none.
+    #[test]
+    fn an_id_may_stand_beside_the_payload() {
+        let id = |payload: &str, beside: &str| {
+            let order =
+                CommandOrder { id: Some(beside.to_owned()), ..order(CommandKind::Write, payload) };
+            let command = order.parse().map_err(|outcome| outcome.reason.unwrap());
+            command.map(|command| command.id.unwrap().to_string())
+        };
+        assert_eq!(id("66.5", "m-1").unwrap(), "m-1");
+        assert_eq!(id(r#"{"value":1}"#, "m-1").unwrap(), "m-1");
+        assert_eq!(id(r#"{"value":1,"id":"c-1"}"#, "m-1").unwrap(), "c-1");
+        assert_eq!(id(r#"{"value":1,"id":"c-1"}"#, "\n").unwrap(), "c-1");
+        assert!(id("66.5", "\n").unwrap_err().contains("a command id has"));
     }
 
     /// main.14: a command is a bare value, or an object with id and expiry.

@@ -83,7 +83,9 @@ pub(super) fn read_commands(
         Some(filled)
     };
     let queue = table.optional("commands-queue", read_queue, issues);
-    if let (Some(at), Some(_), false) = (queue_at, &queue, commands_given) {
+    // Who shares a connection has heard of it already.
+    let is_known = commands_given || table.has("via");
+    if let (Some(at), Some(_), false) = (queue_at, &queue, is_known) {
         let message = "`commands-queue` has no effect: nothing comes down without `commands`";
         issues.error(
             at,
