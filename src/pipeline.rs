@@ -155,7 +155,6 @@ impl Gateway {
         mapping: MappingSet,
         source: reload::Source,
     ) -> Result<Self, StartError> {
-        json::set_depth_max(config.limits.json.max_depth);
         let mut inside = Inside::start(&config, mapping).await?;
         let accounts = listeners::open_accounts(&config);
         let certificates = Certificates::new(&config)?;
@@ -219,7 +218,6 @@ impl Gateway {
             reloader,
             status: Arc::clone(&status),
             uplinks: handles,
-            time: inside.time,
             clock_notes: Mutex::new(inside.clock_notes),
             journal_bytes_max: config.store.max_bytes.get(),
             store_is_alive: Box::new(inside.store.is_alive()),
@@ -298,6 +296,7 @@ struct Inside {
 
 impl Inside {
     async fn start(config: &Config, mapping: MappingSet) -> Result<Self, StartError> {
+        json::set_depth_max(config.limits.json.max_depth);
         let doubt = Doubt::of(&config.gateway.time);
         let journal = journal::open(config, doubt.is_none())?;
         let clock = journal.clock;

@@ -23,7 +23,6 @@ use crate::{
     service,
     status::Status,
     store::Completion,
-    time_trust::TimeTrust,
     uplink::UplinkHandle,
 };
 
@@ -52,7 +51,6 @@ pub(super) struct Keeper {
     pub(super) reloader: Arc<Reloader>,
     pub(super) status: Arc<Status>,
     pub(super) uplinks: Vec<UplinkHandle>,
-    pub(super) time: TimeTrust,
     pub(super) clock_notes: Mutex<NoteKeeper>,
     /// The limit of the journal.
     pub(super) journal_bytes_max: u64,
@@ -116,7 +114,7 @@ impl Keeper {
 
     /// Writes down how the clocks stand, if that is due.
     fn note_clocks(&self, is_end: bool) {
-        let (clock, is_trusted) = (self.broker.clock(), self.time.is_trusted());
+        let (clock, is_trusted) = (self.broker.clock(), self.status.time.is_trusted());
         let mut notes = self.clock_notes.lock();
         let note =
             if is_end { notes.end(clock, is_trusted) } else { notes.look(clock, is_trusted) };
