@@ -171,11 +171,7 @@ pub(in crate::config) fn read(
         BridgeConfig::read(&mut table, &around, issues)
     };
     let waiting = WaitingConfig::read(&mut table, issues);
-    let mut rule_names = Unique::new("rules of this uplink named");
-    let read = |rule: TableReader<'_>, issues: &mut Issues| {
-        read_rule(rule, &topics, gateway, &mut rule_names, issues)
-    };
-    let rules = table.tables("rule", read, issues);
+    let rules = read_rules(&mut table, &topics, gateway, issues);
     if waiting.live_share.is_some() {
         check_live_first(&table, &name, format, via.is_none(), &rules, names, issues);
     }
@@ -211,6 +207,19 @@ pub(in crate::config) fn read(
         thingsboard,
         shadow,
     })
+}
+
+fn read_rules(
+    table: &mut TableReader<'_>,
+    topics: &[TopicFilter],
+    gateway: &GatewayId,
+    issues: &mut Issues,
+) -> Vec<Rule> {
+    let mut names = Unique::new("rules of this uplink named");
+    let read = |rule: TableReader<'_>, issues: &mut Issues| {
+        read_rule(rule, topics, gateway, &mut names, issues)
+    };
+    table.tables("rule", read, issues)
 }
 
 /// Returns the shadow that goes by the uplink's own connection, if one does.

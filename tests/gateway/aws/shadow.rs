@@ -159,7 +159,13 @@ fn uplink_21_what_is_desired_is_commanded_once_and_reported() {
     drop(bench.connect("device", true));
     bench.until_known();
     bench.desire("gw-1", Some("plant"), &json!({"press": {"speed": 5}}));
-    wait::until("the wish to wait", || (bench.status()["shadow"]["waiting"] == 1).then_some(()));
+    let version = bench.document()["version"].clone();
+    wait::until("the wish to wait", || {
+        let shadow = bench.status()["shadow"].clone();
+        // The one of before the kill is with it, if the kill came before it was safe.
+        let waiting = shadow["waiting"].as_u64().expect("a count");
+        (shadow["version"] == version && waiting >= 1).then_some(())
+    });
     let mut device = bench.connect("device", true);
     assert_eq!(device.subscribe("hall/+/set", 1), 1);
     let (speed, command) = next_command(&mut device);
