@@ -180,9 +180,9 @@ class Service:
         for gap in gaps:
             self.book.take_gap(gap)
 
-    async def answer_shadow(self, topic, payload, is_too_much):
+    async def answer_shadow(self, topic, payload, is_too_much, pause):
         """Answers a request a little later, whether or not who has asked is still there."""
-        await asyncio.sleep(self.random.uniform(0, self.ack_delay))
+        await asyncio.sleep(pause)
         try:
             self.tell(self.shadows.answer(topic, payload, is_too_much))
         finally:
@@ -446,7 +446,8 @@ class Connection:
         if publish.retain:
             raise Refusal("CLIENT_ERROR", "retained on a reserved topic", 0x9A)
         is_too_much = self.service.shadows.begin(publish.topic)
-        self.service.later(self.service.answer_shadow(publish.topic, publish.payload, is_too_much))
+        pause = self.service.random.uniform(0, self.service.ack_delay)
+        self.service.later(self.service.answer_shadow(publish.topic, publish.payload, is_too_much, pause))
 
     async def _answer(self, packet_id):
         await asyncio.sleep(self.service.random.uniform(0, self.service.ack_delay))

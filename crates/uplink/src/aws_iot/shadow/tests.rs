@@ -414,20 +414,17 @@ fn settings_that_cannot_be_are_refused() {
     };
     let one: &[(&str, &str)] = &[("a.b", "t")];
     assert_eq!(make("gw:1-_", None, one), Ok(()));
-    #[rustfmt::skip]
-    let cases: [(&str, Option<&str>, &[(&str, &str)], ShadowError); 8] = [
-        ("",      None,        one, ShadowError::Thing),
-        ("a/b",   None,        one, ShadowError::Thing),
-        ("gw",    Some("a.b"), one, ShadowError::Name),
-        ("gw",    Some(""),    one, ShadowError::Name),
-        ("gw",    None,        &[], ShadowError::States),
-        ("gw",    None,        &[("a.b", "t"), ("a.b", "u")], ShadowError::Key(1)),
-        ("gw",    None,        &[("a.b", "t"), ("c", "v"), ("a", "u")], ShadowError::Key(2)),
-        ("gw",    None,        &[("a.b", "t"), ("ab", "t")], ShadowError::Topic(1)),
-    ];
-    for (thing, name, states, error) in cases {
+    let refuses = |error: ShadowError, thing: &str, name, states: &[(&str, &str)]| {
         assert_eq!(make(thing, name, states), Err(error), "{thing} {name:?} {states:?}");
-    }
+    };
+    refuses(ShadowError::Thing, "", None, one);
+    refuses(ShadowError::Thing, "a/b", None, one);
+    refuses(ShadowError::Name, "gw", Some("a.b"), one);
+    refuses(ShadowError::Name, "gw", Some(""), one);
+    refuses(ShadowError::States, "gw", None, &[]);
+    refuses(ShadowError::Key(1), "gw", None, &[("a.b", "t"), ("a.b", "u")]);
+    refuses(ShadowError::Key(2), "gw", None, &[("a.b", "t"), ("c", "v"), ("a", "u")]);
+    refuses(ShadowError::Topic(1), "gw", None, &[("a.b", "t"), ("ab", "t")]);
     for key in ["", "a..b", ".", "a.b.c.d.e.f.g", "a\n", "$a", &"x".repeat(129)] {
         assert!(ShadowPath::new(key).is_err(), "{key}");
     }
