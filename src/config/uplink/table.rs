@@ -151,11 +151,8 @@ pub(in crate::config) fn read(
     let topic = read_topic(&mut table, gateway, &name, format, profile, issues);
     let compression = read_compression(&mut table, format, issues);
     let (time_unit, batch) = read_batches(&mut table, format, issues);
-    let has_own_commands = format.is_dialect() || profile == Profile::AzureIotHub;
-    let commands_at = [table.key_span("commands"), table.key_span("commands-queue")];
-    let commands_at = commands_at.map(|at| at.filter(|_| !has_own_commands));
-    let commands =
-        if has_own_commands { None } else { read_commands(&mut table, gateway, &name, issues) };
+    let (commands, commands_at) =
+        read_common_commands(&mut table, gateway, &name, format, profile, issues);
     check_posts(&table, format, commands_at, link.as_ref(), issues);
     let bridge = {
         let around = Around {
@@ -207,6 +204,22 @@ pub(in crate::config) fn read(
         thingsboard,
         shadow,
     })
+}
+
+/// Reads the commands of an uplink whose dialect has none of its own, and where the keys stand.
+fn read_common_commands(
+    table: &mut TableReader<'_>,
+    gateway: &GatewayId,
+    name: &UplinkName,
+    format: PayloadFormat,
+    profile: Profile,
+    issues: &mut Issues,
+) -> (Option<CommandsConfig>, [Option<Span>; 2]) {
+    if format.is_dialect() || profile == Profile::AzureIotHub {
+        return (None, [None, None]);
+    }
+    let at = [table.key_span("commands"), table.key_span("commands-queue")];
+    (read_commands(table, gateway, name, issues), at)
 }
 
 fn read_rules(
