@@ -44,10 +44,15 @@ impl Clock {
         self.steady_at_start.saturating_add(self.started.elapsed())
     }
 
+    /// Returns the wall's time at the start plus the time that has passed since: what the wall would show if nobody had set
+    /// it. For what is kept by the wall's time over restarts, and must not jump meanwhile.
+    pub fn unset_wall(&self) -> Timestamp {
+        self.wall_at_start.saturating_add(self.started.elapsed())
+    }
+
     /// Returns by how many microseconds the wall clock was set since the start.
     pub fn stepped_by(&self) -> i64 {
-        let unset = self.wall_at_start.saturating_add(self.started.elapsed());
-        wall().as_unix_micros().saturating_sub(unset.as_unix_micros())
+        wall().as_unix_micros().saturating_sub(self.unset_wall().as_unix_micros())
     }
 
     /// Returns how long the gateway has been running.

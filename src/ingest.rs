@@ -141,7 +141,7 @@ impl Ingest {
     /// Forgets answered exchanges that can no longer be repeated.
     pub fn forget_exchanges(&self) {
         let broker = &self.shared.broker;
-        self.shared.exchanges.forget_expired(broker.clock().steady(), |transaction| {
+        self.shared.exchanges.forget_expired(broker.clock().unset_wall(), |transaction| {
             broker.store().submit(transaction, Completion::None);
         });
     }
@@ -280,7 +280,7 @@ impl Ingest {
             return Err(Refusal::StorageFull);
         }
         self.shared.exchanges.admit(exchange)?;
-        let (now, wall) = (broker.clock().steady(), broker.clock().wall());
+        let (now, wall) = (broker.clock().unset_wall(), broker.clock().wall());
         let note = |transaction: &mut Transaction, awaited: bool| {
             let noted = awaited || all;
             if noted {
@@ -577,7 +577,7 @@ impl IntakeSink for Ingest {
     }
 
     fn recall(&self, keep: Keep) -> Vec<RecalledExchange> {
-        self.shared.exchanges.recall(keep, self.shared.broker.clock().steady())
+        self.shared.exchanges.recall(keep, self.shared.broker.clock().unset_wall())
     }
 
     fn refuse_busy(&self, _: &AdapterName, batch: &ReadingBatch) -> Refusal {

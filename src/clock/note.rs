@@ -17,6 +17,9 @@ const STEP: Duration = Duration::from_secs(5);
 /// much of it the next run may not know of.
 const RENEWAL: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3_600)];
 
+/// No clock that is right shows an earlier time: 2025.
+const EARLIEST: Timestamp = Timestamp::from_unix_millis(1_735_689_600_000);
+
 /// How the two clocks stood to each other at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -56,6 +59,12 @@ impl Note {
         self.steady.max(Timestamp::from_unix_micros(passed))
     }
 
+    /// Returns whether a wall that shows `wall` at a start is behind what the run before knew for right.
+    fn is_behind(self, wall: Timestamp) -> bool {
+        let known = self.steady.as_unix_micros().saturating_add(self.ahead);
+        self.is_trusted && wall.saturating_add(STEP) < Timestamp::from_unix_micros(known)
+    }
+
     fn to_bytes(self) -> Vec<u8> {
         let (steady, ahead) =
             (self.steady.as_unix_micros().to_be_bytes(), self.ahead.to_be_bytes());
@@ -70,10 +79,12 @@ impl Note {
 }
 
 /// Knows when a note is due: at the start, when the wall clock is set or becomes right, and when the last is old. A clock
-/// that always was right, and was never set, needs none.
+/// that is right by configuration, and was never set, needs none.
 #[derive(Debug)]
 pub struct NoteKeeper {
     is_needed: bool,
+    /// Whether the wall shows a time that it can have.
+    is_plausible: bool,
     ahead: i64,
     last: Option<Note>,
 }
@@ -82,12 +93,15 @@ impl NoteKeeper {
     /// Begins with what the start found.
     pub fn new(config: &TimeConfig, found: Option<Note>, clock: Clock) -> Self {
         let is_needed = *config != TimeConfig::Trusted || found.is_some();
-        Self { is_needed, ahead: Note::now(clock, false).ahead, last: None }
+        // A clock that stood at some earlier time when the process started will be set, whatever vouches for it.
+        let is_behind = found.is_some_and(|note| note.is_behind(clock.wall_at_start));
+        let is_plausible = clock.wall_at_start >= EARLIEST && !is_behind;
+        Self { is_needed, is_plausible, ahead: Note::now(clock, false).ahead, last: None }
     }
 
     /// Looks at the clocks, says if the wall clock was set, and returns the note that is due.
     pub fn look(&mut self, clock: Clock, is_trusted: bool) -> Option<Transaction> {
-        let note = Note::now(clock, is_trusted);
+        let mut note = Note::now(clock, is_trusted);
         let stepped = note.ahead.abs_diff(self.ahead) >= STEP.as_micros() as u64;
         if stepped {
             #[expect(clippy::cast_precision_loss, reason = "a number for people")]
@@ -95,10 +109,12 @@ impl NoteKeeper {
             info!(seconds, "The wall clock was set; sessions and expiries go on as before");
             self.ahead = note.ahead;
             self.is_needed = true;
+            self.is_plausible = clock.wall() >= EARLIEST;
         }
+        note.is_trusted &= self.is_plausible;
         let is_due = self.last.is_none_or(|last| {
             stepped
-                || last.is_trusted != is_trusted
+                || last.is_trusted != note.is_trusted
                 || note.steady.saturating_since(last.steady)
                     >= (clock.uptime() / 4).clamp(RENEWAL[0], RENEWAL[1])
         });
@@ -110,7 +126,7 @@ impl NoteKeeper {
 
     /// Returns the note of a run that ends, if it left any.
     pub fn end(&self, clock: Clock, is_trusted: bool) -> Option<Transaction> {
-        self.last.map(|_| Note::now(clock, is_trusted).put())
+        self.last.map(|_| Note::now(clock, is_trusted && self.is_plausible).put())
     }
 }
 
@@ -159,8 +175,31 @@ mod tests {
         assert!(service.look(clock, false).is_none());
         assert!(service.look(clock, true).is_some(), "it became right");
         assert!(service.end(clock, true).is_some());
-        let ahead = Note { steady: at(0), ahead: 0, is_trusted: true };
-        let set = Clock { wall_at_start: at(0), ..clock }.resumed(ahead, false);
+        let before = Note { steady: at(0), ahead: 0, is_trusted: true };
+        let set = clock.resumed(before, false);
         assert!(trusted.look(set, true).is_some(), "it was set");
+    }
+
+    /// A6: a start at which the wall shows an earlier time than the run before knew vouches for nothing: once the wall is set,
+    /// the next start must not take the difference for time that has passed.
+    #[test]
+    fn a6_a_clock_that_starts_in_the_past_is_not_believed() {
+        let right = Clock::start();
+        let before = Note { steady: right.wall(), ahead: 0, is_trusted: true };
+        let year = Duration::from_secs(365 * 86_400);
+        let past = Timestamp::from_unix_micros(
+            right.wall().as_unix_micros() - i64::try_from(year.as_micros()).unwrap(),
+        );
+        let wrong = Clock { wall_at_start: past, ..right };
+        for (found, start) in
+            [(Some(before), wrong), (None, Clock { wall_at_start: at(0), ..right })]
+        {
+            let mut keeper = NoteKeeper::new(&TimeConfig::default(), found, start);
+            keeper.look(start, true);
+            assert!(!keeper.last.unwrap().is_trusted, "{found:?}");
+        }
+        let mut keeper = NoteKeeper::new(&TimeConfig::default(), Some(before), right);
+        keeper.look(right, true);
+        assert!(keeper.last.unwrap().is_trusted);
     }
 }

@@ -66,7 +66,7 @@ impl Desk {
             return tell(&self, &order, None, &result, nothing());
         };
         let noted = order.noted(id);
-        let answer = match self.history.begin(&noted, self.broker.clock().steady()) {
+        let answer = match self.history.begin(&noted, self.broker.clock().unset_wall()) {
             Begin::New => None,
             Begin::Known(earlier) => {
                 order.settle();

@@ -102,7 +102,7 @@ impl Keeper {
             let ceiling = Arc::clone(self.broker.ceiling());
             drop(spawn_blocking(move || ceiling.look()));
             self.ingest.publish_wills(self.broker.tick());
-            if let Some(forgotten) = self.history.take_forgotten(self.broker.clock().steady()) {
+            if let Some(forgotten) = self.history.take_forgotten(self.broker.clock().unset_wall()) {
                 self.broker.store().submit(forgotten, Completion::None);
             }
             self.ingest.forget_exchanges();

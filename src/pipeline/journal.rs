@@ -43,12 +43,12 @@ pub(super) fn open(config: &Config, is_clock_trusted: bool) -> Result<Journal, S
     let clock = Clock::start();
     let clock = clock_note.map_or(clock, |note| clock.resumed(note, is_clock_trusted));
     restore(&mut core, &recovery, &store, clock)?;
-    let history = History::recover(state(), clock.steady());
+    let history = History::recover(state(), clock.unset_wall());
     let segment_bytes = store::segment_bytes(&config.store);
-    let exchanges = Exchanges::recover(state(), segment_bytes, clock.steady());
+    let exchanges = Exchanges::recover(state(), segment_bytes, clock.unset_wall());
     // Before anything is noted in the slots that this empties.
     let submit = |transaction| store.handle().submit(transaction, Completion::None);
-    exchanges.forget_expired(clock.steady(), submit);
+    exchanges.forget_expired(clock.unset_wall(), submit);
     Ok(Journal { store, recovery, core, history, exchanges, clock, clock_note })
 }
 

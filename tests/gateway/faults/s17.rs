@@ -82,9 +82,7 @@ fn uplink_43_fault_s17_the_wall_clock_jumps() {
         (&json!(1), &json!(true)),
         "{uplink}"
     );
-    let log = lines.gateway.output().lines();
-    let steps = log.iter().filter(|line| line.contains("The wall clock was set")).count();
-    assert_eq!(steps, 2 * JUMPS.len(), "each step is told: {log:?}");
+    each_step_is_told(&lines);
     lines.cloud.ask("wait", json!({"count": values + 1}));
     let readings = lines.cloud.ask("readings", json!({}));
     let now = wall_clock::now();
@@ -98,6 +96,12 @@ fn uplink_43_fault_s17_the_wall_clock_jumps() {
     for (time, wall) in times.iter().zip(walls) {
         assert!((wall - 120..=wall + 1).contains(time), "the wall's time {wall}: {times:?}");
     }
+}
+
+fn each_step_is_told(lines: &Lines) {
+    let log = lines.gateway.output().lines();
+    let steps = log.iter().filter(|line| line.contains("The wall clock was set")).count();
+    assert_eq!(steps, 2 * JUMPS.len(), "{log:?}");
 }
 
 /// Connects a client that leaves a will with a delay as long as its session, and goes without a word.
