@@ -83,7 +83,11 @@ fn uplink_43_fault_s17_the_wall_clock_jumps() {
         "{uplink}"
     );
     each_step_is_told(&lines);
-    lines.cloud.ask("wait", json!({"count": values + 1}));
+    readings_have_the_walls_time(&mut lines, values + 1);
+}
+
+fn readings_have_the_walls_time(lines: &mut Lines, count: u32) {
+    lines.cloud.ask("wait", json!({"count": count}));
     let readings = lines.cloud.ask("readings", json!({}));
     let now = wall_clock::now();
     let times: Vec<i64> = readings
