@@ -13,6 +13,9 @@ use super::link::{Answer, LinkError, LinkEvent, Up};
 /// Messages that a passenger may have handed over, those without an answer included.
 pub(super) const HANDED_OVER_MAX: usize = 16;
 
+/// As many events can be on their way of the messages that were handed over: each was sent, and answered.
+const EVENTS_OF_MESSAGES: usize = 2 * HANDED_OVER_MAX;
+
 /// The place of one uplink on the connection of another.
 #[derive(Debug)]
 pub struct Seat {
@@ -135,6 +138,12 @@ impl Seat {
         let mut state = self.state.lock();
         state.held = reason.map(str::to_owned);
         let reason = state.held.clone();
+        let has_room = |it: &mut Passenger| it.events.capacity() > EVENTS_OF_MESSAGES;
+        if let Some(passenger) = state.passenger.take_if(|it| !has_room(it)) {
+            // What its messages are told of must not be lost behind so many turns: it boards anew.
+            let why = LinkError::transient("the connection is held up and let go too often");
+            let _ = passenger.lost.try_send(why);
+        }
         state.tell(LinkEvent::Held { reason });
     }
 
@@ -221,7 +230,7 @@ mod tests {
     #[test]
     fn a_passenger_of_a_held_connection_keeps_its_place() {
         let seat = Seat::new(0, Arc::default());
-        let (events, mut told) = mpsc::channel(8);
+        let (events, mut told) = mpsc::channel(64);
         let (lost, mut is_lost) = mpsc::channel(1);
         let ride = seat.board(events, lost);
         seat.connected(1_024);
@@ -236,6 +245,21 @@ mod tests {
         seat.answered(ticket, Answer::Final(Ack::Accepted));
         assert!(matches!(told.try_recv(), Ok(LinkEvent::Answered { packet: 1, .. })));
         assert!(is_lost.try_recv().is_err(), "the connection is there");
+    }
+
+    /// uplink.26: a broker that lets go and holds up over and over takes no room from the answers to messages.
+    #[test]
+    fn a_connection_that_is_held_up_too_often_is_boarded_anew() {
+        let seat = Seat::new(0, Arc::default());
+        let (events, _told) = mpsc::channel(EVENTS_OF_MESSAGES + 4);
+        let (lost, mut is_lost) = mpsc::channel(1);
+        seat.board(events, lost);
+        seat.connected(1_024);
+        for turn in 0..4 {
+            assert!(is_lost.try_recv().is_err(), "turn {turn}");
+            seat.held((turn % 2 == 0).then_some("no room"));
+        }
+        assert!(is_lost.try_recv().is_ok() && !seat.is_taken());
     }
 
     #[test]

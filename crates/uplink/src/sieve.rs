@@ -24,6 +24,8 @@ const ARGUMENTS_AT: usize = HEADER_BYTES + 4;
 const BODY_SIZE_AT: usize = HEADER_BYTES + 4;
 /// What a broker says that speaks another version (section 4.2.2).
 const OTHER_VERSION_BYTES: u64 = 8;
+/// A body that announces more than this many bytes is no message of any broker: it would be let past for ever.
+const ANNOUNCED_BYTES_MAX: u64 = 1 << 30;
 /// What the broker may say beside answers to what it was sent, and beside deliveries.
 const FREE_BYTES: u64 = 1 << 20;
 /// … and for each second: heartbeats, and word that it takes nothing for now.
@@ -44,6 +46,12 @@ pub enum SieveError {
     /// More deliveries are open than were asked for.
     #[error("the broker delivers more than it was asked for")]
     TooManyDeliveries,
+    /// A delivery announces a body of more than a gigabyte.
+    #[error("the broker announces a message of {bytes} bytes")]
+    BodyTooLarge {
+        /// Its size.
+        bytes: u64,
+    },
     /// A body does not fit its header.
     #[error("the broker sends more of a message than it has announced")]
     BodyTooLong,
@@ -220,7 +228,7 @@ impl Sieve {
         self.fate = Fate::Passed;
         let is_delivered = match self.held[0] {
             METHOD => self.tell_method(channel)?,
-            CONTENT_HEADER => self.tell_header(channel),
+            CONTENT_HEADER => self.tell_header(channel)?,
             CONTENT_BODY => self.tell_body(channel, size)?,
             _ => false,
         };
@@ -251,11 +259,14 @@ impl Sieve {
         Ok(true)
     }
 
-    fn tell_header(&mut self, channel: u16) -> bool {
-        let Some(tag) = self.expected_header(channel) else { return false };
+    fn tell_header(&mut self, channel: u16) -> Result<bool, SieveError> {
+        let Some(tag) = self.expected_header(channel) else { return Ok(false) };
         let size = self.held.get_mut(BODY_SIZE_AT..).and_then(|rest| rest.first_chunk_mut::<8>());
-        let Some(size) = size else { return false };
+        let Some(size) = size else { return Ok(false) };
         let bytes = u64::from_be_bytes(*size);
+        if bytes > ANNOUNCED_BYTES_MAX {
+            return Err(SieveError::BodyTooLarge { bytes });
+        }
         let fate = if bytes > self.bounds.body_bytes {
             // The library is told that it has none.
             *size = [0; 8];
@@ -266,7 +277,7 @@ impl Sieve {
         };
         let body = Content::ExpectBody { left: bytes, fate };
         self.content = Some((channel, body)).filter(|_| bytes > 0);
-        true
+        Ok(true)
     }
 
     fn tell_body(&mut self, channel: u16, size: u32) -> Result<bool, SieveError> {
@@ -277,7 +288,8 @@ impl Sieve {
         let left = left.checked_sub(size.into()).ok_or(SieveError::BodyTooLong)?;
         self.fate = fate;
         self.content = Some((channel, Content::ExpectBody { left, fate })).filter(|_| left > 0);
-        Ok(true)
+        // A frame without a body belongs to none, however many come.
+        Ok(size > 0)
     }
 }
 
@@ -365,6 +377,22 @@ mod tests {
         let mut sieve = Sieve::new(FRAME_BYTES_MAX, Some(BOUNDS));
         let longer = delivery(1, 3, b"four", 4);
         assert_eq!(sift(&mut sieve, &longer, 100), Err(SieveError::BodyTooLong));
+    }
+
+    /// uplink.26: a body that never ends, in no bytes at all or in too many, ends the connection.
+    #[test]
+    fn a_body_has_an_end() {
+        let mut sieve = Sieve::new(FRAME_BYTES_MAX, Some(BOUNDS));
+        let endless = delivery(1, u64::MAX, b"", 1);
+        let refused = sift(&mut sieve, &endless, 100).unwrap_err();
+        assert_eq!(refused, SieveError::BodyTooLarge { bytes: u64::MAX });
+        for announced in [3, 20_000] {
+            let mut sieve = Sieve::new(FRAME_BYTES_MAX, Some(BOUNDS));
+            sift(&mut sieve, &delivery(1, announced, b"", 1), 100).unwrap();
+            let empty = frame(CONTENT_BODY, 1, b"").repeat(1_000);
+            let passed = (0..1_000).take_while(|_| sift(&mut sieve, &empty, 4_096).is_ok()).count();
+            assert!(passed < 200, "{passed}");
+        }
     }
 
     proptest! {
