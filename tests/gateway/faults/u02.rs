@@ -18,7 +18,7 @@ use crate::support::{
 use super::lines::Lines;
 
 /// After how many bytes of the gateway a connection is reset: in ClientHello, Finished, CONNECT, the first batches. No more
-/// than four behind CONNACK: what a connection ends on three times running, whole and alone, is given up (A4).
+/// than four behind CONNACK: what connections end on again and again, with others taken in between, is given up (A4).
 const CUTS: [usize; 10] = [0, 1, 50, 150, 250, 300, 330, 360, 450, 700];
 /// How long the first connection lasts.
 const GOOD: Duration = Duration::from_secs(1);

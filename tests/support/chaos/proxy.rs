@@ -152,8 +152,8 @@ impl Shared {
             _ if self.is_calm.load(Ordering::SeqCst) => Fate::NONE,
             Course::Seed(seed, version) => {
                 let mut fate = Fate::drawn(*seed, number, *version);
-                // What a connection was closed on three times running is given up (promises.md, A4), and a line that
-                // breaks so early each time cannot be told from such a far side.
+                // What connections were closed on again and again is given up (promises.md, A4), and a line that breaks so
+                // early each time cannot be told from such a far side.
                 if *self.fruitless.lock() >= FRUITLESS_MAX {
                     fate.after = fate.after.max(FRUITS);
                 }
