@@ -10,7 +10,7 @@ use super::{
     document::{self, Delta, Rejection, Unreadable},
     setup::ShadowSettings,
     update,
-    wishes::{ShadowNote, ShadowOrder, ShadowOrderId, Wishes},
+    wishes::{Next, ShadowNote, ShadowOrder, ShadowOrderId, Wishes},
 };
 use crate::{Backoff, Failure, Pace, Pauses, Rates};
 
@@ -92,6 +92,8 @@ pub struct Shadow {
     next_update: Duration,
     /// Nobody is looked for before who can carry out a wish.
     look_at: Duration,
+    /// From when on the document, which was told on this connection, is asked for once more, if it is.
+    refresh_at: Option<Duration>,
     counts: ShadowCounts,
     told: VecDeque<String>,
 }
@@ -119,6 +121,7 @@ impl Shadow {
             ready_at: now,
             next_update: now,
             look_at: now,
+            refresh_at: None,
             counts: ShadowCounts::default(),
             told: VecDeque::new(),
         }
@@ -139,6 +142,7 @@ impl Shadow {
         self.values.iter_mut().for_each(|value| value.is_asked = false);
         self.seen = None;
         self.held = None;
+        self.refresh_at = None;
     }
 
     /// Takes what a local topic says, by the place of its key. Readings that are bad leave what was reported.
@@ -246,6 +250,7 @@ impl Shadow {
     /// Goes on with what the document says.
     fn begin(&mut self, reported: Vec<Option<Value>>, delta: Delta) {
         self.phase = Phase::Known;
+        self.refresh_at = None;
         self.backoff.reset();
         for (value, known) in self.values.iter_mut().zip(reported) {
             // An earlier refusal may be over.
@@ -266,6 +271,7 @@ impl Shadow {
             for (place, value) in values {
                 let reported = &mut self.values[place];
                 (reported.is_asked, reported.is_alone) = (false, false);
+                self.wishes.handle_reported(place, &value);
                 reported.known = Some(value);
             }
         }
@@ -350,7 +356,7 @@ impl Shadow {
     }
 
     /// Returns the next command, once all notes are taken and the one before is safe. What `is_heard` says nobody can
-    /// carry out waits, and is asked about again after a while.
+    /// carry out waits, and is asked about again after a while; then the service has to say first that it is desired still.
     pub fn poll_order(
         &mut self,
         now: Duration,
@@ -359,13 +365,18 @@ impl Shadow {
         if now < self.look_at {
             return None;
         }
-        let order = self.wishes.poll_order(&self.settings, is_heard);
-        if order.is_some() {
+        let next = self.wishes.poll_order(&self.settings, is_heard);
+        if let Next::Order(order) = next {
             self.counts.commands += 1;
-        } else if self.wishes.is_unheard() {
+            return Some(order);
+        }
+        if next == Next::Confirmed && self.phase == Phase::Known {
+            self.refresh_at.get_or_insert(now);
+        }
+        if self.wishes.is_unheard() {
             self.look_at = now + UNHEARD_INTERVAL;
         }
-        order
+        None
     }
 
     /// Returns the next sentence for people.
@@ -377,6 +388,9 @@ impl Shadow {
     pub fn poll_request(&mut self, now: Duration) -> Option<ShadowRequest> {
         if self.due_at(now).is_none_or(|due| due > now) {
             return None;
+        }
+        if self.refresh_at.is_some_and(|due| due <= now) {
+            self.phase = Phase::ExpectDocument;
         }
         let request = match self.phase {
             Phase::ExpectSubscription => return None,
@@ -432,10 +446,15 @@ impl Shadow {
         let earliest = match self.phase {
             Phase::ExpectSubscription => return None,
             Phase::ExpectDocument => Some(self.ready_at).filter(|_| self.asked.is_empty()),
+            // What is under way is answered first, and nothing else begins.
+            Phase::Known if self.refresh_at.is_some_and(|due| due <= now) => {
+                Some(self.ready_at).filter(|_| self.asked.is_empty())
+            }
             Phase::Known => {
                 let has_due = self.values.iter().any(|value| value.due().is_some());
-                let has_due = has_due && self.asked.has_room();
-                has_due.then(|| self.ready_at.max(self.next_update))
+                let update = (has_due && self.asked.has_room()).then_some(self.next_update);
+                let next = update.into_iter().chain(self.refresh_at).min();
+                next.map(|due| due.max(self.ready_at))
             }
         };
         Some(earliest?.max(self.pace.clone().ready_at(now)))

@@ -177,6 +177,49 @@ fn uplink_21_a_wish_waits_for_somebody_who_can_carry_it_out() {
     assert_eq!((rig.order(), rig.shadow.view().waiting), (None, 0));
 }
 
+/// uplink.21: a wish that waits for somebody and is withdrawn is not carried out when somebody comes, whether or not the
+/// service tells of a difference then.
+#[test]
+fn uplink_21_a_wish_that_was_withdrawn_is_not_carried_out_later() {
+    let mut rig = Rig::new();
+    let wait = |rig: &mut Rig, version: u64| {
+        rig.unheard = "hall/lamp";
+        let wish = format!(r#"{{"version":{version},"state":{{"lamp":true}}}}"#);
+        rig.says("update/delta", &wish);
+        assert_eq!((rig.order(), rig.shadow.view().waiting), (None, 1));
+        rig.later();
+    };
+    rig.connect(r#"{"state":{},"version":1}"#);
+    // A difference is the whole one.
+    wait(&mut rig, 2);
+    rig.says("update/delta", r#"{"version":3,"state":{"press":{"speed":3}}}"#);
+    rig.unheard = "";
+    let speed = rig.order().unwrap();
+    assert_eq!(speed.topic.as_str(), "hall/speed");
+    rig.safe(&speed);
+    assert_eq!((rig.order(), rig.shadow.view().waiting), (None, 0));
+    // A value that cannot be commanded is none.
+    wait(&mut rig, 4);
+    rig.says("update/delta", r#"{"version":5,"state":{"lamp":{"a":1}}}"#);
+    rig.unheard = "";
+    assert_eq!((rig.order(), rig.shadow.view().waiting), (None, 0));
+    // Nothing differs any more, of which nobody is told: the document says it.
+    for (version, state, is_desired) in
+        [(6, r#"{"desired":{}}"#, false), (8, r#"{"delta":{"lamp":true}}"#, true)]
+    {
+        wait(&mut rig, version);
+        assert_eq!(rig.request(), None, "nobody is there");
+        rig.unheard = "";
+        assert_eq!(rig.order(), None, "it is not known whether it is desired still");
+        let token = token(&rig.get());
+        assert_eq!((rig.order(), rig.request()), (None, None), "asked once");
+        let said = format!(r#"{{"state":{state},"version":{version},"clientToken":"{token}"}}"#);
+        rig.says("get/accepted", &said);
+        assert_eq!(rig.order().is_some(), is_desired);
+        assert_eq!((rig.order(), rig.shadow.view().waiting), (None, 0));
+    }
+}
+
 /// uplink.21: versions that are older than what is known, keys that nobody knows and values that are none are counted.
 #[test]
 fn uplink_21_what_is_old_or_unknown_costs_nothing_else() {
@@ -510,10 +553,29 @@ impl Service {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Desire { at: usize, value: i64, is_heard: bool },
-    Local { at: usize, value: i64 },
-    Request { is_answered: bool },
-    Order { is_safe: bool },
+    Desire {
+        at: usize,
+        value: i64,
+        is_heard: bool,
+    },
+    Local {
+        at: usize,
+        value: i64,
+    },
+    Request {
+        is_answered: bool,
+    },
+    Order {
+        is_safe: bool,
+    },
+    Withdraw {
+        at: usize,
+        is_heard: bool,
+    },
+    /// Whether somebody can carry out what is desired of the lamp.
+    Listener {
+        is_there: bool,
+    },
     Disconnect,
     Kill,
     Later,
@@ -525,6 +587,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (0..2_usize, 0..3_i64).prop_map(|(at, value)| Step::Local { at, value }),
         5 => any::<bool>().prop_map(|is_answered| Step::Request { is_answered }),
         4 => any::<bool>().prop_map(|is_safe| Step::Order { is_safe }),
+        1 => (0..2_usize, any::<bool>()).prop_map(|(at, is_heard)| Step::Withdraw { at, is_heard }),
+        1 => any::<bool>().prop_map(|is_there| Step::Listener { is_there }),
         1 => Just(Step::Disconnect),
         1 => Just(Step::Kill),
         2 => Just(Step::Later),
@@ -538,11 +602,20 @@ struct Run {
     local: BTreeMap<usize, i64>,
     /// Bodies of commands that are safe: the gateway carries each out once.
     carried_out: Vec<Vec<u8>>,
+    /// Whether nothing is lost any more.
+    is_settling: bool,
+}
+
+/// Returns whether a command is that of a wish.
+fn is_wish(body: &[u8], key: &str, value: i64, at: u64) -> bool {
+    let body = text(body);
+    body.starts_with(&format!("{{\"value\":{value},"))
+        && body.ends_with(&format!(":{at}:{key}\"}}"))
 }
 
 impl Run {
     fn step(&mut self, step: Step) {
-        let Self { rig, service, local, carried_out } = self;
+        let Self { rig, service, local, carried_out, is_settling } = self;
         match step {
             Step::Desire { at, value, is_heard } => {
                 let said = service.desire(at, value);
@@ -567,6 +640,18 @@ impl Run {
             }
             Step::Order { is_safe } => {
                 if let Some(order) = rig.order() {
+                    if *is_settling {
+                        let wished = service
+                            .wishes()
+                            .into_iter()
+                            .any(|(key, value, at)| is_wish(&order.body, key, value, at));
+                        assert!(
+                            wished,
+                            "{} is desired no more: {:?}",
+                            text(&order.body),
+                            service.wishes()
+                        );
+                    }
                     // The history of commands: an id that is known is not carried out again.
                     if !carried_out.contains(&order.body) {
                         carried_out.push(order.body.clone());
@@ -576,6 +661,14 @@ impl Run {
                     }
                 }
             }
+            Step::Withdraw { at, is_heard } => {
+                service.version += 1;
+                service.desired.remove(KEYS[at]);
+                if is_heard && !service.wishes().is_empty() {
+                    rig.says("update/delta", &service.told_delta());
+                }
+            }
+            Step::Listener { is_there } => rig.unheard = if is_there { "" } else { "hall/lamp" },
             Step::Disconnect => rig.shadow.handle_disconnected(),
             Step::Kill => {
                 rig.restart();
@@ -589,7 +682,9 @@ impl Run {
 
     /// Lets everything go well for a while.
     fn settle(&mut self) {
-        self.rig.shadow.handle_disconnected();
+        self.is_settling = true;
+        self.step(Step::Disconnect);
+        self.step(Step::Listener { is_there: true });
         for _ in 0..12 {
             self.step(Step::Later);
             self.step(Step::Request { is_answered: true });
@@ -603,7 +698,7 @@ proptest! {
     /// each wish once under one id.
     #[test]
     fn uplink_21_every_wish_once_and_the_last_value_is_reported(steps in prop::collection::vec(any_step(), 0..60)) {
-        let mut run = Run { rig: Rig::new(), service: Service::default(), local: BTreeMap::new(), carried_out: Vec::new() };
+        let mut run = Run { rig: Rig::new(), service: Service::default(), local: BTreeMap::new(), carried_out: Vec::new(), is_settling: false };
         for step in steps {
             run.step(step);
         }
@@ -611,12 +706,10 @@ proptest! {
         for (at, value) in &run.local {
             prop_assert_eq!(run.service.reported.get(KEYS[*at]), Some(value));
         }
-        let bodies: Vec<String> = run.carried_out.iter().map(|body| text(body)).collect();
+        let bodies = run.carried_out.clone();
         for (key, value, at) in run.service.wishes() {
-            let is_wish = |body: &&String| {
-                body.starts_with(&format!("{{\"value\":{value},")) && body.ends_with(&format!(":{at}:{key}\"}}"))
-            };
-            prop_assert_eq!(bodies.iter().filter(is_wish).count(), 1, "{} at {}: {:?}", key, at, bodies);
+            let count = bodies.iter().filter(|body| is_wish(body, key, value, at)).count();
+            prop_assert_eq!(count, 1, "{} at {}: {:?}", key, at, bodies);
         }
         // Nothing more is to be done.
         run.settle();

@@ -1,12 +1,12 @@
 //! What the cloud desires, on its way to be commanded: each wish once, in the order of the document.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ring::digest;
 use tidegate_model::{Topic, Value, json};
 
 use super::{
-    document::{Delta, Wish},
+    document::{self, Delta, Wish},
     setup::ShadowSettings,
 };
 
@@ -96,6 +96,19 @@ struct Line {
     place: usize,
     value: Value,
     known: Known,
+    /// Whether nobody could carry it out when it was looked at: it may have been withdrawn since.
+    has_waited: bool,
+}
+
+/// What may be commanded now. Complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// This.
+    Order(ShadowOrder),
+    /// Nothing.
+    Nothing,
+    /// What has waited, once the service says that it is desired still.
+    Confirmed,
 }
 
 /// The wishes of a shadow.
@@ -134,8 +147,12 @@ impl Wishes {
         wishes
     }
 
-    /// Takes what is desired and not reported; what is known, and safe or under way, is not taken again.
+    /// Takes all that is desired and not reported: what waits and is not among it was withdrawn. What is known, and safe
+    /// or under way, is not taken again.
     pub(super) fn take(&mut self, delta: Delta, settings: &ShadowSettings) {
+        let wished: BTreeSet<usize> = delta.wishes.iter().map(|wish| wish.place).collect();
+        self.waiting.retain(|line| wished.contains(&line.place));
+        self.waiting.iter_mut().for_each(|line| line.has_waited = false);
         for wish in delta.wishes {
             let place = wish.place;
             let mut new = Known::new(delta.version, &wish);
@@ -149,8 +166,18 @@ impl Wishes {
             }
             // The newest wins.
             self.waiting.retain(|line| line.place != place);
-            self.waiting.push_back(Line { place, value: wish.value, known: new });
+            self.waiting.push_back(Line {
+                place,
+                value: wish.value,
+                known: new,
+                has_waited: false,
+            });
         }
+    }
+
+    /// Takes notice that a value is reported now: to wish for it is nothing any more.
+    pub(super) fn handle_reported(&mut self, place: usize, value: &Value) {
+        self.waiting.retain(|line| line.place != place || !document::is_same(&line.value, value));
     }
 
     fn is_under_way(&self, place: usize, known: &Known) -> bool {
@@ -169,13 +196,26 @@ impl Wishes {
         &mut self,
         settings: &ShadowSettings,
         is_heard: impl Fn(&Topic) -> bool,
-    ) -> Option<ShadowOrder> {
+    ) -> Next {
         if self.awaited.is_some() || !self.notes.is_empty() {
-            return None;
+            return Next::Nothing;
         }
-        let topic = |line: &Line| &settings.states()[line.place].topic;
-        let next = self.waiting.iter().position(|line| is_heard(topic(line)))?;
-        let line = self.waiting.remove(next)?;
+        let mut next = None;
+        for (at, line) in self.waiting.iter_mut().enumerate() {
+            if is_heard(&settings.states()[line.place].topic) {
+                next = next.or(Some(at));
+            } else {
+                line.has_waited = true;
+            }
+        }
+        let Some(next) = next else { return Next::Nothing };
+        if self.waiting[next].has_waited {
+            return Next::Confirmed;
+        }
+        self.waiting.remove(next).map_or(Next::Nothing, |line| self.order(line, settings))
+    }
+
+    fn order(&mut self, line: Line, settings: &ShadowSettings) -> Next {
         self.next += 1;
         let id = ShadowOrderId(self.next);
         self.awaited = Some(id);
@@ -191,7 +231,7 @@ impl Wishes {
         body.extend_from_slice(br#","id":"#);
         json::write_string(&name, &mut body);
         body.push(b'}');
-        Some(ShadowOrder { id, topic: state.topic.clone(), body })
+        Next::Order(ShadowOrder { id, topic: state.topic.clone(), body })
     }
 
     /// Returns how many wishes wait, for those before them or for somebody who can carry them out.
