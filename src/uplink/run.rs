@@ -49,6 +49,8 @@ enum Ticket {
     Spilled(Copied),
     /// Such a file may be removed.
     Passed(SpillEntry),
+    /// What the shadow is to remember is safe.
+    Noted,
     /// Nothing; a stop waits for it.
     Nothing,
 }
@@ -255,6 +257,11 @@ impl<'a> Run<'a> {
                 }
                 Ticket::Spilled(copied) => self.spiller.note_settled(copied, self.shared),
                 Ticket::Passed(entry) => self.shared.forget_file(&entry),
+                Ticket::Noted => {
+                    if let Some(shadow) = &mut self.shadow {
+                        shadow.handle_noted();
+                    }
+                }
                 Ticket::Kept { .. } | Ticket::Nothing => {}
             }
         }

@@ -65,11 +65,14 @@ impl Run<'_> {
 
     /// Writes down what is to be remembered. The journal keeps its writes in order: what follows is not durable before.
     fn write_shadow_notes(&mut self) -> Result<(), UplinkError> {
-        while let Some(note) = self.shadow.as_mut().and_then(Shadow::poll_note) {
-            let change = Keys::new(self.name()).keep(&note.name, note.value);
-            let token = self.shared.submit(Transaction::new(), vec![change], None)?;
-            self.tickets.push_back((token, Ticket::Nothing));
+        let notes = self.shadow.as_mut().map(Shadow::poll_notes).unwrap_or_default();
+        if notes.is_empty() {
+            return Ok(());
         }
+        let keys = Keys::new(self.name());
+        let changes = notes.into_iter().map(|note| keys.keep(&note.name, note.value)).collect();
+        let token = self.shared.submit(Transaction::new(), changes, None)?;
+        self.tickets.push_back((token, Ticket::Noted));
         Ok(())
     }
 

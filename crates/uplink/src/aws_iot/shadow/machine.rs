@@ -221,7 +221,7 @@ impl Shadow {
                 "what is desired and left out: {unknown} of no key that is known, {unfit} without a value that can be commanded"
             ));
         }
-        self.wishes.take(delta, &self.settings);
+        self.wishes.take(delta);
         self.look_at = Duration::ZERO;
     }
 
@@ -339,7 +339,7 @@ impl Shadow {
 
     /// Takes notice that a command is safe, or was answered.
     pub fn handle_safe(&mut self, id: ShadowOrderId) {
-        self.wishes.handle_safe(id, &self.settings);
+        self.wishes.handle_safe(id);
     }
 
     /// Takes notice that nobody took a command. The document is asked for again then. `random` is any number.
@@ -350,9 +350,15 @@ impl Shadow {
         }
     }
 
-    /// Returns the next entry to be written down.
-    pub fn poll_note(&mut self) -> Option<ShadowNote> {
-        self.wishes.poll_note()
+    /// Returns entries to be written down together; none while those before are not durable, which
+    /// [`handle_noted`](Self::handle_noted) tells.
+    pub fn poll_notes(&mut self) -> Vec<ShadowNote> {
+        self.wishes.poll_notes(&self.settings)
+    }
+
+    /// Takes notice that the entries that were taken are durable.
+    pub fn handle_noted(&mut self) {
+        self.wishes.handle_noted();
     }
 
     /// Returns the next command, once all notes are taken and the one before is safe. What `is_heard` says nobody can

@@ -61,12 +61,13 @@ impl Rig {
     }
 
     fn take_notes(&mut self) {
-        while let Some(note) = self.shadow.poll_note() {
+        for note in self.shadow.poll_notes() {
             match note.value {
                 Some(value) => drop(self.kept.insert(note.name, value)),
                 None => drop(self.kept.remove(&note.name)),
             }
         }
+        self.shadow.handle_noted();
     }
 
     fn order(&mut self) -> Option<ShadowOrder> {
@@ -218,6 +219,38 @@ fn uplink_21_a_wish_that_was_withdrawn_is_not_carried_out_later() {
         assert_eq!(rig.order().is_some(), is_desired);
         assert_eq!((rig.order(), rig.shadow.view().waiting), (None, 0));
     }
+}
+
+/// uplink.21: however fast wishes change, there are no more notes than keys, and none while those before are on their way to
+/// the disk; no command goes ahead of its note.
+#[test]
+fn uplink_21_notes_are_no_more_than_keys() {
+    let mut rig = Rig::new();
+    rig.connect(r#"{"state":{},"version":1}"#);
+    let desire = |rig: &mut Rig, version: u64| {
+        let state = format!(r#"{{"lamp":{version},"press":{{"speed":{version}}}}}"#);
+        rig.says("update/delta", &format!(r#"{{"version":{version},"state":{state}}}"#));
+    };
+    let next = |rig: &mut Rig| rig.shadow.poll_order(rig.now, |_| true);
+    desire(&mut rig, 2);
+    assert_eq!(next(&mut rig), None, "it is not noted");
+    assert_eq!(rig.shadow.poll_notes().len(), 2);
+    // The journal keeps its order: the command is not durable before.
+    let first = next(&mut rig).unwrap();
+    for version in 3..1_000 {
+        desire(&mut rig, version);
+        assert_eq!(rig.shadow.poll_notes(), []);
+    }
+    rig.shadow.handle_safe(first.id);
+    assert_eq!(next(&mut rig), None, "the newest is not noted");
+    rig.shadow.handle_noted();
+    assert_eq!(rig.shadow.poll_notes().len(), 2);
+    assert!(text(&next(&mut rig).unwrap().body).starts_with(r#"{"value":999,"#));
+    // What belongs to no key any more is removed at the next start.
+    rig.kept.insert(b"shadow/other".to_vec(), Vec::new());
+    rig.restart();
+    rig.take_notes();
+    assert_eq!(rig.kept, BTreeMap::new());
 }
 
 /// uplink.21: versions that are older than what is known, keys that nobody knows and values that are none are counted.

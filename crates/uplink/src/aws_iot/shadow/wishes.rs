@@ -121,7 +121,12 @@ pub(super) struct Wishes {
     awaited: Option<ShadowOrderId>,
     open: BTreeMap<ShadowOrderId, (usize, Known)>,
     next: u64,
-    notes: VecDeque<ShadowNote>,
+    /// The places of which something else is to be written down.
+    dirty: BTreeSet<usize>,
+    /// Entries that belong to no key any more, by name.
+    gone: Vec<Vec<u8>>,
+    /// Whether notes are on their way to the disk: what changes meanwhile is written down together, after them.
+    is_noting: bool,
 }
 
 impl Wishes {
@@ -141,7 +146,7 @@ impl Wishes {
         for (name, value) in kept.filter(|(name, _)| name.starts_with(KEPT.as_bytes())) {
             match (places.get(name), Known::decode(value)) {
                 (Some(place), Some(known)) => wishes.known[*place] = Some(known),
-                _ => wishes.notes.push_back(ShadowNote { name: name.to_vec(), value: None }),
+                _ => wishes.gone.push(name.to_vec()),
             }
         }
         wishes
@@ -149,7 +154,7 @@ impl Wishes {
 
     /// Takes all that is desired and not reported: what waits and is not among it was withdrawn. What is known, and safe
     /// or under way, is not taken again.
-    pub(super) fn take(&mut self, delta: Delta, settings: &ShadowSettings) {
+    pub(super) fn take(&mut self, delta: Delta) {
         let wished: BTreeSet<usize> = delta.wishes.iter().map(|wish| wish.place).collect();
         self.waiting.retain(|line| wished.contains(&line.place));
         self.waiting.iter_mut().for_each(|line| line.has_waited = false);
@@ -161,7 +166,7 @@ impl Wishes {
                 Some(known) => new = known,
                 None => {
                     self.known[place] = Some(new);
-                    self.note(place, settings);
+                    self.dirty.insert(place);
                 }
             }
             // The newest wins.
@@ -186,8 +191,29 @@ impl Wishes {
         waits || awaited.is_some_and(|(at, awaited)| *at == place && awaited == known)
     }
 
-    pub(super) fn poll_note(&mut self) -> Option<ShadowNote> {
-        self.notes.pop_front()
+    /// Takes all that is to be written down, unless the last of it is not durable yet: so it is no more than one note for
+    /// each key, however fast wishes change.
+    pub(super) fn poll_notes(&mut self, settings: &ShadowSettings) -> Vec<ShadowNote> {
+        if self.is_noting || !self.has_notes() {
+            return Vec::new();
+        }
+        self.is_noting = true;
+        let gone = std::mem::take(&mut self.gone);
+        let gone = gone.into_iter().map(|name| ShadowNote { name, value: None });
+        let known = std::mem::take(&mut self.dirty).into_iter().map(|place| ShadowNote {
+            name: name(settings, place),
+            value: self.known[place].as_ref().map(Known::encode),
+        });
+        gone.chain(known).collect()
+    }
+
+    /// Takes notice that the notes that were taken are durable.
+    pub(super) fn handle_noted(&mut self) {
+        self.is_noting = false;
+    }
+
+    fn has_notes(&self) -> bool {
+        !self.dirty.is_empty() || !self.gone.is_empty()
     }
 
     /// Returns the next command that somebody can carry out, once the one before is safe: so they are carried out in the
@@ -197,7 +223,7 @@ impl Wishes {
         settings: &ShadowSettings,
         is_heard: impl Fn(&Topic) -> bool,
     ) -> Next {
-        if self.awaited.is_some() || !self.notes.is_empty() {
+        if self.awaited.is_some() || self.has_notes() {
             return Next::Nothing;
         }
         let mut next = None;
@@ -241,11 +267,11 @@ impl Wishes {
 
     /// Returns whether those that wait do so because nobody can carry them out.
     pub(super) fn is_unheard(&self) -> bool {
-        self.awaited.is_none() && !self.waiting.is_empty()
+        self.awaited.is_none() && !self.has_notes() && !self.waiting.is_empty()
     }
 
     /// Takes notice that a command will not be forgotten any more, or was answered.
-    pub(super) fn handle_safe(&mut self, id: ShadowOrderId, settings: &ShadowSettings) {
+    pub(super) fn handle_safe(&mut self, id: ShadowOrderId) {
         let Some((place, order)) = self.open.remove(&id) else { return };
         if self.awaited == Some(id) {
             self.awaited = None;
@@ -254,7 +280,7 @@ impl Wishes {
             && *known == order
         {
             known.is_safe = true;
-            self.note(place, settings);
+            self.dirty.insert(place);
         }
     }
 
@@ -274,11 +300,6 @@ impl Wishes {
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
         self.awaited = None;
-    }
-
-    fn note(&mut self, place: usize, settings: &ShadowSettings) {
-        let value = self.known[place].as_ref().map(Known::encode);
-        self.notes.push_back(ShadowNote { name: name(settings, place), value });
     }
 }
 
