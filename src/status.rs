@@ -231,6 +231,7 @@ fn shadow_json(shadow: &ShadowView) -> Value {
         "in-step": shadow.is_in_step,
         "version": shadow.version,
         "waiting": shadow.waiting,
+        "left-out": shadow.left_out,
         "commands": counts.commands,
         "reported": counts.reported,
         "refused": counts.refused,

@@ -34,6 +34,7 @@ mod http;
 mod iot_hub;
 mod shared;
 mod sparkplug;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod thingsboard;
@@ -323,6 +324,18 @@ impl Connection {
         };
         self.end(taken);
         self.handed_over.push_back(token);
+    }
+
+    /// Subscribes to what a shadow wants to hear, as few filters as go at once. If that is not taken, it ends the connection,
+    /// as [`next`](Self::next) tells.
+    pub(super) fn subscribe(&mut self, filters: &[String]) {
+        let taken = match &self.client {
+            Client::V4(client) => v4::subscribe(client, filters),
+            Client::V5(client) => client.subscribe(filters),
+            // Their settings have no shadow.
+            _ => Ok(()),
+        };
+        self.end(taken);
     }
 
     /// Acknowledges a command. If that is not taken, it ends the connection, as [`next`](Self::next) tells.

@@ -37,6 +37,8 @@ pub(super) enum LinkEvent {
     Subscribed,
     /// The far side does not let us have commands. What goes up is not concerned.
     NotSubscribed { reason: String },
+    /// The far side lets us hear of the shadow, or says why not.
+    ShadowSubscribed { refused: Option<String> },
     /// A command, or whatever else was published there.
     Incoming(Incoming),
     /// The connection wants to remember something under a name of its own, or to forget it: a later one is opened

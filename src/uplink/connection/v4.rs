@@ -15,6 +15,7 @@ use super::{
         settings::{LinkSettings, Login},
     },
     FILTERS_MAX, IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, network,
+    subscriptions::Subscriptions,
 };
 
 /// The largest packet of the protocol.
@@ -40,9 +41,8 @@ impl<'a> Opening<'a> {
         login: Option<&'a Login>,
         tunnel: &'a str,
     ) -> Self {
-        let shadow = settings.shadow.iter().flat_map(|shadow| shadow.filters());
-        let heard = settings.heard().into_iter().map(|filter| filter.as_str().to_owned());
-        let filters = shadow.chain(heard).map(|filter| at_least_once(&filter));
+        let heard = settings.heard().into_iter();
+        let filters = heard.map(|filter| at_least_once(filter.as_str()));
         Self { login, filters: filters.collect(), keeps_session: settings.hears(), tunnel }
     }
 }
@@ -76,16 +76,19 @@ where
     }
     let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);
     event_loop.set_network_options(network());
-    for some in filters.chunks(FILTERS_MAX) {
+    let packets = filters.chunks(FILTERS_MAX);
+    let subscriptions = Subscriptions::new(packets.len());
+    for some in packets {
         client
             .try_subscribe_many(some.to_vec())
             .expect("the filters were checked, and the queue has room");
     }
-    (client, drive(event_loop, events, translate))
+    (client, drive(event_loop, subscriptions, events, translate))
 }
 
 async fn drive(
     mut event_loop: EventLoop,
+    mut subscriptions: Subscriptions,
     events: mpsc::Sender<LinkEvent>,
     mut translate: impl FnMut(LinkEvent) -> LinkEvent + Send,
 ) -> LinkError {
@@ -95,7 +98,8 @@ async fn drive(
             Err(error) => {
                 // What came in the same read as the end, or before a write failed, has come.
                 let said = std::mem::take(&mut event_loop.state.events);
-                for event in said.into_iter().filter_map(link_event) {
+                for event in said {
+                    let Some(event) = link_event(event, &mut subscriptions) else { continue };
                     if events.send(translate(event)).await.is_err() {
                         break;
                     }
@@ -103,16 +107,20 @@ async fn drive(
                 return link_error(&error);
             }
         };
-        let Some(event) = link_event(event) else { continue };
+        let Some(event) = link_event(event, &mut subscriptions) else { continue };
         if events.send(translate(event)).await.is_err() {
             return LinkError::transient("nobody listens");
         }
     }
 }
 
-fn link_event(event: Event) -> Option<LinkEvent> {
+fn link_event(event: Event, subscriptions: &mut Subscriptions) -> Option<LinkEvent> {
     Some(match event {
         Event::Outgoing(Outgoing::Publish(packet)) => LinkEvent::Sent { packet },
+        Event::Outgoing(Outgoing::Subscribe(packet)) => {
+            subscriptions.note_sent(packet);
+            return None;
+        }
         Event::Outgoing(_) => return None,
         Event::Incoming(Packet::ConnAck(_)) => LinkEvent::Connected {
             keep_alive: None,
@@ -122,12 +130,11 @@ fn link_event(event: Event) -> Option<LinkEvent> {
         Event::Incoming(Packet::PubAck(ack)) => {
             LinkEvent::Answered { packet: ack.pkid, answer: Answer::Final(Ack::Accepted) }
         }
-        Event::Incoming(Packet::SubAck(ack))
-            if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
-        {
-            LinkEvent::NotSubscribed { reason: "the broker refuses the subscription".into() }
+        Event::Incoming(Packet::SubAck(ack)) => {
+            let is_refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
+            let refused = is_refused.then(|| "the broker refuses the subscription".to_owned());
+            subscriptions.take_answered(ack.pkid, refused)
         }
-        Event::Incoming(Packet::SubAck(_)) => LinkEvent::Subscribed,
         Event::Incoming(Packet::Publish(publish)) => LinkEvent::Incoming(Incoming {
             topic: publish.topic.into(),
             payload: publish.payload,
@@ -163,6 +170,13 @@ pub(super) fn publish(client: &AsyncClient, up: Up) -> Result<(), LinkError> {
     client
         .try_publish(&*up.topic, QoS::AtLeastOnce, up.retain, up.payload)
         .map_err(|_| LinkError::transient("the connection takes no more messages"))
+}
+
+/// Subscribes to what a shadow wants to hear.
+pub(super) fn subscribe(client: &AsyncClient, filters: &[String]) -> Result<(), LinkError> {
+    client
+        .try_subscribe_many(filters.iter().map(|filter| at_least_once(filter)))
+        .map_err(|_| LinkError::transient("the connection takes no more subscriptions"))
 }
 
 pub(super) fn acknowledge(client: &AsyncClient, packet: u16) -> Result<(), LinkError> {

@@ -34,6 +34,7 @@ use super::{
         settings::{LinkSettings, Login},
     },
     CONNECT_TIMEOUT, FILTERS_MAX, IN_FLIGHT_MAX, INCOMING_BYTES_MAX, REQUESTS, network,
+    subscriptions::Subscriptions,
 };
 
 /// Commands that a broker may send without having our answer.
@@ -66,21 +67,22 @@ pub(super) fn open(
         options.set_credentials(&login.username, &login.password);
     }
     let (client, event_loop) = AsyncClient::new(options, REQUESTS);
-    for some in subscriptions(settings).chunks(FILTERS_MAX) {
+    let filters = filters(settings);
+    let packets = filters.chunks(FILTERS_MAX);
+    let subscriptions = Subscriptions::new(packets.len());
+    for some in packets {
         let subscribed = client.try_subscribe_many(some.to_vec());
         subscribed.expect("filters were checked, and the queue has room");
     }
     let aliases_max = Arc::new(AtomicU16::new(0));
-    let driver = drive(event_loop, events, Arc::clone(&aliases_max));
+    let driver = drive(event_loop, subscriptions, events, Arc::clone(&aliases_max));
     (Client { client, aliases_max, aliases: HashMap::new() }, driver)
 }
 
 /// Returns what is subscribed to. What a bridge brings comes as it was published, but not what we have published
 /// ourselves; what is retained comes once, when the broker makes the subscription.
-fn subscriptions(settings: &LinkSettings) -> Vec<Filter> {
+fn filters(settings: &LinkSettings) -> Vec<Filter> {
     let plain = |filter: &TopicFilter| Filter::new(filter.as_str(), QoS::AtLeastOnce);
-    let shadow = settings.shadow.iter().flat_map(|shadow| shadow.filters());
-    let shadow = shadow.map(|filter| Filter::new(filter, QoS::AtLeastOnce));
     let commands = settings.commands.iter().map(|commands| plain(commands.filter()));
     let bridged = settings.bridge.inbound.iter().map(|route| Filter {
         nolocal: true,
@@ -88,7 +90,7 @@ fn subscriptions(settings: &LinkSettings) -> Vec<Filter> {
         retain_forward_rule: RetainForwardRule::OnNewSubscribe,
         ..plain(route.filter())
     });
-    shadow.chain(commands).chain(bridged).collect()
+    commands.chain(bridged).collect()
 }
 
 /// Hands messages over.
@@ -122,6 +124,14 @@ impl Client {
             self.aliases.insert(Arc::clone(topic), alias);
         }
         (topic.to_string(), next)
+    }
+
+    /// Subscribes to what a shadow wants to hear.
+    pub(super) fn subscribe(&self, filters: &[String]) -> Result<(), LinkError> {
+        let filters = filters.iter().map(|filter| Filter::new(filter, QoS::AtLeastOnce));
+        self.client
+            .try_subscribe_many(filters)
+            .map_err(|_| LinkError::transient("the connection takes no more subscriptions"))
     }
 
     pub(super) fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
@@ -161,6 +171,7 @@ fn properties(up: Up) -> PublishProperties {
 
 async fn drive(
     mut event_loop: EventLoop,
+    mut subscriptions: Subscriptions,
     events: mpsc::Sender<LinkEvent>,
     aliases_max: Arc<AtomicU16>,
 ) -> LinkError {
@@ -170,7 +181,8 @@ async fn drive(
             Err(error) => {
                 // What came in the same read as the end, or before a write failed, has come.
                 let said = std::mem::take(&mut event_loop.state.events);
-                for event in said.into_iter().filter_map(link_event) {
+                for event in said {
+                    let Some(event) = link_event(event, &mut subscriptions) else { continue };
                     if events.send(event).await.is_err() {
                         break;
                     }
@@ -183,16 +195,20 @@ async fn drive(
             let most = ack.properties.as_ref().and_then(|properties| properties.topic_alias_max);
             aliases_max.store(most.unwrap_or(0), Ordering::Relaxed);
         }
-        let Some(event) = link_event(event) else { continue };
+        let Some(event) = link_event(event, &mut subscriptions) else { continue };
         if events.send(event).await.is_err() {
             return LinkError::transient("nobody listens");
         }
     }
 }
 
-fn link_event(event: Event) -> Option<LinkEvent> {
+fn link_event(event: Event, subscriptions: &mut Subscriptions) -> Option<LinkEvent> {
     Some(match event {
         Event::Outgoing(Outgoing::Publish(packet)) => LinkEvent::Sent { packet },
+        Event::Outgoing(Outgoing::Subscribe(packet)) => {
+            subscriptions.note_sent(packet);
+            return None;
+        }
         Event::Outgoing(_) => return None,
         Event::Incoming(Packet::ConnAck(ack)) => {
             let properties = ack.properties;
@@ -213,12 +229,10 @@ fn link_event(event: Event) -> Option<LinkEvent> {
         Event::Incoming(Packet::SubAck(ack)) => {
             let refused =
                 |code: &&SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
-            match ack.return_codes.iter().find(refused) {
-                Some(code) => LinkEvent::NotSubscribed {
-                    reason: format!("the broker refuses the subscription: {code:?}"),
-                },
-                None => LinkEvent::Subscribed,
-            }
+            let refused = ack.return_codes.iter().find(refused);
+            let refused =
+                refused.map(|code| format!("the broker refuses the subscription: {code:?}"));
+            subscriptions.take_answered(ack.pkid, refused)
         }
         Event::Incoming(Packet::Publish(publish)) => LinkEvent::Incoming(incoming(publish)),
         Event::Incoming(_) => LinkEvent::Alive,

@@ -275,6 +275,9 @@ impl Run<'_> {
                 drop(state);
                 self.shared.set_connection(ConnectionState::Connected);
                 self.passengers().iter().for_each(|seat| seat.connected(packet_bytes_max));
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.handle_connected();
+                }
             }
             Ok(LinkEvent::Sent { packet }) => connection.note_sent(packet),
             Ok(LinkEvent::Answered { packet, answer }) => {
@@ -296,12 +299,8 @@ impl Run<'_> {
                 }
             }
             Ok(LinkEvent::NotSubscribed { reason }) => self.note_unsubscribed(reason),
-            Ok(LinkEvent::Subscribed) => {
-                self.note_subscribed();
-                if let Some(shadow) = &mut self.shadow {
-                    shadow.handle_subscribed();
-                }
-            }
+            Ok(LinkEvent::Subscribed) => self.note_subscribed(),
+            Ok(LinkEvent::ShadowSubscribed { refused }) => self.note_shadow_subscribed(refused),
             Ok(LinkEvent::Incoming(incoming)) => self.handle_incoming(incoming)?,
             Ok(LinkEvent::Keep { name, value }) => self.keep(&name, value)?,
             Ok(LinkEvent::Alive) => {}
@@ -432,15 +431,14 @@ impl Run<'_> {
 
     fn forget_connection(&mut self, why: &LinkError) {
         // If the far side closed it, then for the sake of one message, whose uplink alone is concerned.
+        let is_shadow = self.note_disconnected_to_shadow(why.how);
         let cause = self.connection.as_mut().and_then(Connection::oldest_unanswered);
+        let cause = cause.filter(|_| !is_shadow);
         self.connection = None;
         self.inbound = Inbound::default();
         // They come again.
         self.waiting = Waiting::default();
         self.unsubscribed = None;
-        if let Some(shadow) = &mut self.shadow {
-            shadow.handle_disconnected();
-        }
         let elsewhere = LinkError { how: Disconnect::Otherwise, ..why.clone() };
         for (place, seat) in self.passengers().iter().enumerate() {
             let is_cause = matches!(cause, Some(Token::Passenger(of, _)) if of == place);

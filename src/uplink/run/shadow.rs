@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidegate_model::{CommandKind, Topic, json};
 use tidegate_store::Transaction;
 use tidegate_uplink::{
-    Keys, Shadow, ShadowOrder, ShadowOrderId, ShadowRequest, decoder::DecodeError,
+    Disconnect, Keys, Shadow, ShadowOrder, ShadowOrderId, ShadowRequest, decoder::DecodeError,
 };
 use tokio::sync::mpsc;
 
@@ -47,6 +47,11 @@ impl Run<'_> {
             shadow.handle_local(place, &tidegate_uplink::reading(&message));
         }
         shadow.handle_timeout(now, random(self.connection_number));
+        if let Some(connection) = &mut self.connection
+            && let Some(filters) = shadow.poll_subscription(now)
+        {
+            connection.subscribe(&filters);
+        }
         self.write_shadow_notes()?;
         // What comes during a stop is left to the next start.
         let shared = self.shared;
@@ -101,6 +106,22 @@ impl Run<'_> {
         };
         // If there is no room either, it is withheld, and desired still.
         self.waiting.push(command);
+    }
+
+    /// Takes notice of how the subscriptions of the shadow were answered.
+    pub(super) fn note_shadow_subscribed(&mut self, refused: Option<String>) {
+        let (now, random) = (self.shared.clock.uptime(), random(self.connection_number));
+        let Some(shadow) = &mut self.shadow else { return };
+        match refused {
+            Some(reason) => shadow.handle_not_subscribed(&reason, now, random),
+            None => shadow.handle_subscribed(),
+        }
+    }
+
+    /// Takes notice that the connection is gone. Returns whether that is likely to be for the sake of the shadow.
+    pub(super) fn note_disconnected_to_shadow(&mut self, how: Disconnect) -> bool {
+        let (now, random) = (self.shared.clock.uptime(), random(self.connection_number));
+        self.shadow.as_mut().is_some_and(|shadow| shadow.handle_disconnected(how, now, random))
     }
 
     /// Takes notice that a command of the shadow was not taken in.

@@ -25,6 +25,11 @@ struct Bench {
 impl Bench {
     /// Prepares the shadow `name` of the thing `gw-1`, or else the classic one of the thing that is called as the client is.
     fn prepare(name: Option<&'static str>) -> Self {
+        Self::prepare_without(name, None)
+    }
+
+    /// Does the same with a policy that leaves out the topic that ends so.
+    fn prepare_without(name: Option<&'static str>, lacking: Option<&str>) -> Self {
         let gateway = Gateway::prepare(&Site::new("", &[]));
         let (prefix, place, own) = match name {
             Some("plant") => (
@@ -45,8 +50,11 @@ impl Bench {
             ["--publish", "tidegate/aws/#"],
             ["--single-prefix", "tidegate/aws/rows/"],
         ];
-        told.extend(heard.iter().map(|filter| ["--subscribe", filter.as_str()]));
-        told.extend(asked.iter().map(|topic| ["--publish", topic.as_str()]));
+        let is_allowed = |topic: &&String| !lacking.is_some_and(|lacking| topic.ends_with(lacking));
+        let heard = heard.iter().filter(is_allowed);
+        told.extend(heard.map(|filter| ["--subscribe", filter.as_str()]));
+        let asked = asked.iter().filter(is_allowed);
+        told.extend(asked.map(|topic| ["--publish", topic.as_str()]));
         let service = Files::new(&gateway).service(&told);
         let mqtt = ports::free_port();
         let own = format!(
@@ -194,6 +202,30 @@ fn uplink_21_what_is_desired_is_commanded_once_and_reported() {
     assert!(closed.iter().all(is_of_kills), "{report}");
     let reports = requests.iter().filter_map(|it| it[1].as_str());
     assert!(reports.into_iter().all(|said| !said.contains("desired")), "{report}");
+}
+
+/// uplink.21: a policy that lacks what the shadow needs costs the shadow alone: it is left out, the status says why, and
+/// readings go on.
+#[test]
+fn uplink_21_without_its_rights_a_shadow_is_left_out_and_readings_go_on() {
+    for lacking in ["/get/accepted", "/get", "/update"] {
+        let mut bench = Bench::prepare_without(Some("plant"), Some(lacking));
+        bench.gateway.start_again();
+        let mut plant = bench.connect("plant", true);
+        plant.publish("hall/lamp", "true");
+        plant.publish("rows/count", "1");
+        wait::until("the shadow to be left out", || {
+            let left_out = bench.status()["shadow"]["left-out"].clone();
+            left_out.as_str()?.contains("the policy may lack a right").then_some(())
+        });
+        for count in 2..5 {
+            plant.publish("rows/count", &count.to_string());
+        }
+        bench.service.ask("wait", json!({"count": 4}));
+        let report = bench.service.ask("report", json!({}));
+        let closed = report["closed"].as_array().expect("a list");
+        assert!(closed.iter().any(|it| it[0] == "FORBIDDEN_ACCESS"), "{lacking}: {report}");
+    }
 }
 
 /// uplink.21: what the service refuses is told with its code and in its words; what it may take later is reported again, the

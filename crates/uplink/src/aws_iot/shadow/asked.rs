@@ -59,6 +59,11 @@ impl Asked {
         self.open.first_key_value().map(|(_, (due, _))| *due)
     }
 
+    /// Returns what has no answer yet.
+    pub(super) fn questions(&self) -> impl Iterator<Item = &Question> {
+        self.open.values().map(|(_, question)| question)
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.open.len() < ASKED_MAX
     }

@@ -38,6 +38,8 @@ pub struct ShadowView {
     pub version: Option<u64>,
     /// Desired values that wait for those before them, or for somebody who can carry them out.
     pub waiting: usize,
+    /// Why it is left out of the connection for now, if it is.
+    pub left_out: Option<String>,
     /// What it did.
     pub counts: ShadowCounts,
 }

@@ -12,12 +12,19 @@ use super::{
     update,
     wishes::{Next, ShadowNote, ShadowOrder, ShadowOrderId, Wishes},
 };
-use crate::{Backoff, Failure, Pace, Pauses, Rates};
+use crate::{Backoff, Disconnect, Failure, Pace, Pauses, Rates};
 
 /// Requests a second that the service takes of a thing.
 const RATES: Rates = Rates { messages: Some(20), bytes: None };
 /// How often is looked for somebody who can carry out a wish.
 const UNHEARD_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the shadow is left out after a connection was closed for it.
+const LEFT_OUT: Pauses = Pauses {
+    first: Duration::from_secs(30),
+    longest: Duration::from_secs(300),
+    least_after_two: Duration::ZERO,
+    stable_after: Duration::from_secs(10),
+};
 /// Sentences that wait to be told.
 const TOLD_MAX: usize = 16;
 
@@ -33,7 +40,11 @@ pub struct ShadowRequest {
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// There is none, or its subscriptions do not stand yet.
+    /// There is none.
+    ExpectConnection,
+    /// It stands, and nothing of the shadow went by it: it may be left out for a while.
+    ExpectTurn,
+    /// Its subscriptions were asked for.
     ExpectSubscription,
     /// The document is to be asked for, or was.
     ExpectDocument,
@@ -70,6 +81,13 @@ impl Reported {
     }
 }
 
+/// What the service lets us do: for anything else it closes the connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allowed {
+    get: bool,
+    update: bool,
+}
+
 /// A shadow as a state machine. Time is that since any fixed moment.
 ///
 /// Hand over what happens; then take what is to be done, the notes before the orders.
@@ -92,6 +110,14 @@ pub struct Shadow {
     next_update: Duration,
     /// Nobody is looked for before who can carry out a wish.
     look_at: Duration,
+    /// What this connection has shown that the service lets us do.
+    allowed: Allowed,
+    /// How long the shadow is left out next, if it is.
+    left_out: Backoff,
+    /// It is left out before.
+    turn_at: Duration,
+    /// Why it is left out, if it is.
+    barred: Option<String>,
     /// From when on the document, which was told on this connection, is asked for once more, if it is.
     refresh_at: Option<Duration>,
     counts: ShadowCounts,
@@ -110,7 +136,7 @@ impl Shadow {
         let values = vec![Reported::default(); settings.states().len()];
         Self {
             settings,
-            phase: Phase::ExpectSubscription,
+            phase: Phase::ExpectConnection,
             wishes,
             values,
             asked: Asked::new(era),
@@ -121,10 +147,28 @@ impl Shadow {
             ready_at: now,
             next_update: now,
             look_at: now,
+            allowed: Allowed::default(),
+            left_out: Backoff::new(LEFT_OUT),
+            turn_at: now,
+            barred: None,
             refresh_at: None,
             counts: ShadowCounts::default(),
             told: VecDeque::new(),
         }
+    }
+
+    /// Takes notice of a new connection.
+    pub fn handle_connected(&mut self) {
+        self.phase = Phase::ExpectTurn;
+    }
+
+    /// Returns what is to be subscribed to now, with QoS 1, if anything is.
+    pub fn poll_subscription(&mut self, now: Duration) -> Option<[String; 5]> {
+        if self.phase != Phase::ExpectTurn || now < self.turn_at {
+            return None;
+        }
+        self.phase = Phase::ExpectSubscription;
+        Some(self.settings.filters())
     }
 
     /// Takes notice that the subscriptions of a connection stand.
@@ -134,15 +178,47 @@ impl Shadow {
         }
     }
 
-    /// Takes notice that the connection is gone. What was asked or desired is asked for and told again.
-    pub fn handle_disconnected(&mut self) {
-        self.phase = Phase::ExpectSubscription;
+    /// Takes notice that the service refuses the subscriptions, and says why. `random` is any number.
+    pub fn handle_not_subscribed(&mut self, reason: &str, now: Duration, random: u64) {
+        self.phase = Phase::ExpectTurn;
+        self.bar(&format!("its subscriptions are refused: {reason}"), now, random);
+    }
+
+    /// Takes notice that the connection is gone. What was asked or desired is asked for and told again. `how` is by whom it
+    /// was ended. Returns whether the shadow is likely to be the cause: then it is left out for a while. `random` is any
+    /// number.
+    pub fn handle_disconnected(&mut self, how: Disconnect, now: Duration, random: u64) -> bool {
+        let is_cause = how != Disconnect::Otherwise && self.awaits_permission();
+        if is_cause {
+            let why = "the connection was closed when the shadow was asked for or reported, for which the policy may lack a right";
+            self.bar(why, now, random);
+        }
+        self.phase = Phase::ExpectConnection;
+        self.allowed = Allowed::default();
         self.asked.clear();
         self.wishes.clear();
         self.values.iter_mut().for_each(|value| value.is_asked = false);
         self.seen = None;
         self.held = None;
         self.refresh_at = None;
+        is_cause
+    }
+
+    /// Returns whether something is under way that this connection has not shown to be allowed.
+    fn awaits_permission(&self) -> bool {
+        self.phase == Phase::ExpectSubscription
+            || self.asked.questions().any(|question| match question {
+                Question::Get => !self.allowed.get,
+                Question::Update(_) => !self.allowed.update,
+            })
+    }
+
+    fn bar(&mut self, why: &str, now: Duration, random: u64) {
+        let pause = self.left_out.after(Failure::Transient, random);
+        self.turn_at = now + pause;
+        let text = format!("the shadow is left out for {} s: {why}", pause.as_secs());
+        self.barred = Some(text.clone());
+        self.tell(text);
     }
 
     /// Takes what a local topic says, by the place of its key. Readings that are bad leave what was reported.
@@ -197,7 +273,10 @@ impl Shadow {
         match self.phase {
             Phase::Known => self.take(delta),
             // Nobody knows yet whether it is the newest: it may have waited for us.
-            Phase::ExpectSubscription | Phase::ExpectDocument => {
+            Phase::ExpectConnection
+            | Phase::ExpectTurn
+            | Phase::ExpectSubscription
+            | Phase::ExpectDocument => {
                 if self.held.as_ref().is_none_or(|held| held.version < delta.version) {
                     self.held = Some(delta);
                 }
@@ -280,7 +359,16 @@ impl Shadow {
 
     /// Returns what a message answers, if it is one of our questions.
     fn answered(&mut self, said: &tidegate_model::Document) -> Option<Question> {
-        self.asked.answered(document::token(said)?)
+        let question = self.asked.answered(document::token(said)?)?;
+        match question {
+            Question::Get => self.allowed.get = true,
+            Question::Update(_) => {
+                self.allowed.update = true;
+                self.left_out.reset();
+            }
+        }
+        self.barred = None;
+        Some(question)
     }
 
     fn handle_rejected(
@@ -399,7 +487,7 @@ impl Shadow {
             self.phase = Phase::ExpectDocument;
         }
         let request = match self.phase {
-            Phase::ExpectSubscription => return None,
+            Phase::ExpectConnection | Phase::ExpectTurn | Phase::ExpectSubscription => return None,
             Phase::ExpectDocument => {
                 let token = self.asked.ask(Question::Get, now);
                 let payload = update::write_get(&token);
@@ -450,7 +538,7 @@ impl Shadow {
     /// Returns when the next request may go, if there is one.
     fn due_at(&self, now: Duration) -> Option<Duration> {
         let earliest = match self.phase {
-            Phase::ExpectSubscription => return None,
+            Phase::ExpectConnection | Phase::ExpectTurn | Phase::ExpectSubscription => return None,
             Phase::ExpectDocument => Some(self.ready_at).filter(|_| self.asked.is_empty()),
             // What is under way is answered first, and nothing else begins.
             Phase::Known if self.refresh_at.is_some_and(|due| due <= now) => {
@@ -470,7 +558,8 @@ impl Shadow {
     pub fn poll_timeout(&self, now: Duration) -> Option<Duration> {
         let request = self.due_at(now).filter(|due| *due > now);
         let unheard = self.wishes.is_unheard().then_some(self.look_at).filter(|due| *due > now);
-        self.asked.next_due().into_iter().chain(request).chain(unheard).min()
+        let turn = (self.phase == Phase::ExpectTurn).then_some(self.turn_at);
+        self.asked.next_due().into_iter().chain(request).chain(unheard).chain(turn).min()
     }
 
     /// Returns the shadow at this moment.
@@ -480,6 +569,7 @@ impl Shadow {
             is_in_step: self.phase == Phase::Known && self.values.iter().all(is_told),
             version: self.seen,
             waiting: self.wishes.waiting(),
+            left_out: self.barred.clone(),
             counts: self.counts.clone(),
         }
     }

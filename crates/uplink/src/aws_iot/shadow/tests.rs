@@ -7,6 +7,8 @@ use tidegate_model::{
     AdapterName, Document, Origin, Reading, Status, Timestamp, Topic, Value, json,
 };
 
+use crate::Disconnect;
+
 use super::{
     Shadow, ShadowError, ShadowOrder, ShadowPath, ShadowRequest, ShadowSettings, ShadowState,
     update,
@@ -102,10 +104,22 @@ impl Rig {
 
     /// Connects, and lets the service answer with this document.
     fn connect(&mut self, document: &str) {
-        self.shadow.handle_subscribed();
+        self.subscribe();
         let token = token(&self.get());
         let document = document.strip_prefix('{').unwrap();
         self.says("get/accepted", &format!("{{\"clientToken\":\"{token}\",{document}"));
+    }
+
+    /// Connects, and subscribes.
+    fn subscribe(&mut self) {
+        self.shadow.handle_connected();
+        assert_eq!(self.shadow.poll_subscription(self.now), Some(settings().filters()));
+        self.shadow.handle_subscribed();
+    }
+
+    /// Lets the network end the connection.
+    fn disconnect(&mut self) {
+        assert!(!self.shadow.handle_disconnected(Disconnect::Otherwise, self.now, 0));
     }
 
     fn get(&mut self) -> ShadowRequest {
@@ -290,7 +304,7 @@ fn uplink_21_what_is_old_or_unknown_costs_nothing_else() {
 #[test]
 fn uplink_21_a_difference_overtakes_the_document() {
     let mut rig = Rig::new();
-    rig.shadow.handle_subscribed();
+    rig.subscribe();
     let token = token(&rig.get());
     rig.says("update/delta", r#"{"version":9,"state":{"lamp":2}}"#);
     rig.says(
@@ -338,7 +352,7 @@ fn uplink_21_local_values_are_reported_where_they_differ() {
     assert!(rig.shadow.view().is_in_step);
     assert_eq!(rig.shadow.view().counts.reported, 3);
     // Nothing is reported that is known.
-    rig.shadow.handle_disconnected();
+    rig.disconnect();
     rig.connect(
         r#"{"state":{"reported":{"press":{"speed":2,"name":"a"},"lamp":0.1}},"version":4}"#,
     );
@@ -351,7 +365,7 @@ fn uplink_21_local_values_are_reported_where_they_differ() {
 #[test]
 fn uplink_21_refusals_are_told_and_tried_again_where_that_helps() {
     let mut rig = Rig::new();
-    rig.shadow.handle_subscribed();
+    rig.subscribe();
     let get = rig.get();
     rig.says(
         "get/rejected",
@@ -397,7 +411,7 @@ fn uplink_21_refusals_are_told_and_tried_again_where_that_helps() {
 fn uplink_21_what_has_no_answer_is_asked_again() {
     let mut rig = Rig::new();
     assert_eq!(rig.request(), None, "nothing is subscribed to");
-    rig.shadow.handle_subscribed();
+    rig.subscribe();
     let first = rig.get();
     assert_eq!(rig.request(), None);
     let due = rig.shadow.poll_timeout(rig.now).unwrap();
@@ -426,13 +440,71 @@ fn uplink_21_what_has_no_answer_is_asked_again() {
     assert_eq!(rig.shadow.view().counts.unanswered, 2);
     assert!(text(&update.payload).contains("lamp"));
     // An answer that cannot be read is not asked for again at once.
-    rig.shadow.handle_disconnected();
-    rig.shadow.handle_subscribed();
+    rig.disconnect();
+    rig.subscribe();
     let get = rig.get();
     rig.says("get/accepted", &format!(r#"{{"clientToken":"{}"}}"#, token(&get)));
     assert_eq!(rig.request(), None);
     rig.later();
     rig.get();
+}
+
+/// uplink.21: if the connection is closed while the service has not shown that it lets us ask, report or subscribe, the
+/// shadow is left out for longer each time; if it is closed for anything else, or by the network, it is not.
+#[test]
+fn uplink_21_a_shadow_that_may_not_be_asked_for_is_left_out() {
+    let mut rig = Rig::new();
+    let closed =
+        |rig: &mut Rig, how| rig.shadow.handle_disconnected(how, rig.now, u64::from(u32::MAX));
+    rig.shadow.handle_connected();
+    assert!(!closed(&mut rig, Disconnect::ByPeer), "it has asked for nothing");
+    let mut pauses = Vec::new();
+    for may_subscribe in [false, true, true, true, true, true] {
+        rig.shadow.handle_connected();
+        assert!(rig.shadow.poll_subscription(rig.now).is_some());
+        assert_eq!(rig.shadow.poll_subscription(rig.now), None, "once");
+        if may_subscribe {
+            rig.shadow.handle_subscribed();
+            rig.get();
+        }
+        assert!(closed(&mut rig, Disconnect::Closed));
+        rig.shadow.handle_connected();
+        assert_eq!((rig.shadow.poll_subscription(rig.now), rig.request()), (None, None));
+        assert!(!closed(&mut rig, Disconnect::Closed), "it was left out");
+        rig.shadow.handle_connected();
+        let turn = rig.shadow.poll_timeout(rig.now).unwrap();
+        pauses.push((turn - rig.now).as_secs());
+        let left_out = rig.shadow.view().left_out.unwrap();
+        assert_eq!(rig.told(), left_out);
+        rig.now = turn;
+    }
+    assert!(pauses.is_sorted() && pauses[0] >= 15 && *pauses.last().unwrap() >= 150, "{pauses:?}");
+    // It may ask, but not report.
+    rig.connect(r#"{"state":{},"version":1}"#);
+    assert_eq!(rig.shadow.view().left_out, None);
+    rig.local(1, Value::Integer(1));
+    assert!(rig.request().is_some());
+    assert!(closed(&mut rig, Disconnect::ByPeer));
+    rig.later();
+    // What was allowed on a connection is not the cause of its end.
+    rig.connect(r#"{"state":{},"version":1}"#);
+    let update = rig.request().unwrap();
+    rig.says("update/accepted", &format!(r#"{{"clientToken":"{}"}}"#, token(&update)));
+    rig.local(1, Value::Integer(2));
+    rig.later();
+    assert!(rig.request().is_some());
+    assert!(!closed(&mut rig, Disconnect::ByPeer));
+    rig.subscribe();
+    rig.get();
+    rig.disconnect();
+    // Who says so does not close the connection.
+    rig.shadow.handle_connected();
+    assert!(rig.shadow.poll_subscription(rig.now).is_some());
+    rig.shadow.handle_not_subscribed("NotAuthorized", rig.now, 0);
+    assert!(rig.told().contains("NotAuthorized"));
+    assert_eq!(rig.shadow.poll_subscription(rig.now), None);
+    rig.later();
+    assert!(rig.shadow.poll_subscription(rig.now).is_some());
 }
 
 /// uplink.21: values that a shadow cannot have are not reported, and what was reported stays.
@@ -702,7 +774,7 @@ impl Run {
                 }
             }
             Step::Listener { is_there } => rig.unheard = if is_there { "" } else { "hall/lamp" },
-            Step::Disconnect => rig.shadow.handle_disconnected(),
+            Step::Disconnect => rig.disconnect(),
             Step::Kill => {
                 rig.restart();
                 // Topics are retained.
@@ -710,7 +782,9 @@ impl Run {
             }
             Step::Later => rig.later(),
         }
-        rig.shadow.handle_subscribed();
+        if matches!(step, Step::Disconnect | Step::Kill) {
+            rig.subscribe();
+        }
     }
 
     /// Lets everything go well for a while.
@@ -731,7 +805,9 @@ proptest! {
     /// each wish once under one id.
     #[test]
     fn uplink_21_every_wish_once_and_the_last_value_is_reported(steps in prop::collection::vec(any_step(), 0..60)) {
-        let mut run = Run { rig: Rig::new(), service: Service::default(), local: BTreeMap::new(), carried_out: Vec::new(), is_settling: false };
+        let mut rig = Rig::new();
+        rig.subscribe();
+        let mut run = Run { rig, service: Service::default(), local: BTreeMap::new(), carried_out: Vec::new(), is_settling: false };
         for step in steps {
             run.step(step);
         }
