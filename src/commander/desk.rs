@@ -65,6 +65,10 @@ impl Desk {
             let result = bounded(self.carry_out(&order, command, turn).await);
             return tell(&self, &order, None, &result, nothing());
         };
+        // Its id is not used up by `busy`: it is asked for again until there is room.
+        if order.comes_again() && !self.has_room(&order) {
+            return;
+        }
         let noted = order.noted(id);
         let answer = match self.history.begin(&noted, self.broker.clock().unset_wall()) {
             Begin::New => None,
@@ -86,6 +90,7 @@ impl Desk {
                 }
                 return;
             }
+            Begin::Full if order.comes_again() => return,
             Begin::Full => {
                 order.refuse();
                 Some(CommandOutcome::new(OutcomeKind::Busy))
@@ -173,6 +178,13 @@ impl Desk {
             Address::OpcUa(address) => self.lanes.get(&address.server),
             _ => None,
         }
+    }
+
+    /// Returns whether the adapter of a point takes another command; whatever is no point of one has room.
+    fn has_room(&self, order: &CommandOrder) -> bool {
+        let mapping = Arc::clone(&self.mapping.read());
+        let target = mapping.command_target(order.target());
+        target.and_then(|target| self.lane(&target)).is_none_or(Lane::has_room)
     }
 
     /// Hands a command from a cloud to those who subscribed to its topic; local ones have it already.

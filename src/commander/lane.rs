@@ -28,6 +28,12 @@ impl Lane {
         Arc::clone(&self.room).try_acquire_owned().ok()
     }
 
+    /// Returns whether another command may be on it now; if its adapter has ended, that is told at once.
+    pub(super) fn has_room(&self) -> bool {
+        self.commands.is_closed()
+            || (self.room.available_permits() > 0 && self.commands.capacity() > 0)
+    }
+
     /// Hands a command over. Never blocks.
     ///
     /// # Errors

@@ -109,6 +109,14 @@ impl CommandOrder {
         &self.origin
     }
 
+    /// Returns whether it comes again soon if it is not taken in.
+    pub(super) fn comes_again(&self) -> bool {
+        match &self.origin {
+            CommandOrigin::Cloud { ack: Some(ack), .. } => ack.comes_again(),
+            CommandOrigin::Cloud { ack: None, .. } | CommandOrigin::Local { .. } => false,
+        }
+    }
+
     /// Returns the payload as it came in.
     pub fn payload(&self) -> &Bytes {
         &self.payload

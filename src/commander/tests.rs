@@ -7,7 +7,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_broker::{Broker, BrokerLimits, access::AccessRules};
 use tidegate_mapping::Environment;
-use tidegate_model::{CommandKind, CommandOutcome, OutcomeKind, Principal, Topic};
+use tidegate_model::{
+    CommandKind, CommandOutcome, OutcomeKind, Principal, Topic, UplinkName, json,
+};
 use tidegate_settings::{Format, Issues, Sources, parse};
 use tokio::{task::JoinSet, time::timeout};
 
@@ -16,6 +18,7 @@ use crate::{
     clock::Clock,
     config::StoreConfig,
     store::{self, DataDirectory, Store},
+    uplink::CommandAck,
 };
 
 /// How long anything may take that takes milliseconds; generous, for loaded machines.
@@ -27,6 +30,7 @@ const FAR: &str = "2099-01-01T00:00:00Z";
 /// A running commander; each adapter has the points `ADAPTER/a` and `ADAPTER/b`.
 struct Rig {
     commands: CommandQueue,
+    clouds: mpsc::Sender<IncomingCommand>,
     adapters: HashMap<String, mpsc::Receiver<CommandRequest>>,
     broker: BrokerHandle,
     store: Store,
@@ -52,7 +56,7 @@ impl Rig {
             })
             .unzip();
         let (commands, orders) = command_channel();
-        let (_, from_clouds) = cloud_channel();
+        let (clouds, from_clouds) = cloud_channel();
         let mut commander = Commander::new(
             orders,
             from_clouds,
@@ -65,7 +69,7 @@ impl Rig {
         let stop = CancellationToken::new();
         let (mut task, stopped) = (JoinSet::new(), stop.clone());
         task.spawn(async move { commander.run(stopped).await });
-        Self { commands, adapters: receivers, broker, store, task, stop, _folder: folder }
+        Self { commands, clouds, adapters: receivers, broker, store, task, stop, _folder: folder }
     }
 
     async fn send(&self, topic: &str, payload: &str) {
@@ -85,6 +89,24 @@ impl Rig {
             }
         };
         timeout(PATIENCE, sending).await.expect("commands are taken");
+    }
+
+    /// Sends a command as a shadow does; returns whether it was taken in.
+    async fn wish(&self, topic: &str, payload: &str) -> bool {
+        let (ack, is_safe) = CommandAck::of_shadow();
+        let command = IncomingCommand {
+            uplink: UplinkName::new("cloud").unwrap(),
+            target: Topic::new(topic).unwrap(),
+            kind: CommandKind::Write,
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            id: None,
+            value: Ok(json::parse_value(payload.as_bytes()).unwrap()),
+            retained: false,
+            reply_to: None,
+            ack,
+        };
+        self.clouds.send(command).await.unwrap();
+        timeout(PATIENCE, is_safe).await.expect("it is taken in or not")
     }
 
     /// Waits for the next command of an adapter.
@@ -198,6 +220,26 @@ async fn main_14_adapters_that_hang_leave_the_others_their_places() {
     rig.send("plc1/b", "1").await;
     let values = [rig.next("plc1").await, rig.next("plc1").await].map(|next| value(&next));
     assert_eq!(values, ["1", "1"], "of point a, and of point b");
+    rig.stop().await;
+}
+
+/// uplink.21: what a shadow wishes of an adapter that takes no more is not taken in, so it comes again, under the same id.
+#[tokio::test]
+async fn uplink_21_a_wish_waits_for_room() {
+    let mut rig = Rig::start(&["plc1"]);
+    for number in 0..PER_ADAPTER {
+        rig.send("plc1/a", &format!(r#"{{"value":{number},"expires":"{FAR}"}}"#)).await;
+    }
+    let wish = r#"{"value":7,"id":"shadow:plant:1:1:b"}"#;
+    // Those before it may not have been looked at.
+    rig.send("plc1/b", "1").await;
+    assert_eq!(rig.outcome("plc1/b", |_| true).await["outcome"], "busy");
+    assert!(!rig.wish("plc1/b", wish).await);
+    confirm(rig.next("plc1").await);
+    rig.outcome("plc1/a", |outcome| outcome["outcome"] == "confirmed").await;
+    assert!(rig.wish("plc1/b", wish).await);
+    let values = [rig.next("plc1").await, rig.next("plc1").await].map(|next| value(&next));
+    assert_eq!(values, ["1", "7"], "of point a, and of point b");
     rig.stop().await;
 }
 

@@ -85,10 +85,25 @@ impl CommandAck {
         let _ = self.acks.try_send(Settled::Refused(self.id));
     }
 
+    /// Returns whether a command that is withheld comes again soon, on the same connection, under the same id.
+    pub(crate) fn comes_again(&self) -> bool {
+        matches!(self.id, AckId::Shadow(_))
+    }
+
     /// Leaves it to whoever calls to see to the acknowledgement.
     pub(super) fn take_over(mut self) -> AckId {
         self.is_settled = true;
         self.id
+    }
+}
+
+#[cfg(test)]
+impl CommandAck {
+    /// Returns that of a shadow's command, and what tells whether the command is safe or else withheld.
+    pub(crate) fn of_shadow() -> (Self, impl Future<Output = bool>) {
+        let (acks, mut settled) = mpsc::channel(1);
+        let is_safe = async move { matches!(settled.recv().await, Some(Settled::Safe(_))) };
+        (Self::new(AckId::Shadow(ShadowOrderId::default()), acks), is_safe)
     }
 }
 

@@ -17,7 +17,7 @@ const OPEN_MAX: usize = 2 * ShadowSettings::STATES_MAX;
 const DIGEST_BYTES: usize = 16;
 
 /// Names a command that was handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ShadowOrderId(u64);
 
 /// A command to be carried out at most once.
