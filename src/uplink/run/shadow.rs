@@ -19,6 +19,7 @@ use crate::uplink::{
     command::{AckId, CommandAck, IncomingCommand},
     link::{Incoming, Up},
     shared::Shared,
+    watched::Seen,
 };
 
 /// Makes the shadow of an uplink, if it has one, with what the journal keeps of it.
@@ -43,8 +44,13 @@ impl Run<'_> {
     pub(super) fn look_after_shadow(&mut self) -> Result<(), UplinkError> {
         let Some(shadow) = &mut self.shadow else { return Ok(()) };
         let now = self.shared.clock.uptime();
-        for (place, message) in self.shared.watched.take_new() {
-            shadow.handle_local(place, &tidegate_uplink::reading(&message));
+        for (place, seen) in self.shared.watched.take_new() {
+            match seen {
+                Seen::Message(message) => {
+                    shadow.handle_local(place, &tidegate_uplink::reading(&message));
+                }
+                Seen::TooLarge => shadow.handle_too_large(place),
+            }
         }
         shadow.handle_timeout(now, random(self.connection_number));
         if let Some(connection) = &mut self.connection

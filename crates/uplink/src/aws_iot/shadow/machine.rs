@@ -237,11 +237,18 @@ impl Shadow {
             return self.tell(said);
         };
         if update::state_bytes(key, &local) > update::room() {
-            self.counts.refuse("too-large", 1);
-            let most = update::STATE_BYTES_MAX;
-            return self.tell(format!("`{key}` is not reported: it has more than {most} bytes"));
+            return self.handle_too_large(place);
         }
         value.local = Some(local);
+    }
+
+    /// Takes notice that a local topic has a value that is larger than any that the service takes. What was reported stays.
+    pub fn handle_too_large(&mut self, place: usize) {
+        let Some(state) = self.settings.states().get(place) else { return };
+        let (key, most) = (&state.key, update::STATE_BYTES_MAX);
+        let said = format!("`{key}` is not reported: it has more than {most} bytes");
+        self.counts.refuse("too-large", 1);
+        self.tell(said);
     }
 
     /// Takes a message of the service; returns whether it was for this shadow. `random` is any number.

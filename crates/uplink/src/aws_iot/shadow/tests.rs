@@ -523,10 +523,12 @@ fn uplink_21_values_that_are_none_are_not_reported() {
     let bad = Reading { status: Status::BAD, ..reading(Value::Integer(1)) };
     rig.shadow.handle_local(1, &bad);
     rig.shadow.handle_local(99, &bad);
+    rig.shadow.handle_too_large(1);
+    rig.shadow.handle_too_large(99);
     rig.connect(r#"{"state":{},"version":1}"#);
     assert_eq!(rig.request(), None);
     let refused = rig.shadow.view().counts.refused;
-    assert_eq!(refused, BTreeMap::from([("too-large", 1), ("unfit", 5)]));
+    assert_eq!(refused, BTreeMap::from([("too-large", 2), ("unfit", 5)]));
     assert!(rig.told().contains("`lamp` is not reported"));
 }
 
