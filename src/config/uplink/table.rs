@@ -249,6 +249,11 @@ fn settle_shadow(
         let hint = "write another `format`, or remove `shadow`";
         issues.error(table.value_span("format"), message, hint);
     }
+    if link?.endpoints.len() > 1 {
+        let message = "a shadow is kept at one endpoint: another one has other wishes";
+        let hint = "remove `backup`, or give the shadow to an uplink of its own";
+        issues.error(table.value_span("backup"), message, hint);
+    }
     shadow.settle(client_id, issues)
 }
 
