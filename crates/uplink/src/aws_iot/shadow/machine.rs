@@ -18,6 +18,8 @@ use crate::{Backoff, Disconnect, Failure, Pace, Pauses, Rates};
 const RATES: Rates = Rates { messages: Some(20), bytes: None };
 /// How often is looked for somebody who can carry out a wish.
 const UNHEARD_INTERVAL: Duration = Duration::from_secs(1);
+/// The document is asked for again no sooner, if what is told of seems to be older than it.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the shadow is left out after a connection was closed for it.
 const LEFT_OUT: Pauses = Pauses {
     first: Duration::from_secs(30),
@@ -118,6 +120,8 @@ pub struct Shadow {
     turn_at: Duration,
     /// Why it is left out, if it is.
     barred: Option<String>,
+    /// When the document was told last.
+    told_at: Duration,
     /// From when on the document, which was told on this connection, is asked for once more, if it is.
     refresh_at: Option<Duration>,
     counts: ShadowCounts,
@@ -151,6 +155,7 @@ impl Shadow {
             left_out: Backoff::new(LEFT_OUT),
             turn_at: now,
             barred: None,
+            told_at: now,
             refresh_at: None,
             counts: ShadowCounts::default(),
             told: VecDeque::new(),
@@ -262,7 +267,7 @@ impl Shadow {
         let settings = Arc::clone(&self.settings);
         let Some(suffix) = settings.suffix(topic) else { return false };
         let handled = match suffix {
-            "update/delta" => self.handle_delta(payload),
+            "update/delta" => self.handle_delta(payload, now),
             "get/accepted" => self.handle_document(payload, now, random),
             "update/accepted" => self.handle_accepted(payload),
             "get/rejected" | "update/rejected" => self.handle_rejected(payload, now, random),
@@ -275,9 +280,15 @@ impl Shadow {
         true
     }
 
-    fn handle_delta(&mut self, payload: &[u8]) -> Result<(), Unreadable> {
+    fn handle_delta(&mut self, payload: &[u8], now: Duration) -> Result<(), Unreadable> {
         let delta = document::read_delta(&*document::read(payload)?, &self.settings)?;
         match self.phase {
+            Phase::Known if self.is_stale(&delta) => {
+                self.counts.ignore("stale", 1);
+                // Or else the shadow was deleted and made anew, and its versions begin again.
+                let due = now.max(self.told_at + REFRESH_INTERVAL);
+                self.refresh_at.get_or_insert(due);
+            }
             Phase::Known => self.take(delta),
             // Nobody knows yet whether it is the newest: it may have waited for us.
             Phase::ExpectConnection
@@ -292,12 +303,13 @@ impl Shadow {
         Ok(())
     }
 
-    /// Takes what is desired, unless something newer was told of.
+    /// Returns whether something newer was told of.
+    fn is_stale(&self, delta: &Delta) -> bool {
+        self.seen.is_some_and(|seen| delta.version < seen)
+    }
+
+    /// Takes what is desired.
     fn take(&mut self, delta: Delta) {
-        if self.seen.is_some_and(|seen| delta.version < seen) {
-            self.counts.ignore("stale", 1);
-            return;
-        }
         self.seen = Some(delta.version);
         self.counts.ignore("unknown-key", delta.unknown);
         self.counts.ignore("unfit", delta.unfit);
@@ -323,7 +335,7 @@ impl Shadow {
         }
         match document::read_whole(&said, &self.settings) {
             Ok(whole) => {
-                self.begin(whole.reported, whole.delta);
+                self.begin(whole.reported, whole.delta, now);
                 Ok(())
             }
             Err(error) => {
@@ -334,18 +346,20 @@ impl Shadow {
     }
 
     /// Goes on with what the document says.
-    fn begin(&mut self, reported: Vec<Option<Value>>, delta: Delta) {
+    fn begin(&mut self, reported: Vec<Option<Value>>, delta: Delta, now: Duration) {
         self.phase = Phase::Known;
+        self.told_at = now;
         self.refresh_at = None;
         self.backoff.reset();
         for (value, known) in self.values.iter_mut().zip(reported) {
             // An earlier refusal may be over.
             (value.known, value.refused) = (known, None);
         }
-        self.seen = None;
         self.take(delta);
-        if let Some(held) = self.held.take() {
-            self.take(held);
+        match self.held.take() {
+            Some(held) if self.is_stale(&held) => self.counts.ignore("stale", 1),
+            Some(held) => self.take(held),
+            None => {}
         }
     }
 
@@ -389,7 +403,7 @@ impl Shadow {
         match self.answered(&said) {
             // There is no shadow yet: it is made by the first report.
             Some(Question::Get) if rejection.code == 404 => {
-                self.begin(vec![None; self.values.len()], Delta::default());
+                self.begin(vec![None; self.values.len()], Delta::default(), now);
             }
             Some(Question::Get) => {
                 self.tell_rejection("does not tell the shadow", &rejection);

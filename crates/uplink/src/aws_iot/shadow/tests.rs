@@ -300,6 +300,34 @@ fn uplink_21_what_is_old_or_unknown_costs_nothing_else() {
     ));
 }
 
+/// uplink.21: a shadow that is deleted and made anew begins with other versions: what seems to be old has the document asked
+/// for again, no more than once in ten seconds.
+#[test]
+fn uplink_21_a_shadow_that_is_made_anew_is_taken_up() {
+    let mut rig = Rig::new();
+    rig.connect(r#"{"state":{},"version":40}"#);
+    for version in 1..4 {
+        rig.says("update/delta", &format!(r#"{{"version":{version},"state":{{"lamp":true}}}}"#));
+        assert_eq!((rig.order(), rig.request()), (None, None));
+    }
+    let due = rig.shadow.poll_timeout(rig.now).unwrap();
+    assert_eq!(due, rig.now + Duration::from_secs(10));
+    // A report goes on ahead of it.
+    rig.local(0, Value::Integer(1));
+    let update = rig.request().unwrap();
+    rig.says("update/accepted", &format!(r#"{{"clientToken":"{}"}}"#, token(&update)));
+    rig.now = due;
+    let token = token(&rig.get());
+    let said = format!(
+        r#"{{"state":{{"delta":{{"lamp":true}},"reported":{{"press":{{"speed":1}}}}}},"version":3,"clientToken":"{token}"}}"#
+    );
+    rig.says("get/accepted", &said);
+    assert_eq!(text(&rig.order().unwrap().body), r#"{"value":true,"id":"shadow:plant:3:0:lamp"}"#);
+    rig.says("update/delta", r#"{"version":2,"state":{"lamp":false}}"#);
+    assert_eq!(rig.request(), None, "it may be old, and the document was told just now");
+    assert_eq!(rig.shadow.view().counts.ignored, BTreeMap::from([("stale", 4)]));
+}
+
 /// uplink.21: a difference that is told of before the document, and is newer, counts.
 #[test]
 fn uplink_21_a_difference_overtakes_the_document() {
