@@ -70,7 +70,11 @@ impl Run<'_> {
         while let Some(text) = self.shadow.as_mut().and_then(Shadow::poll_told) {
             self.report(&text, "A shadow at AWS IoT Core is not in step");
         }
-        self.shared.state.lock().shadow = self.shadow.as_ref().map(Shadow::view);
+        let mut state = self.shared.state.lock();
+        if let Some(over) = self.shadow.as_mut().and_then(Shadow::poll_over) {
+            state.last_error.take_if(|error| *error == over);
+        }
+        state.shadow = self.shadow.as_ref().map(Shadow::view);
         Ok(())
     }
 

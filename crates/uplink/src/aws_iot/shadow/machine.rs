@@ -77,6 +77,11 @@ impl Reported {
         self.local.as_ref().filter(is_other)
     }
 
+    /// Returns whether the service would not take the value that is.
+    fn is_refused(&self) -> bool {
+        self.refused.is_some() && self.refused.as_ref() == self.differing()
+    }
+
     /// Returns the value that is to be reported, if one is.
     fn due(&self) -> Option<&Value> {
         self.differing().filter(|local| !self.is_asked && self.refused.as_ref() != Some(*local))
@@ -126,6 +131,10 @@ pub struct Shadow {
     refresh_at: Option<Duration>,
     counts: ShadowCounts,
     told: VecDeque<String>,
+    /// What was told last of requests that did not work, if none has worked since.
+    failure: Option<String>,
+    /// The same, once one has.
+    over: Option<String>,
 }
 
 impl Shadow {
@@ -159,6 +168,8 @@ impl Shadow {
             refresh_at: None,
             counts: ShadowCounts::default(),
             told: VecDeque::new(),
+            failure: None,
+            over: None,
         }
     }
 
@@ -223,7 +234,7 @@ impl Shadow {
         self.turn_at = now + pause;
         let text = format!("the shadow is left out for {} s: {why}", pause.as_secs());
         self.barred = Some(text.clone());
-        self.tell(text);
+        self.tell_failure(text);
     }
 
     /// Takes what a local topic says, by the place of its key. Readings that are bad leave what was reported.
@@ -275,7 +286,8 @@ impl Shadow {
         };
         if let Err(error) = handled {
             self.counts.ignore("malformed", 1);
-            self.tell(format!("what came on {suffix} cannot be read: {error}"));
+            let said = format!("what came on {suffix} cannot be read: {error}");
+            if suffix == "get/accepted" { self.tell_failure(said) } else { self.tell(said) }
         }
         true
     }
@@ -355,6 +367,7 @@ impl Shadow {
             // An earlier refusal may be over.
             (value.known, value.refused) = (known, None);
         }
+        self.note_working();
         self.take(delta);
         match self.held.take() {
             Some(held) if self.is_stale(&held) => self.counts.ignore("stale", 1),
@@ -373,6 +386,10 @@ impl Shadow {
                 (reported.is_asked, reported.is_alone) = (false, false);
                 self.wishes.handle_reported(place, &value);
                 reported.known = Some(value);
+            }
+            // What is refused for good is told until there is another value.
+            if !self.values.iter().any(Reported::is_refused) {
+                self.note_working();
             }
         }
         Ok(())
@@ -434,7 +451,9 @@ impl Shadow {
         while let Some(question) = self.asked.overdue(now) {
             self.counts.unanswered += 1;
             self.ready_at = now + self.backoff.after(Failure::Transient, random);
-            self.tell("a request of the shadow has had no answer and is made again".to_owned());
+            self.tell_failure(
+                "a request of the shadow has had no answer and is made again".to_owned(),
+            );
             if let Question::Update(values) = question {
                 for (place, _) in values {
                     let reported = &mut self.values[place];
@@ -497,6 +516,11 @@ impl Shadow {
     /// Returns the next sentence for people.
     pub fn poll_told(&mut self) -> Option<String> {
         self.told.pop_front()
+    }
+
+    /// Returns what was told last and is over, as the same has worked since.
+    pub fn poll_over(&mut self) -> Option<String> {
+        self.over.take()
     }
 
     /// Returns the next request that may go now. It counts as sent.
@@ -597,7 +621,17 @@ impl Shadow {
 
     fn tell_rejection(&mut self, what: &str, rejection: &Rejection) {
         let Rejection { code, message } = rejection;
-        self.tell(format!("AWS IoT Core {what}: {code}: {message}"));
+        self.tell_failure(format!("AWS IoT Core {what}: {code}: {message}"));
+    }
+
+    fn tell_failure(&mut self, text: String) {
+        self.over = None;
+        self.failure = Some(text.clone());
+        self.tell(text);
+    }
+
+    fn note_working(&mut self) {
+        self.over = self.failure.take().or_else(|| self.over.take());
     }
 
     fn tell(&mut self, text: String) {

@@ -414,6 +414,7 @@ fn uplink_21_refusals_are_told_and_tried_again_where_that_helps() {
         refuse(&mut rig, code);
         assert!(rig.told().contains(&format!("{code}: Why not")));
         assert_eq!(rig.request(), None, "not at once");
+        assert_eq!(rig.shadow.poll_over(), None);
     }
     rig.local(0, Value::Integer(2));
     rig.local(1, Value::Integer(3));
@@ -422,12 +423,16 @@ fn uplink_21_refusals_are_told_and_tried_again_where_that_helps() {
     rig.later();
     let alone = rig.request().unwrap();
     assert!(text(&alone.payload).contains(r#"{"lamp":3}"#));
+    let last = rig.told().lines().last().unwrap().to_owned();
     rig.says("update/accepted", &format!(r#"{{"clientToken":"{}"}}"#, token(&alone)));
+    assert_eq!(rig.shadow.poll_over(), None, "the other is refused still");
     rig.later();
     assert_eq!(rig.request(), None, "the same would be refused again");
     assert!(!rig.shadow.view().is_in_step);
     rig.local(0, Value::Integer(4));
-    assert!(rig.request().is_some());
+    let other = rig.request().unwrap();
+    rig.says("update/accepted", &format!(r#"{{"clientToken":"{}"}}"#, token(&other)));
+    assert_eq!((rig.shadow.poll_over(), rig.shadow.poll_over()), (Some(last), None));
     let refused = rig.shadow.view().counts.refused;
     let expected =
         [("bad-request", 2), ("conflict", 1), ("server", 1), ("throttled", 1), ("too-large", 1)];
