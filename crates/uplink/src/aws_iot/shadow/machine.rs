@@ -467,7 +467,8 @@ impl Shadow {
 
     /// Takes notice that a command is safe, or was answered.
     pub fn handle_safe(&mut self, id: ShadowOrderId) {
-        self.wishes.handle_safe(id);
+        // One that was withheld comes again.
+        self.counts.commands += u64::from(self.wishes.handle_safe(id));
     }
 
     /// Takes notice that nobody took a command. The document is asked for again then. `random` is any number.
@@ -501,11 +502,10 @@ impl Shadow {
         }
         let next = self.wishes.poll_order(&self.settings, is_heard);
         if let Next::Order(order) = next {
-            self.counts.commands += 1;
             return Some(order);
         }
         if next == Next::Confirmed && self.phase == Phase::Known {
-            self.refresh_at.get_or_insert(now);
+            self.refresh_at = Some(now);
         }
         if self.wishes.is_unheard() {
             self.look_at = now + UNHEARD_INTERVAL;

@@ -267,6 +267,26 @@ fn uplink_21_notes_are_no_more_than_keys() {
     assert_eq!(rig.kept, BTreeMap::new());
 }
 
+/// uplink.21: a command that was not taken in comes again under its id once the document still desires it, and counts once.
+#[test]
+fn uplink_21_a_wish_that_was_withheld_comes_again() {
+    let mut rig = Rig::new();
+    let document = r#"{"state":{"delta":{"lamp":true}},"version":5}"#;
+    rig.connect(document);
+    let first = rig.order().unwrap();
+    rig.shadow.handle_withheld(first.id, rig.now, 0);
+    assert_eq!((rig.order(), rig.request()), (None, None), "not at once");
+    rig.later();
+    let token = token(&rig.get());
+    let rest = document.strip_prefix('{').unwrap();
+    rig.says("get/accepted", &format!("{{\"clientToken\":\"{token}\",{rest}"));
+    let again = rig.order().unwrap();
+    assert_eq!((&again.body, rig.shadow.view().counts.commands), (&first.body, 0));
+    rig.safe(&again);
+    rig.safe(&again);
+    assert_eq!((rig.order(), rig.shadow.view().counts.commands), (None, 1));
+}
+
 /// uplink.21: versions that are older than what is known, keys that nobody knows and values that are none are counted.
 #[test]
 fn uplink_21_what_is_old_or_unknown_costs_nothing_else() {

@@ -270,9 +270,9 @@ impl Wishes {
         self.awaited.is_none() && !self.has_notes() && !self.waiting.is_empty()
     }
 
-    /// Takes notice that a command will not be forgotten any more, or was answered.
-    pub(super) fn handle_safe(&mut self, id: ShadowOrderId) {
-        let Some((place, order)) = self.open.remove(&id) else { return };
+    /// Takes notice that a command will not be forgotten any more, or was answered. Returns whether that is new.
+    pub(super) fn handle_safe(&mut self, id: ShadowOrderId) -> bool {
+        let Some((place, order)) = self.open.remove(&id) else { return false };
         if self.awaited == Some(id) {
             self.awaited = None;
         }
@@ -282,6 +282,7 @@ impl Wishes {
             known.is_safe = true;
             self.dirty.insert(place);
         }
+        true
     }
 
     /// Takes notice that nobody took a command; those behind it wait for the next look at the document. Returns
