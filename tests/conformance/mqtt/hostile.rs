@@ -22,7 +22,8 @@ fn conversation(version: Version, topic: &str) -> Vec<Vec<u8>> {
     };
     let will = Will::new(&format!("{topic}/will"), "gone");
     vec![
-        Connect::new(version, &unique("client")).with_will(will).bytes(),
+        // A number changed by chance must not be that of somebody else's client.
+        Connect::new(version, &unique("hostile/")).with_will(will).bytes(),
         subscribe(version, 1, &[], &[(topic.as_bytes(), 2), (b"other/+/#", 0)]),
         Publish::new(topic, "nought").and(&properties).bytes(version),
         Publish::new(topic, "one").qos(1, 2).and(&properties).bytes(version),
