@@ -198,9 +198,17 @@ impl Desk {
             );
         }
         if let CommandOrigin::Cloud { .. } = order.origin() {
+            let payload = match order.text() {
+                Ok(text) => Payload::bytes(text),
+                Err(error) => {
+                    return CommandOutcome::refused(format!(
+                        "the payload cannot be told here: it {error}"
+                    ));
+                }
+            };
             let message = Message {
                 topic: command_topic,
-                payload: Payload::bytes(order.payload().clone()),
+                payload,
                 qos: Qos::AtLeastOnce,
                 retain: false,
                 properties: None,

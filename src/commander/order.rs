@@ -7,7 +7,7 @@ use tidegate_model::{
     Command, CommandId, CommandKind, CommandOutcome, Principal, Timestamp, Topic, Value, json,
 };
 
-use tidegate_uplink::ReplyTo;
+use tidegate_uplink::{ReplyTo, decoder::DecodeError, downlink::Plain};
 
 use super::history::Noted;
 use crate::uplink::{CommandAck, IncomingCommand};
@@ -41,6 +41,8 @@ pub struct CommandOrder {
     target: Topic,
     kind: CommandKind,
     payload: Bytes,
+    /// What makes text of the payload for local readers, if it may be none.
+    plain: Option<Plain>,
     principal: Principal,
     origin: CommandOrigin,
     /// When it came in: from then on it lives.
@@ -61,7 +63,8 @@ impl CommandOrder {
         origin: CommandOrigin,
         arrival: Timestamp,
     ) -> Self {
-        Self { target, kind, payload, principal, origin, arrival, decoded: None, id: None }
+        let (plain, decoded, id) = (None, None, None);
+        Self { target, kind, payload, plain, principal, origin, arrival, decoded, id }
     }
 
     /// Takes a command that an uplink brought; its payload has been decoded.
@@ -75,6 +78,7 @@ impl CommandOrder {
             target: command.target,
             kind: command.kind,
             payload: command.payload,
+            plain: command.plain,
             principal: Principal::uplink(&command.uplink),
             origin: CommandOrigin::Cloud {
                 uplink: command.uplink.as_str().into(),
@@ -117,9 +121,13 @@ impl CommandOrder {
         }
     }
 
-    /// Returns the payload as it came in.
-    pub fn payload(&self) -> &Bytes {
-        &self.payload
+    /// Returns the payload as local readers have it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no text for what it says.
+    pub(super) fn text(&self) -> Result<Bytes, DecodeError> {
+        self.plain.map_or_else(|| Ok(self.payload.clone()), |plain| plain.text(&self.payload))
     }
 
     /// Returns what the history is told of it, if it was given `id`.

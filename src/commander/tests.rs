@@ -99,6 +99,7 @@ impl Rig {
             target: Topic::new(topic).unwrap(),
             kind: CommandKind::Write,
             payload: Bytes::copy_from_slice(payload.as_bytes()),
+            plain: None,
             id: None,
             value: Ok(json::parse_value(payload.as_bytes()).unwrap()),
             retained: false,

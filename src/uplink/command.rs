@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tidegate_model::{CommandKind, Topic, UplinkName, Value};
-use tidegate_uplink::{ReplyTo, ShadowOrderId, decoder::DecodeError};
+use tidegate_uplink::{ReplyTo, ShadowOrderId, decoder::DecodeError, downlink::Plain};
 use tokio::sync::mpsc;
 
 /// One command as the cloud sent it.
@@ -16,6 +16,8 @@ pub struct IncomingCommand {
     pub kind: CommandKind,
     /// The payload as it was sent.
     pub payload: Bytes,
+    /// What makes text of it for local readers, if it may be none.
+    pub plain: Option<Plain>,
     /// The id that stands beside the payload, for one whose payload has none.
     pub id: Option<String>,
     /// What the payload says, or why it cannot be read: then the command is refused with that reason.

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, sync::atomic::Ordering};
 
 use tidegate_model::{Topic, Value, json};
 use tidegate_store::Transaction;
-use tidegate_uplink::{Outcome, downlink};
+use tidegate_uplink::{
+    Outcome,
+    downlink::{self, Plain},
+};
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -86,6 +89,7 @@ impl Run<'_> {
             target,
             kind,
             payload: incoming.payload,
+            plain: Some(Plain::of(said, &settings.downlink)),
             id,
             value,
             retained: incoming.retained,

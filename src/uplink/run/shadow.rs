@@ -100,6 +100,7 @@ impl Run<'_> {
             target: order.topic,
             kind: CommandKind::Write,
             payload: order.body.into(),
+            plain: None,
             id: None,
             value: value.map_err(|error| DecodeError::NotJson { problem: error.to_string() }),
             retained: false,

@@ -41,6 +41,41 @@ fn commands_are_json_unless_they_say_bson() {
     assert!(decode(json, said(Some("text/html"), None), &LIMITS).is_err());
 }
 
+/// uplink.30: who hears a command here is told of no encoding: it is inflated and otherwise as it came, or JSON in place of
+/// BSON.
+#[test]
+fn uplink_30_commands_are_handed_on_as_text() {
+    // Blanks, digits that no double has.
+    let json: &[u8] = br#"{"value" : 123456789012345678901}"#;
+    let binary = bson(&bson::doc! {
+        "value": [66.5, i64::MAX, { "bytes": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![0, 255] } }],
+        "expires": bson::DateTime::from_millis(1_772_366_410_000),
+    });
+    let kind = Some("application/bson; charset=binary");
+    let plain =
+        |payload: &[u8], said| Plain::of(said, &LIMITS).text(&Bytes::copy_from_slice(payload));
+    let zlib = |plain: &[u8]| {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let as_it_came = Ok(Bytes::copy_from_slice(json));
+    assert_eq!(plain(json, said(None, None)), as_it_came);
+    assert_eq!(plain(json, said(Some("application/json"), Some("identity"))), as_it_came);
+    assert_eq!(plain(&zlib(json), said(None, Some("zlib"))), as_it_came);
+    let written = r#"{"value":[66.5,9223372036854775807,{"bytes":"AP8="}],"expires":"2026-03-01T12:00:10.000Z"}"#;
+    let written = Ok(Bytes::from(written));
+    assert_eq!(plain(&binary, said(kind, None)), written);
+    assert_eq!(plain(&zlib(&binary), said(kind, Some("zlib"))), written);
+    // It would be nothing, which is another command.
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for document in [bson::doc! { "value": number }, bson::doc! { "value": [{ "a": number }] }]
+        {
+            assert!(plain(&bson(&document), said(kind, None)).is_err(), "{document}");
+        }
+    }
+}
+
 #[test]
 fn a_time_becomes_text() {
     let time = bson::DateTime::from_millis(1_772_366_410_000);
