@@ -83,6 +83,11 @@ impl LinkConfig {
     pub(super) fn other_protocol(&self) -> Option<&'static str> {
         self.endpoints.iter().find_map(|endpoint| endpoint.url.other_protocol())
     }
+
+    /// Returns whether batches are posted there, or at one that steps in, and nothing can come down.
+    pub(super) fn posts(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.url.http_target().is_some())
+    }
 }
 
 /// The keys of a connection, which an uplink that shares another's does not have.

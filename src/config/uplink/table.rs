@@ -472,20 +472,20 @@ fn check_posts(
     if let (Some(at), Some(_), false) = (queue_at, link, is_amqp) {
         issues.error(at, "`commands-queue` is for `amqp://` and `amqps://`", "remove it");
     }
-    let Some(protocol) = link.and_then(LinkConfig::other_protocol) else { return };
+    let Some(link) = link.filter(|link| link.other_protocol().is_some()) else { return };
     if matches!(format, PayloadFormat::SparkplugB | PayloadFormat::ThingsBoard) {
         let hint = "write a URL with `mqtt://`, `mqtts://`, `ws://` or `wss://`";
         issues.error(table.value_span("format"), "this format is spoken over MQTT alone", hint);
     }
     match (commands_at, queue_at) {
-        (Some(at), None) if is_amqp => {
+        (Some(at), _) if link.posts() => {
+            let message = "nothing comes down by HTTP: `commands` has no meaning";
+            issues.error(at, message, "remove it, or what posts");
+        }
+        (Some(at), None) => {
             let hint =
                 "add `commands-queue = \"…\"`, a queue that is there and bound to keys of commands";
             issues.error(at, "over AMQP commands come out of a queue", hint);
-        }
-        (Some(at), _) if !is_amqp => {
-            let message = format!("nothing comes down by {protocol}: `commands` has no meaning");
-            issues.error(at, message, "remove it, or connect by MQTT");
         }
         _ => {}
     }
