@@ -1,6 +1,7 @@
 //! Builds every stage in the order of the picture in `ARCHITECTURE.md`, and stops them in the order of the data.
 
 mod adapters;
+mod credentials;
 mod gates;
 mod housekeeping;
 mod journal;

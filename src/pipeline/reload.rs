@@ -21,9 +21,9 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{
+    credentials::LinkCredentials,
     gates::Gates,
     listeners::{Certificates, accounts, issuers},
-    uplinks::LinkCredentials,
 };
 use crate::{
     broker::{Accounts, BrokerHandle, CoreGuard},

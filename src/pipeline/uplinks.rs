@@ -11,27 +11,28 @@ use tidegate_model::{Principal, Topic, UplinkName};
 use tidegate_rules::{MemoryLimits, Selector};
 use tidegate_settings::ByteSize;
 use tidegate_store::{Position, Recovery, TakerId, Transaction};
-use tidegate_tls::{ClientPrepared, ClientSetup, ClientTls, TlsError, Trust};
+use tidegate_tls::{ClientTls, TlsError};
 use tidegate_uplink::{bridge::Bridge, decoder::Limits};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
 use super::{
     StartError,
+    credentials::{LinkCredentials, client_setup, headers, login, token},
     queues::{self, Pair, Queue, Queues},
 };
 use crate::{
     broker::BrokerHandle,
-    config::{self, Config, EndpointConfig, LinkUrl, UplinkConfig, UplinkTls},
+    config::{self, Config, EndpointConfig, UplinkConfig, UplinkTls},
     ingest::Ingest,
     store::Completion,
     supervise::{Conditions, Failure, Stage, keep_running},
     time_trust::TimeTrust,
     uplink::{
         self, AmqpQueue, AmqpTarget, AstarteSettings, CommandRoute, Dialect, Endpoint,
-        FleetSettings, HttpTarget, IncomingCommand, LinkSettings, Login, MqttVersion,
-        OutcomeSender, Replaceable, Seat, SecondQueue, SparkplugB, UplinkContext, UplinkError,
-        UplinkHandle, UplinkSettings, WebSocketRequest, board_commands, hub_commands,
+        FleetSettings, HttpTarget, IncomingCommand, LinkSettings, MqttVersion, OutcomeSender,
+        Replaceable, Seat, SecondQueue, SparkplugB, UplinkContext, UplinkError, UplinkHandle,
+        UplinkSettings, WebSocketRequest, board_commands, hub_commands,
     },
 };
 
@@ -45,111 +46,6 @@ const DIALECT_AGE: Duration = Duration::from_millis(100);
 pub(super) struct Uplinks {
     pub(super) handles: Vec<UplinkHandle>,
     pub(super) credentials: LinkCredentials,
-}
-
-/// What all links believe and show by the name of the uplink, one for each far side, to be replaced while it is used.
-#[derive(Debug, Default)]
-pub(super) struct LinkCredentials(BTreeMap<String, Used>);
-
-/// How an uplink is told that something was replaced, and its far sides as the configuration names them.
-type Used = (Arc<Notify>, Vec<(LinkUrl, Endpoint)>);
-
-/// What the connections to one far side are to believe and show from now on.
-pub(super) struct LinkPrepared<'l> {
-    link: &'l Endpoint,
-    renewed: &'l Notify,
-    uplink: &'l UplinkConfig,
-    tls: Option<(&'l Arc<ClientTls>, ClientPrepared)>,
-    login: Option<Login>,
-    token: Option<String>,
-}
-
-impl LinkCredentials {
-    /// Prepares those of another configuration, to be set from the next connections on.
-    pub(super) fn prepare<'l>(
-        &'l self,
-        config: &'l Config,
-    ) -> Result<Vec<LinkPrepared<'l>>, TlsError> {
-        let mut links = Vec::new();
-        for uplink in &config.uplinks {
-            let Some((renewed, used)) = self.0.get(uplink.name.as_str()) else { continue };
-            for ((url, link), endpoint) in used.iter().zip(&uplink.link.endpoints) {
-                // What is meant for another far side waits for the restart that brings it.
-                if *url != endpoint.url {
-                    continue;
-                }
-                let tls = link.tls.as_ref().zip(endpoint.tls.as_ref());
-                let tls = tls.map(|(used, tls)| {
-                    let prepared = ClientPrepared::new(client_setup(tls)?)?;
-                    Ok::<_, TlsError>((used, prepared))
-                });
-                let (login, token) = (login(uplink, endpoint), token(endpoint));
-                links.push(LinkPrepared {
-                    link,
-                    renewed,
-                    uplink,
-                    tls: tls.transpose()?,
-                    login,
-                    token,
-                });
-            }
-        }
-        Ok(links)
-    }
-}
-
-impl LinkPrepared<'_> {
-    /// Has the next connections use it.
-    pub(super) fn set(self) {
-        if let Some((tls, prepared)) = self.tls {
-            tls.set(prepared);
-        }
-        if let Some(http) = &self.link.http {
-            http.token.set(self.token);
-        }
-        if let Some(request) = &self.link.websocket {
-            request.headers.set(headers(self.uplink));
-            request.signer.set(self.uplink.link.aws.signer.clone());
-        }
-        self.link.login.set(self.login);
-        self.renewed.notify_one();
-    }
-}
-
-/// Returns as whom to log in at a far side.
-fn login(uplink: &UplinkConfig, endpoint: &EndpointConfig) -> Option<Login> {
-    let board = uplink.thingsboard.as_ref();
-    if let Some(token) = board.and_then(|board| board.access_token.as_ref()) {
-        let username = token.expose().trim().to_owned();
-        return Some(Login { username, password: String::new() });
-    }
-    let login = endpoint.login.as_ref().map(|login| {
-        let password = login.password.as_ref().map(|password| password.expose().to_owned());
-        Login { username: login.username.clone(), password: password.unwrap_or_default() }
-    });
-    match &uplink.link.aws.authorizer {
-        // A custom authorizer of AWS IoT Core hears what it wants to know behind the user name, or else in headers.
-        Some(authorizer) if endpoint.url.websocket_path().is_none() => {
-            let own = login.map(|login| (login.username, login.password));
-            let (own, password) = own.unwrap_or_default();
-            Some(Login { username: authorizer.user_name(&own), password })
-        }
-        _ => login,
-    }
-}
-
-fn token(endpoint: &EndpointConfig) -> Option<String> {
-    endpoint.token.as_ref().map(|token| token.expose().trim().to_owned())
-}
-
-/// Returns what a link believes and shows; without `ca` it believes the authorities of the operating system.
-fn client_setup(tls: &UplinkTls) -> Result<ClientSetup, TlsError> {
-    let trust = match &tls.trust {
-        Some(trust) => trust.clone(),
-        None => Trust::of_system(rustls_native_certs::load_native_certs().certs)?,
-    };
-    let protocols = tls.alpn.iter().map(|name| name.clone().into_bytes()).collect();
-    Ok(ClientSetup { trust, identity: tls.identity.clone(), protocols })
 }
 
 /// Returns what a device of Astarte is told, if the uplink is one.
@@ -257,10 +153,7 @@ pub(super) async fn start(
         let (names, passengers) = passengers(&seats, uplink.name.as_str()).into_iter().unzip();
         settings.link.passengers = passengers;
         settings.link.second = second(queue, names);
-        let urls = uplink.link.endpoints.iter().map(|endpoint| endpoint.url.clone());
-        let used = urls.zip(settings.link.endpoints.iter().cloned()).collect();
-        let renewed = Arc::clone(&settings.link.renewed);
-        credentials.0.insert(uplink.name.to_string(), (renewed, used));
+        credentials.add(uplink, &settings.link);
         let last = recovery.positions.get(&taker).copied().unwrap_or(Position::START);
         received.insert(uplink.name.to_string(), last.seq);
         let context = UplinkContext {
@@ -473,7 +366,7 @@ impl Spoken {
         let dialect = sparkplug
             .map(Dialect::SparkplugB)
             .or(device(uplink, config)?.map(Dialect::Astarte))
-            .or(uplink.link.hub.clone().map(Dialect::IotHub))
+            .or(uplink.link.hub.clone().map(Replaceable::new).map(Dialect::IotHub))
             .or(board.map(Dialect::ThingsBoard));
         Ok(Self(dialect))
     }
@@ -483,7 +376,7 @@ impl Spoken {
         match &self.0 {
             Some(Dialect::SparkplugB(node)) => (node.commands(), None),
             Some(Dialect::Astarte(device)) => (device.commands(), None),
-            Some(Dialect::IotHub(hub)) => hub_commands(hub).unzip(),
+            Some(Dialect::IotHub(hub)) => hub_commands(&hub.get()).unzip(),
             Some(Dialect::ThingsBoard(board)) => (board_commands(board), None),
             _ => (None, None),
         }
@@ -501,12 +394,6 @@ fn endpoints(uplink: &UplinkConfig, downlink: &Limits) -> Result<Vec<Endpoint>, 
         Ok(endpoint)
     });
     each.collect()
-}
-
-/// Returns what a request for WebSocket frames says to a custom authorizer of AWS IoT Core.
-fn headers(uplink: &UplinkConfig) -> Vec<(String, String)> {
-    let authorizer = uplink.link.aws.authorizer.as_ref();
-    authorizer.map(|authorizer| authorizer.headers()).unwrap_or_default()
 }
 
 /// Returns how an uplink is given a certificate by AWS IoT Core, if it is.

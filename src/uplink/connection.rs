@@ -445,7 +445,7 @@ fn open_dialect(
             Ok((Client::Astarte(client), Box::pin(driver) as Driver))
         }
         Dialect::IotHub(device) => {
-            let (client, driver) = iot_hub::open(device, settings, endpoint, events)?;
+            let (client, driver) = iot_hub::open(device.get(), settings, endpoint, events)?;
             Ok((Client::IotHub(client), driver))
         }
         Dialect::ThingsBoard(board) => {

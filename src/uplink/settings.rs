@@ -122,8 +122,8 @@ pub enum Dialect {
     SparkplugB(Arc<SparkplugB>),
     /// Astarte: the gateway is a device of a realm.
     Astarte(Arc<AstarteSettings>),
-    /// Azure IoT Hub, which carries what is said of a payload in its topic.
-    IotHub(Arc<HubSettings>),
+    /// Azure IoT Hub, which carries what is said of a payload in its topic; each connection takes the settings as they are.
+    IotHub(Replaceable<Arc<HubSettings>>),
     /// ThingsBoard: a gateway with devices.
     ThingsBoard(Arc<BoardSettings>),
 }

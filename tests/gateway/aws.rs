@@ -447,6 +447,7 @@ fn uplink_21_signed_requests_let_the_gateway_in() {
     let mut service = Files::new(&gateway).service(&[
         ["--signed", "AKIDEXAMPLE,s3cr3t/+,eu-central-1,temporary/+="],
         ["--connect", "aws-signed"],
+        ["--connect", "aws-wrong"],
         ["--publish", "tidegate/aws/#"],
         ["--single-prefix", "tidegate/aws/rows/"],
     ]);
@@ -487,4 +488,8 @@ fn uplink_21_signed_requests_let_the_gateway_in() {
     let closed = report["closed"].as_array().expect("a list");
     let refused = json!(["AUTH_ERROR", "signed request: a wrong signature"]);
     assert!(closed.contains(&refused), "{report}");
+    // uplink.32: the right one is taken up without a restart.
+    publish(mqtt, &[("wrong/3".to_owned(), "1".to_owned())]);
+    authority::write(gateway.folder(), "wrong", "s3cr3t/+");
+    service.ask("wait", json!({"count": 3}));
 }

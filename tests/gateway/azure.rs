@@ -16,6 +16,8 @@ use crate::support::{
 const HUB: &str = "contoso.azure-devices.net";
 /// The key of a device, as a hub shows it.
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+/// The key behind it.
+const NEXT_KEY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 /// Tokens are replaced after four fifths of this.
 const LIFETIME: &str = "10s";
 /// Readings that come at once, more than a second takes.
@@ -144,6 +146,17 @@ fn uplink_24_a_device_of_azure_iot_hub() {
     // Each connection was left with a good-bye.
     let goodbyes = report["goodbyes"].as_array().expect("a list").len();
     assert!(goodbyes + 1 >= bench.connects("gw-bulk"), "{report}");
+
+    // uplink.32: the hub has another key, and says so first; what waits goes out with the next one.
+    bench.hub.ask("set_key", json!({"device": "gw-bulk", "key": NEXT_KEY}));
+    bench.hub.ask("drop", json!({}));
+    wait::until("a login to be refused", || {
+        bench.report()["closed"].to_string().contains("LOGIN").then_some(())
+    });
+    publish(&mut wire, &[("bulk/0".to_owned(), bulk.to_string())]);
+    authority::write(bench.gateway.folder(), "hub.key", NEXT_KEY);
+    bench.hub.ask("wait", json!({"count": ROWS + bulk + 1}));
+    assert_eq!(bench.until_settled("bulk")["delivered"], bulk + 1);
 }
 
 fn commands(bench: &mut Bench) {

@@ -93,13 +93,13 @@ impl Client {
 ///
 /// If the system lacks a descriptor.
 pub(super) fn open(
-    hub: &Arc<HubSettings>,
+    hub: Arc<HubSettings>,
     settings: &LinkSettings,
     endpoint: usize,
     events: mpsc::Sender<LinkEvent>,
 ) -> Result<(Client, Driver), LinkError> {
     let tunnel = Tunnel::open().map_err(|error| LinkError::transient(error.to_string()))?;
-    let login = login(hub, &settings.endpoints[endpoint].host);
+    let login = login(&hub, &settings.endpoints[endpoint].host);
     let filters = if hub.commands { filters(&hub.device) } else { Vec::new() };
     let opening = v4::Opening {
         login: Some(&login),
@@ -107,12 +107,12 @@ pub(super) fn open(
         keeps_session: hub.commands,
         tunnel: tunnel.name(),
     };
+    let renewal = hub.signer.as_ref().map(|signer| signer.lifetime * RENEWED_AT / 100);
     let (answers, to_answer) = mpsc::channel(ANSWERS);
     let device = hub.device.clone();
     let translate = move |event| translate(&device, event, &answers);
     let (mqtt, driver) = v4::open(settings, opening, events.clone(), translate);
-    let client = Client { mqtt: mqtt.clone(), hub: Arc::clone(hub) };
-    let renewal = hub.signer.as_ref().map(|signer| signer.lifetime * RENEWED_AT / 100);
+    let client = Client { mqtt: mqtt.clone(), hub };
     let beside = beside(mqtt, renewal, to_answer, events);
     let driver = async move {
         tokio::select! {
