@@ -1,20 +1,22 @@
 //! From readings and publications to messages: mapping, rights, commands, and the receipts back.
 
+mod intake;
+
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
 use tidegate_adapter_api::{
-    Delivery, Exchange, IntakeSink, Keep, LastMessage, Outcome, PointId, ReadingBatch,
+    Delivery, Exchange, IntakeSink, Keep, LastMessage, Outcome, PointId, Reach, ReadingBatch,
     RecalledExchange, Receipt, Refusal,
 };
 use tidegate_broker::{
-    DueWill, LocalSubscriber, Routed, Source, SubscriptionOptions,
+    DueWill, Source,
     access::{Rights, command_target},
 };
 use tidegate_mapping::{Applied, Inlet, MappingSet};
 use tidegate_model::{
     AdapterName, Captures, Clock, CommandKind, CommandOutcome, Message, Origin, OutcomeKind,
-    Payload, Principal, Qos, Topic, TopicFilter,
+    Payload, Principal, Qos, Topic,
 };
 use tidegate_store::Transaction;
 use tidegate_uplink::bridge;
@@ -26,7 +28,6 @@ use crate::{
     commander::{CommandOrder, CommandOrigin, CommandQueue, outcome_json},
     exchanges::Exchanges,
     store::Completion,
-    uplink::{Intake, Watcher},
 };
 
 /// How long a sender is asked to wait when too much is under way.
@@ -34,6 +35,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The mappings in force; replaced as a whole by a reload.
 pub type SharedMapping = Arc<RwLock<Arc<MappingSet>>>;
+
+/// Where adapters that carry out commands say whether they can now.
+pub type Reaches = BTreeMap<AdapterName, Reach>;
 
 /// Takes readings of adapters and publications of clients. Cheap to clone.
 #[derive(Clone)]
@@ -47,6 +51,7 @@ struct Shared {
     /// The mappings before the last reload.
     previous: Mutex<Option<Arc<MappingSet>>>,
     commands: CommandQueue,
+    reaches: Reaches,
     exchanges: Exchanges,
     counters: IngestCounters,
     /// Where what MQTT clients publish comes in.
@@ -74,6 +79,7 @@ impl Ingest {
         mapping: SharedMapping,
         commands: CommandQueue,
         exchanges: Exchanges,
+        reaches: Reaches,
     ) -> Self {
         let origin = Origin { adapter: AdapterName::new("mqtt").expect("the word is a name") };
         let counters = IngestCounters::default();
@@ -83,11 +89,17 @@ impl Ingest {
                 mapping,
                 previous: Mutex::default(),
                 commands,
+                reaches,
                 exchanges,
                 counters,
                 origin,
             }),
         }
+    }
+
+    /// Returns where an adapter says whether it can carry out commands.
+    pub fn reach(&self, adapter: &AdapterName) -> Reach {
+        self.shared.reaches.get(adapter).cloned().unwrap_or_default()
     }
 
     /// Returns the broker behind the stage.
@@ -495,45 +507,6 @@ impl Ingest {
             messages.push(message);
         }
         Ok(messages)
-    }
-}
-
-impl Intake for Ingest {
-    fn publish(
-        &self,
-        message: Message,
-        durable: Box<dyn FnOnce() + Send>,
-    ) -> Result<bool, Refusal> {
-        self.publish_bridged(message, durable).map(|published| published.awaited)
-    }
-
-    fn takes_commands(&self, topic: &Topic) -> bool {
-        let is_mapped = self.shared.mapping.read().command_target(topic).is_some();
-        let set = topic.join("set").ok();
-        is_mapped || set.is_some_and(|set| self.shared.broker.core().has_subscriber(&set))
-    }
-
-    fn watch(&self, topic: &Topic, watcher: Arc<dyn Watcher>) {
-        let filter = TopicFilter::new(topic.as_str()).expect("a topic is a filter");
-        let mut core = self.shared.broker.core();
-        if let Some(last) = core.last(topic) {
-            watcher.see(&last.message);
-        }
-        core.add_own(&filter, SubscriptionOptions::LOCAL, Arc::new(Watching(watcher)));
-    }
-}
-
-/// Shows somebody the messages of a topic for as long as the process runs.
-struct Watching(Arc<dyn Watcher>);
-
-impl LocalSubscriber for Watching {
-    fn deliver(&self, routed: &Arc<Routed>) -> bool {
-        self.0.see(&routed.message);
-        true
-    }
-
-    fn is_gone(&self) -> bool {
-        false
     }
 }
 

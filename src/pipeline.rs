@@ -22,7 +22,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
-use tidegate_adapter_api::{AdapterError, HealthSource, TopicSpace};
+use tidegate_adapter_api::{AdapterError, HealthSource, Reach, TopicSpace};
 use tidegate_mapping::MappingSet;
 use tidegate_model::json;
 use tokio::sync::{Notify, mpsc};
@@ -307,7 +307,10 @@ impl Inside {
         let conditions = Conditions::default();
         let mapping = Arc::new(RwLock::new(Arc::new(mapping)));
         let (commands, orders) = command_channel();
-        let ingest = Ingest::new(broker.clone(), Arc::clone(&mapping), commands, journal.exchanges);
+        let servers = config.opcua.iter().map(|server| server.name.clone());
+        let reaches = servers.map(|name| (name, Reach::default())).collect();
+        let mappings = Arc::clone(&mapping);
+        let ingest = Ingest::new(broker.clone(), mappings, commands, journal.exchanges, reaches);
         let mut links = Stage::new("uplinks");
         let time = time::start(doubt, &journal.recovery, &broker, &conditions, &mut links);
         let (down, from_clouds) = cloud_channel();

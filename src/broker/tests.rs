@@ -43,7 +43,7 @@ use crate::{
     commander::command_channel,
     config::StoreConfig,
     exchanges::Exchanges,
-    ingest::Ingest,
+    ingest::{Ingest, Reaches},
     jwt::Issuers,
     store::{self, Completion, DataDirectory, Store},
 };
@@ -114,7 +114,7 @@ impl Rig {
         let mapping = Arc::new(RwLock::new(Arc::new(mapping.unwrap())));
         let (commands, _) = command_channel();
         let exchanges = Exchanges::recover([].into_iter(), 1 << 20, broker.clock().steady());
-        let ingest = Ingest::new(broker.clone(), mapping, commands, exchanges);
+        let ingest = Ingest::new(broker.clone(), mapping, commands, exchanges, Reaches::new());
         let logins = Arc::new(Slow {
             is_known: AtomicBool::new(true),
             asked: Notify::new(),

@@ -135,6 +135,7 @@ impl Adapters {
         for prepared in self.prepared {
             let context = AdapterContext {
                 points: prepared.points.1,
+                reach: around.ingest.reach(&prepared.name),
                 intake: Intake::new(prepared.name, Arc::new(around.ingest.clone())),
                 commands: prepared.commands.1,
                 topics: around.topics.clone(),

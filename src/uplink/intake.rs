@@ -16,8 +16,8 @@ pub trait Intake: fmt::Debug + Send + Sync {
     fn publish(&self, message: Message, durable: Box<dyn FnOnce() + Send>)
     -> Result<bool, Refusal>;
 
-    /// Returns whether somebody can carry out commands for a topic: it belongs to a point, or somebody is subscribed to
-    /// its commands.
+    /// Returns whether somebody can carry out commands for a topic now: it belongs to a point whose adapter is connected,
+    /// or somebody is subscribed to its commands.
     fn takes_commands(&self, topic: &Topic) -> bool;
 
     /// Shows every message on a topic from now on, and the last one if it is known.

@@ -7,7 +7,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Access, AdapterError, CommandRequest, Counters, HealthSource, Intake, PointSet, TopicSpace,
+    Access, AdapterError, CommandRequest, Counters, HealthSource, Intake, PointSet, Reach,
+    TopicSpace,
 };
 
 /// Bridges one family of field devices to the gateway.
@@ -42,6 +43,8 @@ pub struct AdapterContext {
     pub intake: Intake,
     /// Yields the commands for this adapter's devices, oldest first. Each carries its own reply.
     pub commands: mpsc::Receiver<CommandRequest>,
+    /// Takes notice of whether commands can be carried out; an adapter that carries out any holds it while it can.
+    pub reach: Reach,
     /// Shows the topic space to clients of the protocol, on behalf of a principal.
     pub topics: TopicSpace,
     /// Says who a client is.

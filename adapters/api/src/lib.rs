@@ -17,6 +17,7 @@ mod health;
 mod host;
 mod intake;
 mod point;
+mod reach;
 mod receipt;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
@@ -33,5 +34,6 @@ pub use health::{Health, HealthSource};
 pub use host::is_address_or_localhost;
 pub use intake::{Delivery, Intake, IntakeSink, PointReading, ReadingBatch};
 pub use point::{OpcUaPoint, PathPoint, Point, PointAddress, PointId, PointSet};
+pub use reach::{Reach, Reached};
 pub use receipt::{Outcome, Receipt, ReceiptSender, Refusal};
 pub use topic_space::{LastMessage, Publication, TopicEvents, TopicSpace, TopicSpaceBackend};

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Access, Adapter, AdapterContext, Authenticator, CommandRequest, Counters, Exchange, Health,
     HealthSource, Intake, IntakeSink, Keep, LastMessage, Login, LoginRefusal, LoginResult, Outcome,
-    Point, PointId, PointSet, Publication, ReadingBatch, RecalledExchange, Receipt, ReceiptSender,
-    Refusal, TopicEvents, TopicSpace, TopicSpaceBackend,
+    Point, PointId, PointSet, Publication, Reach, ReadingBatch, RecalledExchange, Receipt,
+    ReceiptSender, Refusal, TopicEvents, TopicSpace, TopicSpaceBackend,
 };
 
 /// How long a test waits for what must come at once.
@@ -111,6 +111,7 @@ impl TestGateway {
             points: points_receiver,
             intake: Intake::new(adapter.clone(), self.clone()),
             commands: commands_receiver,
+            reach: Reach::default(),
             topics: TopicSpace::new(self.clone()),
             access: Access::new(self.clone(), anonymous),
             health: HealthSource::new(self.clone()),

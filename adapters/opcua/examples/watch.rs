@@ -229,6 +229,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         points,
         intake: Intake::new(settings.name.clone(), sink.clone()),
         commands: receiver,
+        reach: Reach::default(),
         topics: TopicSpace::new(Arc::new(Nothing)),
         access: Access::new(Arc::new(Nothing), false),
         health: HealthSource::new(Arc::new(Nothing)),

@@ -168,7 +168,7 @@ async fn exchange(
 ) -> Result<Infallible, LinkError> {
     let name = &settings.name;
     let Kept { shared, deliveries, held, .. } = kept;
-    let AdapterContext { points, intake, commands, .. } = context;
+    let AdapterContext { points, intake, commands, reach, .. } = context;
     let limits =
         takeover::take_over(name, session, shared, resumed).await.map_err(|error| lost(error.0))?;
     let mut publisher = Publisher::new(name, session, shared, intake, deliveries, held);
@@ -176,6 +176,7 @@ async fn exchange(
     let upkeep = Upkeep { name, session, shared, limits, rebrowse: settings.rebrowse };
     let command_points = points.clone();
     let mut writer = Commands::new(name, session, shared);
+    let _reached = reach.hold();
     tokio::select! {
         error = upkeep.run(points) => Err(lost(error.0)),
         error = publisher.run() => Err(lost(error.0)),

@@ -1,8 +1,11 @@
 //! Device shadows: what is desired is commanded once, and what local topics say is reported (uplink.21).
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::support::{
+    authority,
     gateway::Gateway,
     peer::Peer,
     ports,
@@ -49,6 +52,7 @@ impl Bench {
             ["--thing", "aws-cloud"],
             ["--publish", "tidegate/aws/#"],
             ["--single-prefix", "tidegate/aws/rows/"],
+            ["--signed", "AKIDEXAMPLE,s3cr3t,eu-central-1"],
         ];
         let is_allowed = |topic: &&String| !lacking.is_some_and(|lacking| topic.ends_with(lacking));
         let heard = heard.iter().filter(is_allowed);
@@ -64,6 +68,17 @@ impl Bench {
         );
         gateway.write("tidegate.toml", &cloud_config(mqtt, service.facts(), &own));
         Self { gateway, service, mqtt, place }
+    }
+
+    /// Puts something else in the place of each of these parts of the configuration, and something behind it.
+    fn change(&mut self, parts: &[(&str, &str)], behind: &str) {
+        let config = fs::read_to_string(self.gateway.folder().join("tidegate.toml"));
+        let mut config = config.expect("it is there");
+        for (part, other) in parts {
+            assert!(config.contains(part), "{config}");
+            config = config.replace(part, other);
+        }
+        self.gateway.write("tidegate.toml", &(config + behind));
     }
 
     fn connect(&self, client_id: &str, clean: bool) -> Wire {
@@ -202,6 +217,77 @@ fn uplink_21_what_is_desired_is_commanded_once_and_reported() {
     assert!(closed.iter().all(is_of_kills), "{report}");
     let reports = requests.iter().filter_map(|it| it[1].as_str());
     assert!(reports.into_iter().all(|said| !said.contains("desired")), "{report}");
+}
+
+/// uplink.21: what is desired of a node waits for the server to be there, and is written once.
+#[test]
+fn uplink_21_a_wish_waits_for_the_server_of_its_node() {
+    let mut bench = Bench::prepare(None);
+    let port = ports::free_port();
+    let server = format!(
+        "[[opcua]]\nname = \"plc\"\nendpoint = \"opc.tcp://127.0.0.1:{port}\"\nsecurity = \"none\"\n"
+    );
+    bench.change(&[("[mqtt]", "mappings = [\"plc.toml\"]\n[mqtt]")], &server);
+    let mapping = "[[opcua]]\nserver = \"plc\"\nnode = \"nsu=urn:example:press;s=Press.1.Setpoint\"\n\
+                   topic = \"hall/speed\"\nwritable = true\n";
+    bench.gateway.write("plc.toml", mapping);
+    bench.gateway.start_again();
+    bench.until_known();
+    // It is not there yet; then it has gone.
+    for (commands, speed) in [(0, 66.5), (1, 67.5)] {
+        bench.desire("aws-cloud", None, &json!({"press": {"speed": speed}}));
+        let version = bench.document()["version"].clone();
+        wait::until("the wish to wait", || {
+            let shadow = bench.status()["shadow"].clone();
+            (shadow["version"] == version && shadow["waiting"] == 1).then_some(())
+        });
+        assert_eq!(bench.status()["commands"], commands);
+        let arguments = ["--port", &port.to_string(), "--presses", "1"];
+        let mut server = Peer::start("asyncua_server.py", &arguments);
+        let document = bench.until_reported(&json!({"press": {"speed": speed}}));
+        assert_eq!(document["delta"], json!({}), "{document}");
+        let writes = server.ask("writes", json!({}));
+        assert_eq!(writes.as_array().map(Vec::len), Some(1), "{writes}");
+        drop(server);
+        wait::until("the loss to be noticed", || {
+            let lines = bench.gateway.output().lines();
+            let lost = lines.iter().filter(|line| line.contains("Connection lost")).count();
+            (lost > commands).then_some(())
+        });
+    }
+}
+
+/// uplink.21: a shadow goes by MQTT 3.1.1 as well, over TLS and in WebSocket frames.
+#[test]
+fn uplink_21_a_shadow_goes_by_3_1_1_and_in_frames() {
+    for is_in_frames in [false, true] {
+        let mut bench = Bench::prepare(Some("plant"));
+        let facts = bench.service.facts();
+        let [plain, frames] = [("mqtts", "port_8883"), ("wss", "port_443_signed")]
+            .map(|(scheme, port)| format!("{scheme}://localhost:{}", facts[port]));
+        let mut parts = vec![("topics = [", "version = \"3.1.1\"\ntopics = [")];
+        let mut behind = "";
+        if is_in_frames {
+            authority::write(bench.gateway.folder(), "secret", "s3cr3t");
+            parts.push((&plain, &frames));
+            parts.push(("cert = \"gw.pem\"\nkey = { file = \"gw.key\" }\n", ""));
+            behind = "[uplink.aws-iot-core.sigv4]\naccess-key-id = \"AKIDEXAMPLE\"\n\
+                      secret-access-key = { file = \"secret\" }\nregion = \"eu-central-1\"\n";
+        }
+        bench.change(&parts, behind);
+        bench.gateway.start_again();
+        let mut device = bench.connect("device", true);
+        assert_eq!(device.subscribe("hall/+/set", 1), 1);
+        bench.until_known();
+        bench.desire("gw-1", Some("plant"), &json!({"lamp": true}));
+        let (lamp, command) = next_command(&mut device);
+        assert_eq!((lamp.topic.as_str(), &command["value"]), ("hall/lamp/set", &json!(true)));
+        bench.connect("plant", true).publish("hall/lamp", "true");
+        let document = bench.until_reported(&json!({"lamp": true}));
+        assert_eq!(document["delta"], json!({}), "{document}");
+        let report = bench.service.ask("report", json!({}));
+        assert_eq!(report["closed"], json!([]), "{report}");
+    }
 }
 
 /// uplink.21: a policy that lacks what the shadow needs costs the shadow alone: it is left out, the status says why, and
