@@ -74,7 +74,6 @@ const ALLOWED: &[Package] = &[
         folder: "adapters/http",
         uses: Uses::Only(&["tidegate-adapter-api", "tidegate-model", "tidegate-tls"]),
     },
-    Package { name: "tidegate-adapter-mqtt", folder: "adapters/mqtt", uses: ADAPTER },
     Package { name: "tidegate-adapter-opcua", folder: "adapters/opcua", uses: ADAPTER },
     Package { name: "tidegate-fault-disk", folder: "tests/disk", uses: Uses::Only(&[]) },
     Package { name: "xtask", folder: "xtask", uses: Uses::Only(&[]) },
