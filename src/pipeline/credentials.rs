@@ -164,3 +164,59 @@ pub(super) fn headers(uplink: &UplinkConfig) -> Vec<(String, String)> {
     let authorizer = uplink.link.aws.authorizer.as_ref();
     authorizer.map(|authorizer| authorizer.headers()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+
+    use super::*;
+    use crate::config;
+
+    /// Returns an uplink to a hub, whose tokens live so long.
+    fn uplink(url: &str, device: &str, lifetime_s: u32) -> UplinkConfig {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("hub.key");
+        fs::write(&key, "c2VjcmV0").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let text = format!(
+            "[gateway]\nid = \"gw\"\ndata-dir = \"data\"\n[[uplink]]\nname = \"hub\"\n\
+             profile = \"azure-iot-hub\"\nurl = \"{url}\"\ntopics = [\"a/#\"]\n\
+             [uplink.azure-iot-hub]\n{device}\nlifetime = \"{lifetime_s}s\"\n\
+             shared-access-key = {{ file = \"hub.key\" }}\n"
+        );
+        let path = folder.path().join("tidegate.toml");
+        fs::write(&path, text).unwrap();
+        let loaded = config::load(&path).unwrap();
+        let issues = format!("{:?}", loaded.issues);
+        loaded.config.expect(&issues).uplinks.remove(0)
+    }
+
+    /// uplink.32: a key for another hub or device waits for the restart that brings it.
+    #[test]
+    fn uplink_32_keys_are_those_of_the_device_that_is_connected() {
+        let (url, device) = ("mqtts://edge.example", "device = \"gw-1\"\nhub = \"a.example\"");
+        let first = uplink(url, device, 60);
+        let end = Endpoint {
+            host: "edge.example".to_owned(),
+            port: 8883,
+            tls: None,
+            websocket: None,
+            http: None,
+            amqp: None,
+            login: Replaceable::default(),
+        };
+        let used = Used {
+            renewed: Arc::default(),
+            ends: vec![(first.link.endpoints[0].url.clone(), end)],
+            hub: first.link.hub.clone().map(Replaceable::new),
+        };
+        let lifetime = |url: &str, device: &str| {
+            let hub = used.hub_as_of(&uplink(url, device, 120))?;
+            Some(hub.signer.as_ref()?.lifetime)
+        };
+        assert_eq!(lifetime(url, device), Some(Duration::from_secs(120)));
+        assert_eq!(lifetime("mqtts://other.example", device), None);
+        assert_eq!(lifetime(url, "device = \"gw-1\"\nhub = \"b.example\""), None);
+        assert_eq!(lifetime(url, "device = \"gw-2\"\nhub = \"a.example\""), None);
+    }
+}
