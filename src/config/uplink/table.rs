@@ -480,7 +480,7 @@ fn check_posts(
     match (commands_at, queue_at) {
         (Some(at), _) if link.posts() => {
             let message = "nothing comes down by HTTP: `commands` has no meaning";
-            issues.error(at, message, "remove it, or what posts");
+            issues.error(at, message, "remove it, or the addresses with `http://` and `https://`");
         }
         (Some(at), None) => {
             let hint =
